@@ -1,0 +1,49 @@
+# Every target does its own set-up on a machine that has Python >= 3.11 and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SYNCED := $(VENV)/.synced
+CRD := charts/model-endpoints/files/modelendpoints.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models run test lint fmt generate verify clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SYNCED) ## Install everything into .venv, at the versions of uv.lock
+
+$(SYNCED): pyproject.toml uv.lock hack/setup
+	@PYTHON=$(PYTHON) hack/setup $(VENV)
+	@touch $@
+
+models: $(SYNCED) ## Build the sample models into models/build
+	@$(BIN)/python -m models.build
+
+run: models ## Serve the sample models on this machine, at port 8000
+	@$(BIN)/modelendpoint run --models models/build manifests/samples
+
+test: models ## Run all tests that need no cluster
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(SYNCED) verify ## Check style, types, imports and generated files; change nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(SYNCED) ## Format the code and sort its imports
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+generate: $(SYNCED) ## Write the files that are made from others
+	@mkdir -p $(dir $(CRD))
+	@$(BIN)/python -m endpoint_operator.crd > $(CRD)
+
+verify: $(SYNCED) ## Check that the generated files are fresh
+	@$(BIN)/python -m endpoint_operator.crd | diff -u $(CRD) - || \
+		{ echo "$(CRD) is stale: run 'make generate'"; exit 1; }
+
+clean: ## Remove what was installed and built here
+	@rm -rf $(VENV) models/build

@@ -1,0 +1,181 @@
+"""Compile endpoints and a catalogue into Serve's configuration: pure, and the same bytes each time.
+
+Each endpoint becomes one application that depends on nothing but itself, so a bad one changes no
+byte of another's entry.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from endpoint_operator.api import ModelEndpoint, ModelEndpointSpec
+from endpoint_operator.profiles import Catalogue, Placement, UnfitResourcesError
+from endpoint_operator.serve_config import (
+    Application,
+    AutoscalingConfig,
+    Deployment,
+    RayActorOptions,
+    ServeConfig,
+)
+from serve_app.contract import (
+    BUILD_IMPORT_PATH,
+    GATEWAY_APPLICATION,
+    GATEWAY_DEPLOYMENT,
+    GATEWAY_IMPORT_PATH,
+    MODEL_DEPLOYMENT,
+    ModelArgs,
+    Tunables,
+    route_prefix,
+)
+
+# Serve averages over the look-back period; these two bound how soon it can see a change of load.
+METRICS_INTERVAL_SECONDS: Final = 2.0
+LOOK_BACK_SECONDS: Final = 6.0
+
+GATEWAY_MAX_REQUESTS: Final = 4096
+GATEWAY_MEMORY_BYTES: Final = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An endpoint that is left out, and the sentence that says why."""
+
+    key: tuple[str, str]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """The Serve configuration as text, and the endpoints that are not in it."""
+
+    document: str
+    rejections: tuple[Rejection, ...]
+
+
+def compile_serve_config(endpoints: Iterable[ModelEndpoint], catalogue: Catalogue) -> Compilation:
+    """Return the configuration that serves `endpoints`, in whatever order they come.
+
+    Suspended endpoints are left out silently; those that fit nowhere, or whose name an older
+    endpoint has, are left out and listed.
+    """
+    applications = {GATEWAY_APPLICATION: _gateway_application()}
+    rejections = []
+    for endpoint in sorted(endpoints, key=_seniority):
+        if endpoint.spec.suspend:
+            continue
+        if endpoint.name in applications:
+            reason = f"metadata.name: an older endpoint in another namespace has the name {endpoint.name!r}"
+            rejections.append(Rejection(endpoint.key, reason))
+            continue
+        try:
+            applications[endpoint.name] = _model_application(endpoint, catalogue)
+        except UnfitResourcesError as error:
+            rejections.append(Rejection(endpoint.key, str(error)))
+    config = ServeConfig(applications=tuple(applications[name] for name in sorted(applications)))
+    return Compilation(_to_text(config), tuple(rejections))
+
+
+def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
+    return (endpoint.metadata.creation_timestamp, endpoint.key)
+
+
+def _to_text(config: ServeConfig) -> str:
+    # JSON is YAML without YAML's surprises; sorted keys make equal configurations equal strings,
+    # which is what KubeRay compares.
+    return json.dumps(config.model_dump(mode="json", exclude_none=True), sort_keys=True)
+
+
+def _model_application(endpoint: ModelEndpoint, catalogue: Catalogue) -> Application:
+    spec = endpoint.spec
+    args = ModelArgs(
+        name=endpoint.name,
+        uri=spec.model.uri,
+        revision=spec.model.revision,
+        task=spec.model.task,
+        dtype=spec.model.dtype,
+    )
+    return Application(
+        name=endpoint.name,
+        route_prefix=route_prefix(endpoint.name),
+        import_path=BUILD_IMPORT_PATH,
+        args=args.model_dump(mode="json"),
+        deployments=(_model_deployment(spec, catalogue.place(spec.resources)),),
+    )
+
+
+def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployment:
+    tunables = _tunables(spec)
+    return Deployment(
+        name=MODEL_DEPLOYMENT,
+        autoscaling_config=_autoscaling(spec),
+        ray_actor_options=RayActorOptions(
+            num_cpus=placement.cpus,
+            num_gpus=placement.accelerators,
+            memory=placement.memory_bytes,
+            label_selector=dict(placement.node_labels),
+        ),
+        user_config=tunables.model_dump(mode="json"),
+        # The replica counts requests itself, because only it can refuse one in our error shape and
+        # still answer a readiness probe. Serve's own limits lie above and are met only if it fails.
+        max_ongoing_requests=2 * tunables.max_requests,
+        max_queued_requests=spec.limits.max_queued_requests,
+        health_check_period_s=spec.health.period_seconds,
+        health_check_timeout_s=spec.health.timeout_seconds,
+        graceful_shutdown_timeout_s=spec.health.graceful_shutdown_seconds,
+    )
+
+
+def _tunables(spec: ModelEndpointSpec) -> Tunables:
+    return Tunables(
+        max_batch_size=spec.batching.max_batch_size,
+        max_batch_tokens=spec.batching.max_batch_tokens,
+        max_wait_milliseconds=spec.batching.max_wait_milliseconds,
+        max_ongoing_requests=spec.limits.max_ongoing_requests,
+        max_queued_requests=spec.limits.max_queued_requests,
+        request_timeout_seconds=spec.limits.request_timeout_seconds,
+        max_input_tokens=spec.limits.max_input_tokens,
+        truncate_input=spec.limits.truncate_input,
+        parameters=spec.model.parameters,
+    )
+
+
+def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig:
+    return AutoscalingConfig(
+        min_replicas=spec.scaling.min_replicas,
+        max_replicas=spec.scaling.max_replicas,
+        target_ongoing_requests=spec.scaling.target_ongoing_requests,
+        upscale_delay_s=spec.scaling.upscale_delay_seconds,
+        downscale_delay_s=spec.scaling.downscale_delay_seconds,
+        metrics_interval_s=METRICS_INTERVAL_SECONDS,
+        look_back_period_s=LOOK_BACK_SECONDS,
+    )
+
+
+def _gateway_application() -> Application:
+    return Application(
+        name=GATEWAY_APPLICATION,
+        route_prefix="/",
+        import_path=GATEWAY_IMPORT_PATH,
+        args={},
+        deployments=(
+            Deployment(
+                name=GATEWAY_DEPLOYMENT,
+                autoscaling_config=AutoscalingConfig(
+                    min_replicas=1,
+                    max_replicas=1,
+                    target_ongoing_requests=GATEWAY_MAX_REQUESTS,
+                    upscale_delay_s=5,
+                    downscale_delay_s=300,
+                    metrics_interval_s=METRICS_INTERVAL_SECONDS,
+                    look_back_period_s=LOOK_BACK_SECONDS,
+                ),
+                ray_actor_options=RayActorOptions(num_cpus=0.1, memory=GATEWAY_MEMORY_BYTES),
+                max_ongoing_requests=GATEWAY_MAX_REQUESTS,
+                max_queued_requests=GATEWAY_MAX_REQUESTS,
+                health_check_period_s=10,
+                health_check_timeout_s=30,
+                graceful_shutdown_timeout_s=20,
+            ),
+        ),
+    )

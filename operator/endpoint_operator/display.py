@@ -1,0 +1,96 @@
+"""What `modelendpoint run` shows: progress while models load, then a table and a command to try."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from endpoint_operator.api import ModelEndpoint
+from endpoint_operator.status import EndpointState, State
+from serve_app.contract import Task, route_prefix
+
+_COLOURS: Final[Mapping[State, str]] = {
+    State.READY: "green",
+    State.LOADING: "yellow",
+    State.UPDATING: "yellow",
+    State.SUSPENDED: "dim",
+    State.DEGRADED: "red",
+    State.FAILED: "red",
+    State.REJECTED: "red",
+}
+
+_EXAMPLES: Final[Mapping[Task, Mapping[str, Any]]] = {
+    Task.TEXT_CLASSIFICATION: {"text": "I love this product"},
+    Task.TOKEN_CLASSIFICATION: {"text": "Ada Lovelace lived in London."},
+    Task.ZERO_SHOT_CLASSIFICATION: {
+        "text": "The goalkeeper saved the penalty.",
+        "parameters": {"candidate_labels": ["sports", "politics"]},
+    },
+    Task.FEATURE_EXTRACTION: {"text": "A sentence to embed"},
+    Task.FILL_MASK: {"text": "Paris is the [MASK] of France."},
+    Task.TEXT_GENERATION: {"text": "Once upon a time"},
+    Task.TEXT2TEXT_GENERATION: {"text": "summarize: Ray serves many models on one cluster."},
+}
+
+
+class Display:
+    """Prints to the console; remembers the last states to print only what changed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown: dict[str, EndpointState] = {}
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence."""
+        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    def complain(self, sentence: str) -> None:
+        """Print a sentence about something that is wrong."""
+        self._console.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
+
+    def show_changes(self, states: Iterable[EndpointState]) -> None:
+        """Print a line for each endpoint whose state or cause is not what was last printed."""
+        current = {state.name: state for state in states}
+        for name, state in current.items():
+            last = self._shown.get(name)
+            if last is None or (last.state, last.cause) != (state.state, state.cause):
+                self._console.print(_line(state), highlight=False, soft_wrap=True)
+        for name in self._shown.keys() - current.keys():
+            self.say(f"  {name}: removed")
+        self._shown = current
+
+    def show_table(
+        self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
+    ) -> None:
+        """Print the table of all endpoints."""
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        for column in ("NAME", "TASK", "STATE", "URL"):
+            table.add_column(column, no_wrap=True)
+        for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.name):
+            state = states[endpoint.name]
+            url = base_url + route_prefix(endpoint.name)
+            colour = _COLOURS[state.state]
+            table.add_row(endpoint.name, endpoint.spec.model.task, f"[{colour}]{state.state}[/]", url)
+        self._console.print()
+        self._console.print(table, highlight=False, crop=False, soft_wrap=True)
+
+    def show_example(self, endpoint: ModelEndpoint, base_url: str) -> None:
+        """Print a command that asks `endpoint` something."""
+        self.say(f"\nTry it:\n  {curl_command(endpoint, base_url)}\n")
+
+
+def curl_command(endpoint: ModelEndpoint, base_url: str) -> str:
+    """Return a shell command that sends `endpoint` a request through the gateway."""
+    body = json.dumps({"model": endpoint.name, **_EXAMPLES[endpoint.spec.model.task]})
+    url = base_url.removeprefix("http://")
+    return f"curl -s {url}/predict -H 'content-type: application/json' -d {shlex.quote(body)}"
+
+
+def _line(state: EndpointState) -> str:
+    from rich.markup import escape
+
+    cause = f": {escape(state.cause)}" if state.cause else ""
+    return f"  [{_COLOURS[state.state]}]{state.name}: {state.state}[/]{cause}"

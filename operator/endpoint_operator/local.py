@@ -1,0 +1,228 @@
+"""Serve manifests on this machine: compile, apply, follow the files, stop cleanly. No cluster."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from endpoint_operator.api import ModelEndpoint
+from endpoint_operator.compile import Rejection, compile_serve_config
+from endpoint_operator.display import Display
+from endpoint_operator.manifests import Workspace
+from endpoint_operator.profiles import Catalogue, Machine, memory_bytes
+from endpoint_operator.ray_here import (
+    RayUnavailableError,
+    ServeClient,
+    joined_ray,
+    require_free_port,
+    started_ray,
+    this_machine,
+)
+from endpoint_operator.status import EndpointState, State, read_state
+from serve_app.sources import MODELS_VARIABLE
+
+POLL_SECONDS: Final = 0.5
+# Serve shows the old state for a moment after it has taken a new config.
+SETTLE_SECONDS: Final = 1.5
+# How often files and states are looked at once everything runs.
+WATCH_MILLISECONDS: Final = 500
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to serve, the folder that stands in for /models, and the Ray to join instead of starting one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    models: Path | None = None
+    ray_dashboard: str | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The address to show; every interface is reached as localhost."""
+        host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::") else self.host
+        return f"http://{host}:{self.port}"
+
+
+class CannotServeError(Exception):
+    """Nothing can be served; the sentence says why."""
+
+
+class LocalService:
+    """The endpoints of a workspace on one Ray."""
+
+    def __init__(
+        self, workspace: Workspace, catalogue: Catalogue, client: ServeClient, display: Display
+    ) -> None:
+        self._workspace = workspace
+        self._catalogue = catalogue
+        self._client = client
+        self._display = display
+        self._document = ""
+        self._rejections: dict[str, Rejection] = {}
+        self._applied = 0.0
+
+    def apply(self) -> bool:
+        """Compile the workspace and hand it to Serve; return whether anything changed."""
+        compilation = compile_serve_config(self._workspace.endpoints, self._catalogue)
+        self._rejections = {rejection.key[1]: rejection for rejection in compilation.rejections}
+        if compilation.document == self._document:
+            return False
+        self._client.put(compilation.document)
+        self._document = compilation.document
+        self._applied = time.monotonic()
+        return True
+
+    def states(self) -> dict[str, EndpointState]:
+        """Return the state of each endpoint of the workspace."""
+        applications = self._client.details()["applications"]
+        return {
+            endpoint.name: self._state(endpoint, applications.get(endpoint.name))
+            for endpoint in self._workspace.endpoints
+        }
+
+    def _state(self, endpoint: ModelEndpoint, application: dict[str, object] | None) -> EndpointState:
+        if endpoint.spec.suspend:
+            return EndpointState(endpoint.name, State.SUSPENDED)
+        if endpoint.name in self._rejections:
+            return EndpointState(endpoint.name, State.REJECTED, cause=self._rejections[endpoint.name].reason)
+        return read_state(endpoint.name, application)
+
+    def wait_until_settled(self, stop: threading.Event) -> dict[str, EndpointState]:
+        """Show progress until no endpoint is on its way to another state, or `stop` is set."""
+        while True:
+            states = self.states()
+            self._display.show_changes(states.values())
+            young = time.monotonic() - self._applied < SETTLE_SECONDS
+            if not young and all(state.settled for state in states.values()):
+                return states
+            if stop.wait(POLL_SECONDS):
+                return states
+
+    def follow(self, stop: threading.Event) -> None:
+        """Apply changes of the files and show changes of states until `stop` is set."""
+        from watchfiles import watch
+
+        folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
+        for changes in watch(
+            *folders,
+            stop_event=stop,
+            rust_timeout=WATCH_MILLISECONDS,
+            yield_on_timeout=True,
+            recursive=False,
+            raise_interrupt=False,
+        ):
+            try:
+                if changes:
+                    self._take_over()
+                self._display.show_changes(self.states().values())
+            except RayUnavailableError as error:
+                if not stop.is_set():
+                    raise CannotServeError(str(error)) from error
+
+    def _take_over(self) -> None:
+        for problem in self._workspace.reread():
+            self._display.complain(f"{problem}\n  what was running goes on unchanged")
+        if self.apply():
+            self._display.say("Applied the change.")
+
+
+def serve_manifests(arguments: Sequence[Path], options: Options, display: Display) -> None:
+    """Serve the manifests that `arguments` name until SIGINT or SIGTERM.
+
+    Raises CannotServeError if nothing can be served.
+    """
+    workspace = Workspace(arguments)
+    problems = workspace.reread()
+    for problem in problems:
+        display.complain(str(problem))
+    if not workspace.endpoints:
+        raise CannotServeError("there is no endpoint to serve in " + ", ".join(map(str, arguments)))
+    if options.models is not None:
+        os.environ[MODELS_VARIABLE] = str(options.models.resolve())
+    machine = this_machine()
+    _require_memory(workspace.endpoints, machine)
+    with _stop_signal() as stop, _ray(machine, options, display) as client:
+        service = LocalService(workspace, machine, client, display)
+        service.apply()
+        display.say("Ray is up; the models are loading.")
+        states = service.wait_until_settled(stop)
+        if not stop.is_set():
+            _introduce(workspace.endpoints, states, options, display)
+            service.follow(stop)
+        display.say("\nStopping: requests in work are finished first.")
+    display.say("Stopped.")
+
+
+def _introduce(
+    endpoints: Sequence[ModelEndpoint],
+    states: dict[str, EndpointState],
+    options: Options,
+    display: Display,
+) -> None:
+    """Show the table and an example; raise CannotServeError if no endpoint answers."""
+    wanted = [state for state in states.values() if state.state is not State.SUSPENDED]
+    if wanted and not any(state.state in (State.READY, State.DEGRADED) for state in wanted):
+        raise CannotServeError(f"no endpoint could be served; {wanted[0].name}: {wanted[0].cause}")
+    display.show_table(endpoints, states, options.base_url)
+    ready = [endpoint for endpoint in endpoints if states[endpoint.name].state is State.READY]
+    if ready:
+        display.show_example(_best_example(ready), options.base_url)
+    display.say("Edited files are applied at once. Ctrl-C stops everything.")
+
+
+def _best_example(ready: Sequence[ModelEndpoint]) -> ModelEndpoint:
+    """Return the endpoint whose answer says most to a newcomer."""
+    return min(ready, key=lambda endpoint: (endpoint.spec.model.task != "text-classification", endpoint.name))
+
+
+def _require_memory(endpoints: Sequence[ModelEndpoint], machine: Machine) -> None:
+    asked = sum(
+        memory_bytes(endpoint.spec.resources.memory) * max(1, endpoint.spec.scaling.min_replicas)
+        for endpoint in endpoints
+        if not endpoint.spec.suspend
+    )
+    if asked > machine.memory_bytes:
+        raise CannotServeError(
+            f"these endpoints ask for {asked / 2**30:.1f}Gi of memory and this machine has "
+            f"{machine.memory_bytes / 2**30:.1f}Gi free; serve fewer, or lower spec.resources.memory"
+        )
+
+
+@contextmanager
+def _ray(machine: Machine, options: Options, display: Display) -> Iterator[ServeClient]:
+    ray: AbstractContextManager[ServeClient]
+    if options.ray_dashboard is None:
+        require_free_port(options.host, options.port)
+        gibibytes = machine.memory_bytes / 2**30
+        display.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
+        ray = started_ray(machine, options.host, options.port)
+    else:
+        ray = joined_ray(options.ray_dashboard)
+    try:
+        with ray as client:
+            yield client
+    except RayUnavailableError as error:
+        raise CannotServeError(str(error)) from error
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set; a second SIGINT ends the program at once."""
+    stop = threading.Event()
+
+    def request_stop(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

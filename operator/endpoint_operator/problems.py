@@ -1,0 +1,81 @@
+"""Turn pydantic's findings into sentences that name the field, its value and what is allowed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+LONGEST_VALUE_SHOWN: Final = 80
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a manifest.
+
+    `path` leads from the document's root to the field: keys and list positions.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+
+    def __str__(self) -> str:
+        where = ".".join(str(part) for part in self.path)
+        return f"{where}: {self.message}" if where else self.message
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> tuple[Problem, ...]:
+    """Return one problem for each field that `error`, raised by `model`, complains about."""
+    return _first_of_each_path(
+        Problem(_path(detail), _sentence(detail, model)) for detail in error.errors(include_url=False)
+    )
+
+
+def _first_of_each_path(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    # A value that fits no member of a union is reported once for each member.
+    unique: dict[tuple[str | int, ...], Problem] = {}
+    for problem in problems:
+        unique.setdefault(problem.path, problem)
+    return tuple(unique.values())
+
+
+def _path(detail: ErrorDetails) -> tuple[str | int, ...]:
+    parts = list(detail["loc"])
+    if detail["type"] == "rule":
+        return (*parts, *detail["ctx"]["field"].split("."))
+    if "parameters" in parts:
+        # Below a parameter's name, pydantic lists the members of the union that it tried.
+        return tuple(parts[: parts.index("parameters") + 2])
+    return tuple(parts)
+
+
+def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    kind = detail["type"]
+    if kind == "rule":
+        return detail["msg"]
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        return f"unknown field; allowed here: {', '.join(_siblings(detail, model))}"
+    if "parameters" in detail["loc"]:
+        return f"got {_shown(detail['input'])}; must be text, a number, true, false or a list of texts"
+    return f"got {_shown(detail['input'])}; {_lower_first(detail['msg'])}"
+
+
+def _siblings(detail: ErrorDetails, model: type[BaseModel]) -> list[str]:
+    for part in detail["loc"][:-1]:
+        for field in model.model_fields.values():
+            nested = field.annotation
+            if field.alias == part and isinstance(nested, type) and issubclass(nested, BaseModel):
+                model = nested
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE_SHOWN else f"{text[:LONGEST_VALUE_SHOWN]}…"
+
+
+def _lower_first(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,153 @@
+"""Resource profiles: what one replica may ask for and where it lands; pure.
+
+On a cluster, the catalogue is the chart's list of profiles, one worker group each. On one's own
+machine there is a single place to run, and every profile means that place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from pydantic import Field
+
+from endpoint_operator.api import ApiModel, ProfileName, Resources
+
+# KubeRay puts this label, with the group's name, on each Ray node of a worker group.
+NODE_GROUP_LABEL: Final = "ray.io/node-group"
+
+_UNITS: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40} | {
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
+
+
+class UnfitResourcesError(Exception):
+    """Resources that no worker of the asked profile can give."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What Ray is asked for: cores, accelerators, bytes, and the labels of the node."""
+
+    cpus: float
+    accelerators: float
+    memory_bytes: int
+    node_labels: Mapping[str, str]
+
+
+class Catalogue(Protocol):
+    """Where replicas can run."""
+
+    def place(self, resources: Resources) -> Placement:
+        """Return what to ask Ray for; raise UnfitResourcesError with a sentence if nothing fits."""
+        ...
+
+
+def memory_bytes(quantity: str) -> int:
+    """Return the bytes of a Kubernetes quantity such as 2Gi."""
+    for suffix, factor in _UNITS.items():
+        if quantity.endswith(suffix):
+            return int(quantity.removesuffix(suffix)) * factor
+    return int(quantity)
+
+
+class Toleration(ApiModel):
+    """A Kubernetes toleration, handed through to the worker group's pods."""
+
+    key: str = ""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    toleration_seconds: int | None = None
+
+
+class Profile(ApiModel):
+    """One kind of worker: its size, and the nodes that its pods go to."""
+
+    name: ProfileName
+    accelerators: int = Field(default=0, ge=0, le=16, description="Accelerators of one worker.")
+    cpus: float = Field(gt=0, le=1024, description="CPU cores of one worker.")
+    memory: str = Field(description="Main memory of one worker.")
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[Toleration] = Field(default_factory=list)
+    min_workers: int = Field(default=0, ge=0)
+    max_workers: int = Field(default=1, ge=0)
+
+
+class ProfileList(ApiModel):
+    """The catalogue's file: the chart's list of profiles."""
+
+    profiles: list[Profile] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class ClusterCatalogue:
+    """The profiles of a cluster, by name."""
+
+    profiles: Mapping[str, Profile]
+
+    def place(self, resources: Resources) -> Placement:
+        """Return what to ask Ray for on the profile's worker group."""
+        profile = self.profiles.get(resources.profile)
+        if profile is None:
+            known = ", ".join(sorted(self.profiles))
+            raise UnfitResourcesError(
+                f"resources.profile: no profile is named {resources.profile!r}; there are {known}"
+            )
+        accelerators = resources.count if profile.accelerators else 0.0
+        memory = memory_bytes(resources.memory)
+        _require_room("count", resources.count, max(1, profile.accelerators), "accelerators", profile)
+        _require_room("cpus", resources.cpus, profile.cpus, "cores", profile)
+        if memory > memory_bytes(profile.memory):
+            raise UnfitResourcesError(
+                f"resources.memory: asks for {resources.memory}, and a worker of profile "
+                f"{profile.name!r} has {profile.memory}"
+            )
+        return Placement(resources.cpus, accelerators, memory, {NODE_GROUP_LABEL: profile.name})
+
+
+def _require_room(field: str, asked: float, available: float, unit: str, profile: Profile) -> None:
+    if asked > available:
+        has = profile.accelerators if field == "count" else available
+        raise UnfitResourcesError(
+            f"resources.{field}: asks for {asked:g}, and a worker of profile {profile.name!r} "
+            f"has {has:g} {unit}"
+        )
+
+
+def parse_catalogue(document: Any) -> ClusterCatalogue:
+    """Return the catalogue of a decoded profiles file.
+
+    Raises pydantic.ValidationError for a malformed file and ValueError for a name given twice.
+    """
+    listed = ProfileList.model_validate(document).profiles
+    by_name = {profile.name: profile for profile in listed}
+    if len(by_name) < len(listed):
+        raise ValueError("profiles: each name may be used once")
+    return ClusterCatalogue(by_name)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The catalogue of one's own machine: every profile runs here, without a selector."""
+
+    cpus: int
+    memory_bytes: int
+    accelerators: int
+
+    def place(self, resources: Resources) -> Placement:
+        """Return what to ask Ray for here; a machine without accelerators uses its processor."""
+        memory = memory_bytes(resources.memory)
+        if memory > self.memory_bytes:
+            raise UnfitResourcesError(
+                f"resources.memory: asks for {resources.memory}, and this machine has "
+                f"{self.memory_bytes / 2**30:.1f}Gi free"
+            )
+        if resources.cpus > self.cpus:
+            raise UnfitResourcesError(
+                f"resources.cpus: asks for {resources.cpus:g}, and this machine has {self.cpus} cores"
+            )
+        accelerators = min(resources.count, float(self.accelerators))
+        return Placement(resources.cpus, accelerators, memory, {})

@@ -1,0 +1,67 @@
+"""Read what Ray Serve reports into the state of each endpoint; pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from serve_app.failure import cause_of
+
+
+class State(StrEnum):
+    """What an endpoint does now, in a word for people."""
+
+    LOADING = "Loading"
+    """No replica answers yet."""
+    READY = "Ready"
+    """It answers, as its manifest says."""
+    UPDATING = "Updating"
+    """The previous version answers while a new one loads."""
+    DEGRADED = "Degraded"
+    """The previous version answers because the new one failed, or a replica is unhealthy."""
+    FAILED = "Failed"
+    """Nothing answers, and it will stay so until the manifest or the model changes."""
+    SUSPENDED = "Suspended"
+    """The manifest says `suspend: true`."""
+    REJECTED = "Rejected"
+    """It was never given to Ray."""
+
+
+@dataclass(frozen=True)
+class EndpointState:
+    """The state of one endpoint, how many replicas answer, and the cause if not all is well."""
+
+    name: str
+    state: State
+    ready_replicas: int = 0
+    cause: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether waiting longer would change nothing."""
+        return self.state not in (State.LOADING, State.UPDATING)
+
+
+_FAILED_STATUSES: Final = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+
+
+def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointState:
+    """Return the state of `name` from its entry in Serve's REST answer; None if it has none yet."""
+    if application is None:
+        return EndpointState(name, State.LOADING)
+    deployments = application.get("deployments", {}).values()
+    ready = sum(
+        replica.get("state") == "RUNNING" for deployment in deployments for replica in deployment["replicas"]
+    )
+    status = application["status"]
+    if status == "RUNNING":
+        return EndpointState(name, State.READY, ready)
+    # The application's own message says at best which deployment failed.
+    messages = [
+        *(deployment.get("message", "") for deployment in deployments),
+        application.get("message", ""),
+    ]
+    cause = next(filter(None, map(cause_of, messages)), "")
+    if status in _FAILED_STATUSES:
+        return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
+    return EndpointState(name, State.UPDATING if ready else State.LOADING, ready, cause)

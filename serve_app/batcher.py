@@ -1,0 +1,174 @@
+"""Drain-when-free batching: the moment the model is free it takes all that is queued.
+
+At low load nothing waits; under load batches are full. Knows sequences by length and group only,
+nothing of tasks or HTTP.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Sequenced(Protocol):
+    """What the batcher must know of a sequence."""
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def group(self) -> Hashable:
+        """Sequences of different groups never share a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait."""
+
+    max_size: int
+    max_tokens: int
+    max_wait_seconds: float
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A sequence and the future of its output."""
+
+    sequence: Sequenced
+    output: asyncio.Future[Any]
+
+
+class Progress:
+    """How a long forward pass reports that it lives and learns that nobody waits for it."""
+
+    def __init__(self, outputs: Sequence[asyncio.Future[Any]]) -> None:
+        self._outputs = outputs
+        self.last = time.monotonic()
+
+    def tick(self) -> bool:
+        """Note a step forward; return whether anybody still waits for the result."""
+        self.last = time.monotonic()
+        return not all(output.done() for output in self._outputs)
+
+
+Forward = Callable[[list[Any], Progress], Sequence[Any]]
+
+
+def cut(waiting: Sequence[Waiting], limits: BatchLimits) -> list[list[Waiting]]:
+    """Cut into batches of one group each, sorted by length so that little is padding.
+
+    A batch's cost is its longest sequence times its size. A sequence above the token limit gets a
+    batch of its own.
+    """
+    groups: dict[Hashable, list[Waiting]] = {}
+    for entry in waiting:
+        groups.setdefault(entry.sequence.group, []).append(entry)
+    batches: list[list[Waiting]] = []
+    for group in groups.values():
+        batch: list[Waiting] = []
+        for entry in sorted(group, key=lambda entry: entry.sequence.length):
+            tokens = entry.sequence.length * (len(batch) + 1)
+            if batch and (len(batch) == limits.max_size or tokens > limits.max_tokens):
+                batches.append(batch)
+                batch = []
+            batch.append(entry)
+        batches.append(batch)
+    return batches
+
+
+@dataclass
+class Batcher:
+    """Runs `forward` on batches in one thread: torch's own threads do the work in parallel.
+
+    `limits` may be replaced at any time; the next batch obeys the new ones.
+    """
+
+    forward: Forward
+    limits: BatchLimits
+    _queue: list[Waiting] = field(default_factory=list)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _progress: Progress | None = None
+    _worker: asyncio.Task[None] | None = None
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="forward")
+    )
+
+    async def submit(self, sequences: Sequence[Sequenced]) -> list[Any]:
+        """Return the outputs of `sequences`, in their order; cancelling frees their places."""
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        loop = asyncio.get_running_loop()
+        entries = [Waiting(sequence, loop.create_future()) for sequence in sequences]
+        self._queue.extend(entries)
+        self._arrived.set()
+        try:
+            return await asyncio.gather(*(entry.output for entry in entries))
+        finally:
+            for entry in entries:
+                entry.output.cancel()
+
+    def seconds_without_progress(self) -> float:
+        """Return how long the running batch has not moved; 0 when nothing runs."""
+        return time.monotonic() - self._progress.last if self._progress else 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is running."""
+        return self._progress is not None
+
+    async def close(self) -> None:
+        """Stop taking batches; a running one is not waited for."""
+        if self._worker is not None:
+            self._worker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._worker
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            if len(self._queue) < self.limits.max_size:
+                # Zero gives requests that are already on the loop their turn, and no more.
+                await asyncio.sleep(self.limits.max_wait_seconds)
+            drained, self._queue = self._queue, []
+            self._arrived.clear()
+            for batch in cut(_wanted(drained), self.limits):
+                await self._run(batch)
+
+    async def _run(self, batch: Sequence[Waiting]) -> None:
+        wanted = _wanted(batch)
+        if not wanted:
+            return
+        self._progress = Progress([entry.output for entry in wanted])
+        loop = asyncio.get_running_loop()
+        sequences = [entry.sequence for entry in wanted]
+        try:
+            outputs = await loop.run_in_executor(self._thread, self.forward, sequences, self._progress)
+            results = list(zip(wanted, outputs, strict=True))
+        except Exception as error:
+            await self._run_apart(wanted, error)
+        else:
+            for entry, output in results:
+                if not entry.output.done():
+                    entry.output.set_result(output)
+        finally:
+            self._progress = None
+
+    async def _run_apart(self, batch: Sequence[Waiting], error: Exception) -> None:
+        """Run each sequence alone, so that the one that fails fails alone."""
+        if len(batch) > 1:
+            for entry in batch:
+                await self._run([entry])
+        elif not batch[0].output.done():
+            batch[0].output.set_exception(error)
+
+
+def _wanted(entries: Sequence[Waiting]) -> list[Waiting]:
+    """Leave out those whose client has gone or timed out."""
+    return [entry for entry in entries if not entry.output.done()]

@@ -1,0 +1,93 @@
+"""What the operator and the Serve application agree on: names, arguments and tunables.
+
+Both sides import this module, so it may import pydantic and nothing heavier.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BUILD_IMPORT_PATH: Final = "serve_app.app:build"
+GATEWAY_IMPORT_PATH: Final = "serve_app.gateway:build_gateway"
+
+MODEL_DEPLOYMENT: Final = "Model"
+GATEWAY_DEPLOYMENT: Final = "Gateway"
+
+# The gateway is an application like any other, so no endpoint may take its name.
+GATEWAY_APPLICATION: Final = "gateway"
+
+MAX_BODY_BYTES: Final = 2 * 1024 * 1024
+MAX_TEXTS_PER_REQUEST: Final = 256
+
+
+class Task(StrEnum):
+    """Hugging Face task ids that can be served."""
+
+    TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"
+    ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
+    FEATURE_EXTRACTION = "feature-extraction"
+    FILL_MASK = "fill-mask"
+    TEXT_GENERATION = "text-generation"
+    TEXT2TEXT_GENERATION = "text2text-generation"
+
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+# A parameter's value in a manifest or a request; each task's own model says which are allowed.
+ParameterValue = bool | int | float | str | list[str]
+
+
+def route_prefix(name: str) -> str:
+    """Return the HTTP path under which the endpoint `name` answers."""
+    return f"/v2/models/{name}"
+
+
+class StrictModel(BaseModel):
+    """A frozen model that refuses unknown fields, implicit conversions and non-finite numbers."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+# Ray and YAML hand over plain strings; only the enum's own values pass.
+TaskField = Annotated[Task, Field(strict=False)]
+
+
+class ModelArgs(StrictModel):
+    """Identity of one model application: a change restarts its replicas."""
+
+    name: str
+    uri: str
+    revision: str = ""
+    task: TaskField
+    dtype: Dtype = "auto"
+
+
+class Tunables(StrictModel):
+    """Settings that a running replica takes over in place."""
+
+    max_batch_size: int = 16
+    max_batch_tokens: int = 4096
+    max_wait_milliseconds: int = 0
+    max_ongoing_requests: int = 64
+    max_queued_requests: int = 256
+    request_timeout_seconds: float = 60.0
+    max_input_tokens: int = 512
+    truncate_input: bool = False
+    parameters: dict[str, ParameterValue] = Field(default_factory=dict)
+
+    @property
+    def max_requests(self) -> int:
+        """How many requests may be inside one replica, running and waiting together."""
+        return self.max_ongoing_requests + self.max_queued_requests
+
+
+class GatewayArgs(StrictModel):
+    """The gateway takes no arguments; Serve requires a builder to accept some."""

@@ -1,0 +1,67 @@
+"""The Serve deployment of one model: loads it once, hands requests to the engine.
+
+Ray imports this module in a fresh worker for each build, so torch and transformers are imported
+inside the constructor only.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from starlette.types import ASGIApp
+
+from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
+from serve_app.engine import Engine
+from serve_app.errors import ServingError
+from serve_app.reply import Reply
+from serve_app.routes import VERBS, model_application
+from serve_app.sources import fetch
+from serve_app.tasks.base import TaskModel
+
+logger = logging.getLogger("ray.serve")
+
+
+@serve.deployment(name=MODEL_DEPLOYMENT)
+@serve.ingress()
+class Model:
+    """One replica of a model."""
+
+    # Serve awaits the constructor; typing knows no such thing.
+    async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
+        """Load the model; raises SourceError or ModelLoadError, whose sentence becomes the status."""
+        started = time.monotonic()
+        folder = await asyncio.to_thread(fetch, args.uri, args.revision)
+        # Loading takes seconds; the replica must answer Ray's own calls meanwhile.
+        model = await asyncio.to_thread(_load, args, folder)
+        self._engine = Engine(args, model, Tunables())
+        await self._engine.warm_up()
+        logger.info("%s is loaded from %s in %.1f s", args.name, folder, time.monotonic() - started)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return what answers HTTP; Serve calls this once after the constructor."""
+        return model_application(self._engine)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take over new tunables; Serve calls this before the first request and at each change."""
+        self._engine.configure(Tunables.model_validate(user_config))
+
+    async def check_health(self) -> None:
+        """Raise if the model no longer answers; Serve replaces the replica after three failures."""
+        await self._engine.check_health()
+
+    async def call(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Answer the gateway: like POST to `verb`, errors included, but by Serve's handle."""
+        try:
+            return await VERBS[verb](self._engine, body, headers)
+        except ServingError as error:
+            return Reply.for_error(error)
+
+
+def _load(args: ModelArgs, folder: Path) -> TaskModel:
+    from serve_app.tasks import load_task
+
+    return load_task(args.task, folder, args.dtype)

@@ -1,0 +1,166 @@
+"""Answer texts with one loaded model: admit, encode, batch, decode. Knows neither HTTP nor Ray."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from serve_app.batcher import Batcher, BatchLimits
+from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
+from serve_app.errors import (
+    InvalidInputError,
+    ModelFailedError,
+    OverloadedError,
+    RequestTimeoutError,
+    ServingError,
+)
+from serve_app.parameters import InvalidParameterError, TaskParameters, parse_parameters
+from serve_app.tasks.base import Encoded, InputLimit, Prediction, TaskModel
+
+logger = logging.getLogger(__name__)
+
+
+class StuckModelError(Exception):
+    """The forward pass has not moved for longer than any client waits."""
+
+
+class Engine:
+    """One model with its batcher and its limits.
+
+    Tokenizers are not safe to share between threads, so all encoding and decoding runs in one
+    thread, beside the batcher's forward thread and off the event loop.
+    """
+
+    def __init__(self, args: ModelArgs, model: TaskModel, tunables: Tunables) -> None:
+        self.args = args
+        self.model = model
+        self._tunables = tunables
+        self._batcher = Batcher(model.forward, _batch_limits(tunables))
+        self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
+        self._requests = 0
+
+    @property
+    def tunables(self) -> Tunables:
+        """The settings in force."""
+        return self._tunables
+
+    @property
+    def input_limit(self) -> InputLimit:
+        """The endpoint's limit, or the model's own if that is lower."""
+        limit = min(self._tunables.max_input_tokens, self.model.max_tokens)
+        return InputLimit(limit, self._tunables.truncate_input)
+
+    def configure(self, tunables: Tunables) -> None:
+        """Take over new settings; requests that are inside keep the limits that they came with."""
+        self._tunables = tunables
+        self._batcher.limits = _batch_limits(tunables)
+
+    async def predict(
+        self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
+    ) -> list[Prediction]:
+        """Return one prediction for each text.
+
+        Raises a ServingError: invalid input 422, time limit 408, too many requests 429.
+        """
+        _require_texts(texts)
+        try:
+            parameters = parse_parameters(self.args.task, self._tunables.parameters, overrides)
+        except InvalidParameterError as error:
+            raise InvalidInputError(str(error)) from error
+        seconds = self._tunables.request_timeout_seconds
+        with self._admitted():
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._answer(texts, parameters)
+            except TimeoutError as error:
+                raise RequestTimeoutError(f"no answer within {seconds:g} seconds") from error
+
+    async def check_health(self) -> None:
+        """Run the model on a tiny text; a model that is busy and moving is healthy as it is.
+
+        Raises StuckModelError if the running batch has stopped moving, or what the model raised.
+        """
+        stuck = self._batcher.seconds_without_progress()
+        if stuck > self._tunables.request_timeout_seconds:
+            raise StuckModelError(f"the model has been running one batch for {stuck:.0f} seconds")
+        if not self._batcher.busy:
+            await self.warm_up()
+
+    async def warm_up(self) -> None:
+        """Answer the task's tiny request, whatever the endpoint's parameters are."""
+        parameters = parse_parameters(self.args.task, self.model.probe_parameters)
+        await self._answer([self.model.probe_text], parameters)
+
+    async def close(self) -> None:
+        """Stop the threads."""
+        await self._batcher.close()
+        self._text_thread.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        limit = self._tunables.max_requests
+        if self._requests >= limit:
+            raise OverloadedError(f"{self._requests} requests are in this replica, which takes {limit}")
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    async def _answer(self, texts: Sequence[str], parameters: TaskParameters) -> list[Prediction]:
+        loop = asyncio.get_running_loop()
+        encoded = await loop.run_in_executor(self._text_thread, self._encode, texts, parameters)
+        sequences = [sequence for of_text in encoded for sequence in of_text]
+        try:
+            outputs = await self._batcher.submit(sequences)
+        except Exception as error:
+            logger.exception("the model failed on %d sequences", len(sequences))
+            raise ModelFailedError("the model failed on this input; the replica's log says how") from error
+        return await loop.run_in_executor(
+            self._text_thread, self._decode, texts, encoded, outputs, parameters
+        )
+
+    def _encode(self, texts: Sequence[str], parameters: TaskParameters) -> list[Sequence[Encoded]]:
+        limit = self.input_limit
+        encoded = []
+        for number, text in enumerate(texts):
+            try:
+                encoded.append(self.model.encode(text, parameters, limit))
+            except ServingError as error:
+                if len(texts) > 1:
+                    error.args = (f"texts[{number}]: {error}",)
+                raise
+        return encoded
+
+    def _decode(
+        self,
+        texts: Sequence[str],
+        encoded: Sequence[Sequence[Encoded]],
+        outputs: Sequence[Any],
+        parameters: TaskParameters,
+    ) -> list[Prediction]:
+        remaining = iter(outputs)
+        return [
+            self.model.decode(text, of_text, [next(remaining) for _ in of_text], parameters)
+            for text, of_text in zip(texts, encoded, strict=True)
+        ]
+
+
+def _batch_limits(tunables: Tunables) -> BatchLimits:
+    return BatchLimits(
+        tunables.max_batch_size, tunables.max_batch_tokens, tunables.max_wait_milliseconds / 1000
+    )
+
+
+def _require_texts(texts: Sequence[str]) -> None:
+    if not 1 <= len(texts) <= MAX_TEXTS_PER_REQUEST:
+        raise InvalidInputError(
+            f"got {len(texts)} texts; one request takes 1 to {MAX_TEXTS_PER_REQUEST}",
+            limit=MAX_TEXTS_PER_REQUEST,
+        )
+    for number, text in enumerate(texts):
+        if not text.strip():
+            where = f"texts[{number}]" if len(texts) > 1 else "the text"
+            raise InvalidInputError(f"{where} is empty")

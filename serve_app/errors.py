@@ -1,0 +1,110 @@
+"""Every error that a client can meet, each with its status code, and the one JSON shape of them.
+
+The shape is `{"error": <sentence>, "code": <word>}`; the Open Inference Protocol asks for `error`
+to be a string.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+RETRY_AFTER_SECONDS: Final = 1
+
+
+class ServingError(Exception):
+    """A request that cannot be answered, with a sentence for the client.
+
+    `details` are further members of the JSON body, for programs.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+    def body(self) -> bytes:
+        """Return the JSON body."""
+        return to_json({"error": str(self), "code": self.code, **self.details})
+
+    def response(self) -> Response:
+        """Return the HTTP response."""
+        return Response(self.body(), self.status, dict(self.headers), media_type="application/json")
+
+
+class MalformedBodyError(ServingError):
+    """The body is not what its content type says."""
+
+    status, code = 400, "malformed_body"
+
+
+class UnknownModelError(ServingError):
+    """No model has that name."""
+
+    status, code = 404, "unknown_model"
+
+
+class UnknownPathError(ServingError):
+    """No route has that path."""
+
+    status, code = 404, "unknown_path"
+
+
+class MethodNotAllowedError(ServingError):
+    """The path exists, the method does not."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class RequestTimeoutError(ServingError):
+    """The endpoint's time limit is over."""
+
+    status, code = 408, "request_timeout"
+
+
+class BodyTooLargeError(ServingError):
+    """More bytes than one request may have."""
+
+    status, code = 413, "body_too_large"
+
+
+class UnsupportedMediaTypeError(ServingError):
+    """A content type or encoding that is not read here."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class InvalidInputError(ServingError):
+    """Well-formed, and yet not a request that this model can answer."""
+
+    status, code = 422, "invalid_input"
+
+
+class InputTooLongError(InvalidInputError):
+    """A text has more tokens than the endpoint takes, and the endpoint does not truncate."""
+
+    code = "input_too_long"
+
+
+class OverloadedError(ServingError):
+    """The replica is full; the same request may succeed a little later."""
+
+    status, code = 429, "overloaded"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class ModelNotReadyError(ServingError):
+    """The model is known and does not answer now."""
+
+    status, code = 503, "model_not_ready"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class ModelFailedError(ServingError):
+    """The model raised on this input: our fault, not the client's; the replica's log has the cause."""
+
+    status, code = 500, "model_failed"

@@ -1,0 +1,28 @@
+"""Find the cause in what Ray says about a failed application; pure text."""
+
+import re
+from typing import Final
+
+LONGEST_CAUSE: Final = 400
+
+# The last line of a traceback: a dotted exception name, a colon, a sentence.
+_EXCEPTION_LINE: Final = re.compile(
+    r"^\s*(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (.+)$"
+)
+# Errors of ours whose sentence says it all; the class name would only be noise.
+_SELF_EXPLAINING: Final = frozenset({"SourceError", "ModelLoadError", "ModelFailedError", "StuckModelError"})
+
+
+def cause_of(message: str) -> str:
+    """Return the last exception line in `message`, or its last line; at most LONGEST_CAUSE characters."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    cause = lines[-1]
+    for line in reversed(lines):
+        found = _EXCEPTION_LINE.match(line)
+        if found:
+            name, sentence = found.groups()
+            cause = sentence if name in _SELF_EXPLAINING else f"{name}: {sentence}"
+            break
+    return cause if len(cause) <= LONGEST_CAUSE else f"{cause[: LONGEST_CAUSE - 1]}…"

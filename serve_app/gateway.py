@@ -1,0 +1,162 @@
+"""The application at `/` that always exists: one address for all models, and the server's own health.
+
+Requests to `/v2/models/<name>/…` normally go past it, straight to the model's replica; those of
+models without a replica end here and learn why.
+"""
+
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve import Application
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from serve_app.contract import GATEWAY_DEPLOYMENT, GatewayArgs
+from serve_app.directory import Directory
+from serve_app.errors import (
+    InvalidInputError,
+    MalformedBodyError,
+    ModelNotReadyError,
+    OverloadedError,
+)
+from serve_app.http import application, read_body
+from serve_app.reply import JSON_TYPE, Reply
+from serve_app.routes import VERBS
+
+logger = logging.getLogger("ray.serve")
+
+SERVER_NAME: Final = "model-endpoints"
+VERSION: Final = version(SERVER_NAME)
+
+
+@serve.deployment(name=GATEWAY_DEPLOYMENT)
+@serve.ingress()
+class Gateway:
+    """Finds the model that a request names and relays the request to it."""
+
+    def __init__(self) -> None:
+        self._directory = Directory(lambda: serve.status().applications)
+        self._handles: dict[str, Any] = {}
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return what answers HTTP; Serve calls this once after the constructor."""
+        return gateway_application(self)
+
+    async def relay(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Return the answer of the model `name`; raises a ServingError if it gives none."""
+        await self._directory.find(name)
+        try:
+            if name not in self._handles:
+                self._handles[name] = serve.get_app_handle(name)
+            reply: Reply = await self._handles[name].call.remote(verb, body, headers)
+        except BackPressureError as error:
+            raise OverloadedError(f"{name} has too many requests waiting") from error
+        except (DeploymentUnavailableError, RayServeException, RayError) as error:
+            # The replica died with the request, or the model was removed: a new handle finds out.
+            self._handles.pop(name, None)
+            logger.warning("%s did not answer: %s", name, error)
+            raise ModelNotReadyError(f"{name} lost this request; send it again") from error
+        return reply
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """Return all models with their states."""
+        return [report.as_json() for report in await self._directory.all()]
+
+    async def require_ready(self, name: str) -> None:
+        """Raise a ServingError unless the model `name` answers."""
+        await self._directory.find(name)
+
+
+def gateway_application(gateway: Any) -> ASGIApp:
+    """Return the ASGI application of the gateway."""
+    return application([*_server_routes(gateway), *_model_routes(gateway)])
+
+
+def _server_routes(gateway: Any) -> list[Route]:
+    """Return the routes about the server as a whole."""
+
+    async def server(request: Request) -> Response:
+        return _json({"name": SERVER_NAME, "version": VERSION, "extensions": ["binary_tensor_data"]})
+
+    async def live(request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(request: Request) -> Response:
+        # Ready means that the control plane answers. One model that does not load must not take
+        # the others out of rotation, so the models' own readiness is at /v2/models/<name>/ready.
+        await gateway.list_models()
+        return _json({"ready": True})
+
+    async def models(request: Request) -> Response:
+        return _json({"models": await gateway.list_models()})
+
+    handlers = {
+        "/": server,
+        "/v2": server,
+        "/health": live,
+        "/v2/health/live": live,
+        "/ready": ready,
+        "/v2/health/ready": ready,
+        "/v2/models": models,
+    }
+    return [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
+
+
+def _model_routes(gateway: Any) -> list[Route]:
+    """Return the routes to one model, named in the body or in the path."""
+
+    async def relayed(name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Response:
+        reply: Reply = await gateway.relay(name, verb, body, headers)
+        return reply.response()
+
+    async def predict(request: Request) -> Response:
+        body = await read_body(request)
+        return await relayed(_model_in(body), "predict", body, {})
+
+    async def call(request: Request) -> Response:
+        body = await read_body(request)
+        verb = request.url.path.rstrip("/").rpartition("/")[2]
+        return await relayed(request.path_params["name"], verb, body, dict(request.headers))
+
+    async def model_ready(request: Request) -> Response:
+        name = request.path_params["name"]
+        await gateway.require_ready(name)
+        return _json({"name": name, "ready": True})
+
+    return [
+        Route("/predict", predict, methods=["POST"]),
+        *(Route(f"/v2/models/{{name}}/{verb}", call, methods=["POST"]) for verb in VERBS),
+        Route("/v2/models/{name}", model_ready, methods=["GET"]),
+        Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
+    ]
+
+
+def _model_in(body: bytes) -> str:
+    """Return the `model` of a request; the model itself checks all the rest."""
+    try:
+        document = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBodyError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInputError("the body must be a JSON object")
+    name = document.get("model")
+    if not isinstance(name, str) or not name:
+        raise InvalidInputError('model: give the name of a model, as in {"model": "sentiment", "text": "…"}')
+    return name
+
+
+def _json(document: Any) -> Response:
+    return Response(to_json(document), media_type=JSON_TYPE)
+
+
+def build_gateway(args: GatewayArgs) -> Application:
+    """Return the gateway application; Ray calls this with the config's `args`."""
+    return Gateway.bind()  # type: ignore[attr-defined]

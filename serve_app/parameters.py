@@ -1,0 +1,122 @@
+"""The parameters that each task accepts, in a manifest and in a request; pydantic only.
+
+Names and meanings are those of the transformers pipelines and of `GenerationConfig`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from serve_app.contract import ParameterValue, StrictModel, Task
+
+MAX_NEW_TOKENS: Final = 4096
+
+
+class TextClassificationParameters(StrictModel):
+    """`top_k` adds the best k labels; `function_to_apply` defaults to what the model was trained for."""
+
+    top_k: int | None = Field(default=None, ge=1, le=1000)
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
+
+
+class TokenClassificationParameters(StrictModel):
+    """How word pieces become entities."""
+
+    aggregation_strategy: Literal["none", "simple", "first", "average", "max"] = "simple"
+
+
+class ZeroShotParameters(StrictModel):
+    """Labels to choose from, and the sentence that states each of them."""
+
+    candidate_labels: list[str] = Field(default_factory=list, max_length=100)
+    hypothesis_template: str = Field(default="This example is {}.", max_length=500, pattern=r"\{\}")
+    multi_label: bool = False
+
+
+class FeatureExtractionParameters(StrictModel):
+    """How token vectors become one vector; unset means what the model folder's modules.json says."""
+
+    pooling: Literal["mean", "cls", "max"] | None = None
+    normalize: bool | None = None
+
+
+class FillMaskParameters(StrictModel):
+    """How many fillings are returned for each mask."""
+
+    top_k: int = Field(default=5, ge=1, le=1000)
+
+
+class GenerationParameters(StrictModel):
+    """Decoding options; greedy unless `do_sample`."""
+
+    max_new_tokens: int = Field(default=64, ge=1, le=MAX_NEW_TOKENS)
+    do_sample: bool = False
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    top_k: int = Field(default=50, ge=0, le=100_000)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
+
+
+class TextGenerationParameters(GenerationParameters):
+    """`return_full_text` puts the prompt in front of the continuation."""
+
+    return_full_text: bool = False
+
+
+class Text2TextGenerationParameters(GenerationParameters):
+    """`prefix` goes in front of each text, as T5 models expect ("summarize: ")."""
+
+    num_beams: int = Field(default=1, ge=1, le=16)
+    prefix: str = Field(default="", max_length=500)
+
+
+TaskParameters = (
+    TextClassificationParameters
+    | TokenClassificationParameters
+    | ZeroShotParameters
+    | FeatureExtractionParameters
+    | FillMaskParameters
+    | TextGenerationParameters
+    | Text2TextGenerationParameters
+)
+
+PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
+    Task.TEXT_CLASSIFICATION: TextClassificationParameters,
+    Task.TOKEN_CLASSIFICATION: TokenClassificationParameters,
+    Task.ZERO_SHOT_CLASSIFICATION: ZeroShotParameters,
+    Task.FEATURE_EXTRACTION: FeatureExtractionParameters,
+    Task.FILL_MASK: FillMaskParameters,
+    Task.TEXT_GENERATION: TextGenerationParameters,
+    Task.TEXT2TEXT_GENERATION: Text2TextGenerationParameters,
+}
+
+
+class InvalidParameterError(ValueError):
+    """A parameter that the task does not know, or a value that it does not take."""
+
+
+def parse_parameters(
+    task: Task,
+    defaults: Mapping[str, ParameterValue],
+    overrides: Mapping[str, Any] | None = None,
+) -> TaskParameters:
+    """Return the task's parameters: `overrides` of a request over the endpoint's `defaults`.
+
+    Raises InvalidParameterError with the first offending name, its value and what is allowed.
+    """
+    model = PARAMETERS[task]
+    try:
+        return model.model_validate({**defaults, **(overrides or {})})
+    except ValidationError as error:
+        raise InvalidParameterError(_describe(task, error)) from error
+
+
+def _describe(task: Task, error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(sorted(PARAMETERS[task].model_fields))
+        return f"parameters.{name}: {task} does not take it; it takes {allowed}"
+    value = str(problem["input"])[:80]
+    return f"parameters.{name}: got {value!r}; {problem['msg']}"

@@ -1,0 +1,63 @@
+"""The plain JSON protocol: `{"text": …}` or `{"texts": […]}` in, predictions out."""
+
+from typing import Annotated, Any, NoReturn, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import to_json
+
+from serve_app.contract import ParameterValue, StrictModel
+from serve_app.engine import Engine
+from serve_app.errors import InvalidInputError, MalformedBodyError
+from serve_app.reply import JSON_TYPE, Reply
+
+
+class PredictRequest(StrictModel):
+    """One request; `model` is the gateway's to read and need not be given to the model itself."""
+
+    model: str | None = None
+    text: str | None = None
+    texts: list[str] | None = None
+    parameters: dict[Annotated[str, Field(max_length=64)], ParameterValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of_text_and_texts(self) -> Self:
+        if (self.text is None) == (self.texts is None):
+            raise ValueError('give either "text" or "texts"')
+        return self
+
+
+async def predict(engine: Engine, body: bytes) -> Reply:
+    """Answer a predict request.
+
+    `{"text"}` gives the prediction's members beside `model`; `{"texts"}` gives `predictions`, in order.
+    """
+    request = _parse(body)
+    if request.model not in (None, engine.args.name):
+        raise InvalidInputError(f"model: got {request.model!r}, and this is {engine.args.name!r}")
+    texts = request.texts if request.text is None else [request.text]
+    predictions = await engine.predict(texts or [], request.parameters)
+    answer: dict[str, Any] = {"model": engine.args.name}
+    if request.text is None:
+        answer["predictions"] = predictions
+    else:
+        answer |= predictions[0]
+    return Reply(to_json(answer), JSON_TYPE)
+
+
+def _parse(body: bytes) -> PredictRequest:
+    try:
+        return PredictRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise_for_body(error)
+
+
+def raise_for_body(error: ValidationError) -> NoReturn:
+    """Raise the client's error for a body that failed validation: 400 if it is no JSON, else 422."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "json_invalid":
+        raise MalformedBodyError(f"the body is not valid JSON: {message}") from error
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        message = "unknown field"
+    raise InvalidInputError(f"{where}: {message}" if where else message) from error

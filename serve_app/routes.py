@@ -1,0 +1,50 @@
+"""The routes of one model: predict, Open Inference Protocol, readiness. Wiring, no decisions."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from serve_app.engine import Engine
+from serve_app.http import application, read_body
+from serve_app.open_inference import infer, metadata
+from serve_app.predict import predict
+from serve_app.reply import JSON_TYPE, Reply
+
+Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
+
+
+async def _predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    return await predict(engine, body)
+
+
+VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer}
+"""What can be asked of a model with a body, by the last part of the path."""
+
+
+def model_application(engine: Engine) -> ASGIApp:
+    """Return the ASGI application that answers for `engine`'s model below its route prefix."""
+
+    async def call(request: Request) -> Response:
+        body = await read_body(request)
+        verb = VERBS[request.url.path.rstrip("/").rpartition("/")[2]]
+        return (await verb(engine, body, request.headers)).response()
+
+    async def describe(request: Request) -> Response:
+        return metadata(engine).response()
+
+    async def ready(request: Request) -> Response:
+        # A replica gets requests only once its model is loaded and has answered a first text.
+        return Response(to_json({"name": engine.args.name, "ready": True}), media_type=JSON_TYPE)
+
+    return application(
+        [
+            Route("/", describe, methods=["GET"]),
+            Route("/ready", ready, methods=["GET"]),
+            *(Route(f"/{verb}", call, methods=["POST"]) for verb in VERBS),
+        ]
+    )

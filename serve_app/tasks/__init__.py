@@ -1,0 +1,30 @@
+"""The one table from task to code; naming a class here does not import it.
+
+Task modules import torch and transformers, so only the replica that serves a task imports its module.
+"""
+
+import pkgutil
+from pathlib import Path
+from typing import Final, cast
+
+from serve_app.contract import Dtype, Task
+from serve_app.tasks.base import TaskModel
+
+_TASKS: Final[dict[Task, str]] = {
+    Task.TEXT_CLASSIFICATION: "serve_app.tasks.text_classification:TextClassification",
+    Task.TOKEN_CLASSIFICATION: "serve_app.tasks.token_classification:TokenClassification",
+    Task.ZERO_SHOT_CLASSIFICATION: "serve_app.tasks.zero_shot_classification:ZeroShotClassification",
+    Task.FEATURE_EXTRACTION: "serve_app.tasks.feature_extraction:FeatureExtraction",
+    Task.FILL_MASK: "serve_app.tasks.fill_mask:FillMask",
+    Task.TEXT_GENERATION: "serve_app.tasks.text_generation:TextGeneration",
+    Task.TEXT2TEXT_GENERATION: "serve_app.tasks.text2text_generation:Text2TextGeneration",
+}
+
+
+def load_task(task: Task, folder: Path, dtype: Dtype) -> TaskModel:
+    """Return the model in `folder`, loaded for `task`.
+
+    Raises ModelLoadError with a sentence if the folder does not hold such a model.
+    """
+    task_class = cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))
+    return task_class(folder, dtype)

@@ -1,0 +1,108 @@
+"""What every task offers to the engine: encode a text, run sequences, decode the outputs.
+
+Imports neither torch nor transformers, so that the engine and its tests need neither.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from serve_app.batcher import Progress
+from serve_app.contract import Dtype, ParameterValue
+from serve_app.errors import InputTooLongError
+
+# JSON-ready answer for one text; its keys are the names in the task's `outputs`.
+Prediction = dict[str, Any]
+
+
+class ModelLoadError(Exception):
+    """A folder that does not hold a model for the task."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One member of a prediction, as the Open Inference Protocol declares it.
+
+    BYTES members that are not text travel as JSON. A dimension of -1 is open; the first is the batch.
+    """
+
+    name: str
+    datatype: Literal["BYTES", "FP32"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InputLimit:
+    """How many tokens one sequence may have, and what happens to a longer one."""
+
+    max_tokens: int
+    truncate: bool
+
+    def check(self, length: int) -> None:
+        """Raise InputTooLongError if a sequence of `length` tokens is refused."""
+        if length > self.max_tokens and not self.truncate:
+            raise InputTooLongError(
+                f"the text has {length} tokens and this endpoint takes {self.max_tokens}; "
+                "shorten it, or set limits.truncateInput on the endpoint",
+                length=length,
+                limit=self.max_tokens,
+            )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sequence for the model: the tokenizer's lists by name, each `length` long."""
+
+    features: Mapping[str, list[int]]
+    group: Hashable = None
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.features["input_ids"])
+
+
+class TaskModel(ABC):
+    """A loaded model with the code of its task.
+
+    `encode` and `forward` each run in a thread of their own, never twice at once.
+    """
+
+    outputs: ClassVar[tuple[Output, ...]]
+    # A tiny request that warms the model up and shows that it works.
+    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
+
+    @abstractmethod
+    def __init__(self, folder: Path, dtype: Dtype) -> None:
+        """Load the model in `folder`; raise ModelLoadError if it is none for this task."""
+
+    @property
+    def probe_text(self) -> str:
+        """Return the text of the tiny request."""
+        return "ready"
+
+    @property
+    @abstractmethod
+    def max_tokens(self) -> int:
+        """The longest sequence that the model can take."""
+
+    @property
+    @abstractmethod
+    def description(self) -> Mapping[str, Any]:
+        """Facts about the loaded model for its metadata: dtype, device, labels."""
+
+    @abstractmethod
+    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
+        """Return the sequences that answer `text`; raise a ServingError if it cannot be answered."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return one raw output for each sequence of `batch`, all of one group."""
+
+    @abstractmethod
+    def decode(
+        self, text: str, encoded: Sequence[Encoded], outputs: Sequence[Any], parameters: Any
+    ) -> Prediction:
+        """Return the prediction for `text` from the raw outputs of its sequences."""

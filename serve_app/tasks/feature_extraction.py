@@ -1,0 +1,96 @@
+"""feature-extraction: one vector for a text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import AutoModel
+
+from serve_app.batcher import Progress
+from serve_app.contract import Dtype, Task
+from serve_app.parameters import FeatureExtractionParameters
+from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
+from serve_app.tasks.pretrained import PretrainedTask
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How token vectors become one: sentence-transformers' modules, by transformers' names."""
+
+    mode: str
+    normalize: bool
+
+
+class FeatureExtraction(PretrainedTask):
+    """An encoder with the pooling that its folder states, or the mean."""
+
+    task: ClassVar = Task.FEATURE_EXTRACTION
+    auto_class: ClassVar = AutoModel
+    outputs: ClassVar = (Output("embedding", "FP32", (-1, -1)),)
+
+    def __init__(self, folder: Path, dtype: Dtype) -> None:
+        super().__init__(folder, dtype)
+        self._pooling = _stated_pooling(folder)
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        stated = {"pooling": self._pooling.mode, "normalize": self._pooling.normalize}
+        return self._pretrained.description | stated
+
+    def encode(
+        self, text: str, parameters: FeatureExtractionParameters, limit: InputLimit
+    ) -> Sequence[Encoded]:
+        pooling = Pooling(
+            parameters.pooling or self._pooling.mode,
+            self._pooling.normalize if parameters.normalize is None else parameters.normalize,
+        )
+        return [Encoded(self._pretrained.encode(text, limit), group=pooling)]
+
+    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return one vector of shape (width,) for each sequence."""
+        tensors = self._pretrained.collate(batch)
+        hidden = self._pretrained.model(**tensors).last_hidden_state.float()
+        pooling = batch[0].group
+        assert isinstance(pooling, Pooling)
+        vectors = _pool(hidden, tensors["attention_mask"], pooling.mode)
+        if pooling.normalize:
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        return list(vectors.cpu())
+
+    def decode(
+        self,
+        text: str,
+        encoded: Sequence[Encoded],
+        outputs: Sequence[torch.Tensor],
+        parameters: FeatureExtractionParameters,
+    ) -> Prediction:
+        return {"embedding": outputs[0].tolist()}
+
+
+def _pool(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
+    """Reduce (batch, tokens, width) to (batch, width), leaving padding out."""
+    if mode == "cls":
+        return hidden[:, 0]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    if mode == "max":
+        return hidden.masked_fill(weights == 0, -torch.inf).max(dim=1).values
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _stated_pooling(folder: Path) -> Pooling:
+    """Read sentence-transformers' modules.json and 1_Pooling/config.json, if they are there."""
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        return Pooling("mean", normalize=False)
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in json.loads(modules.read_text())]
+    stated = folder / "1_Pooling" / "config.json"
+    config = json.loads(stated.read_text()) if stated.is_file() else {}
+    mode = "mean"
+    if config.get("pooling_mode_cls_token"):
+        mode = "cls"
+    elif config.get("pooling_mode_max_tokens"):
+        mode = "max"
+    return Pooling(mode, normalize="Normalize" in kinds)

@@ -1,0 +1,85 @@
+"""fill-mask: the words that fit in place of a mask."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import AutoModelForMaskedLM
+
+from serve_app.batcher import Progress
+from serve_app.contract import Dtype, Task
+from serve_app.errors import InvalidInputError
+from serve_app.parameters import FillMaskParameters
+from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
+from serve_app.tasks.pretrained import PretrainedTask
+
+
+class FillMask(PretrainedTask):
+    """A masked language model; each mask is filled on its own, the others stay."""
+
+    task: ClassVar = Task.FILL_MASK
+    auto_class: ClassVar = AutoModelForMaskedLM
+    outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
+
+    def __init__(self, folder: Path, dtype: Dtype) -> None:
+        super().__init__(folder, dtype)
+        if self._pretrained.tokenizer.mask_token is None:
+            raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
+
+    @property
+    def probe_text(self) -> str:
+        return f"ready {self._pretrained.tokenizer.mask_token}"
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return self._pretrained.description | {"mask": self._pretrained.tokenizer.mask_token}
+
+    def encode(self, text: str, parameters: FillMaskParameters, limit: InputLimit) -> Sequence[Encoded]:
+        encoded = Encoded(self._pretrained.encode(text, limit))
+        if not self._masks(encoded):
+            mask = self._pretrained.tokenizer.mask_token
+            raise InvalidInputError(f"the text has no {mask} within the first {encoded.length} tokens")
+        return [encoded]
+
+    def _masks(self, encoded: Encoded) -> list[int]:
+        mask = self._pretrained.tokenizer.mask_token_id
+        return [index for index, token in enumerate(encoded.features["input_ids"]) if token == mask]
+
+    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return the probabilities at the masks, of shape (masks, vocabulary), for each sequence."""
+        logits = self._pretrained.model(**self._pretrained.collate(batch)).logits
+        return [
+            row[self._masks(encoded)].float().softmax(-1).cpu()
+            for row, encoded in zip(logits, batch, strict=True)
+        ]
+
+    def decode(
+        self,
+        text: str,
+        encoded: Sequence[Encoded],
+        outputs: Sequence[torch.Tensor],
+        parameters: FillMaskParameters,
+    ) -> Prediction:
+        positions = self._masks(encoded[0])
+        fills = []
+        for number, (position, row) in enumerate(zip(positions, outputs[0], strict=True)):
+            best = row.topk(min(parameters.top_k, len(row)))
+            for score, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                fills.append(self._fill(encoded[0], position, token) | {"score": score, "mask": number})
+        return {"fills": fills}
+
+    def _fill(self, encoded: Encoded, position: int, token: int) -> dict[str, Any]:
+        tokenizer = self._pretrained.tokenizer
+        filled = [*encoded.features["input_ids"]]
+        filled[position] = token
+        return {
+            "token": tokenizer.decode([token]).strip(),
+            "sequence": tokenizer.decode(
+                [
+                    identifier
+                    for identifier in filled
+                    if identifier == tokenizer.mask_token_id or identifier not in tokenizer.all_special_ids
+                ]
+            ),
+        }

@@ -1,0 +1,52 @@
+"""text2text-generation: a sequence-to-sequence model rewrites a text (summaries, translation)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, StoppingCriteriaList
+
+from serve_app.batcher import Progress
+from serve_app.contract import ParameterValue, Task
+from serve_app.parameters import Text2TextGenerationParameters
+from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
+from serve_app.tasks.pretrained import PretrainedTask, Ticker
+from serve_app.tasks.text_generation import generation_options
+
+
+class Text2TextGeneration(PretrainedTask):
+    """An encoder-decoder model; transformers 5 has no pipeline for these, so `generate` is called."""
+
+    task: ClassVar = Task.TEXT2TEXT_GENERATION
+    auto_class: ClassVar = AutoModelForSeq2SeqLM
+    outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
+    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+
+    def encode(
+        self, text: str, parameters: Text2TextGenerationParameters, limit: InputLimit
+    ) -> Sequence[Encoded]:
+        return [Encoded(self._pretrained.encode(parameters.prefix + text, limit), group=parameters)]
+
+    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return the generated token ids for each sequence."""
+        parameters = batch[0].group
+        assert isinstance(parameters, Text2TextGenerationParameters)
+        tensors = self._pretrained.collate(batch)
+        tensors.pop("token_type_ids", None)
+        generated = self._pretrained.model.generate(
+            **tensors,
+            **generation_options(parameters),
+            num_beams=parameters.num_beams,
+            stopping_criteria=StoppingCriteriaList([Ticker(progress)]),
+        )
+        return list(generated.cpu())
+
+    def decode(
+        self,
+        text: str,
+        encoded: Sequence[Encoded],
+        outputs: Sequence[torch.Tensor],
+        parameters: Text2TextGenerationParameters,
+    ) -> Prediction:
+        generated = self._pretrained.tokenizer.decode(outputs[0], skip_special_tokens=True)
+        return {"generated_text": generated}

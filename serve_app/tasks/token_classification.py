@@ -1,0 +1,76 @@
+"""token-classification: the entities in a text, such as names and places."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
+from transformers.pipelines.token_classification import AggregationStrategy
+
+from serve_app.batcher import Progress
+from serve_app.contract import Dtype, Task
+from serve_app.parameters import TokenClassificationParameters
+from serve_app.tasks.base import Encoded, ModelLoadError, Output, Prediction
+from serve_app.tasks.pretrained import PretrainedTask
+
+
+class TokenClassification(PretrainedTask):
+    """A token classification model; transformers' pipeline merges its word pieces."""
+
+    task: ClassVar = Task.TOKEN_CLASSIFICATION
+    auto_class: ClassVar = AutoModelForTokenClassification
+    outputs: ClassVar = (Output("entities", "BYTES", (-1,)),)
+
+    def __init__(self, folder: Path, dtype: Dtype) -> None:
+        super().__init__(folder, dtype)
+        if not self._pretrained.tokenizer.is_fast:
+            raise ModelLoadError(f"{folder} has no tokenizer.json, which {Task.TOKEN_CLASSIFICATION} needs")
+        self._pipeline = TokenClassificationPipeline(
+            model=self._pretrained.model, tokenizer=self._pretrained.tokenizer
+        )
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        labels = list(self._pretrained.model.config.id2label.values())
+        return self._pretrained.description | {"labels": labels}
+
+    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return the logits, one tensor of shape (tokens, labels) for each sequence."""
+        logits = self._logits(batch)
+        return [row[: encoded.length] for row, encoded in zip(logits, batch, strict=True)]
+
+    def decode(
+        self,
+        text: str,
+        encoded: Sequence[Encoded],
+        outputs: Sequence[torch.Tensor],
+        parameters: TokenClassificationParameters,
+    ) -> Prediction:
+        length = encoded[0].length
+        whole = self._pretrained.tokenizer(
+            text,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            truncation=True,
+            max_length=length,
+        )
+        entities = self._pipeline.postprocess(
+            [
+                {
+                    "sentence": text,
+                    "logits": outputs[0][None],
+                    "input_ids": torch.tensor([whole["input_ids"]]),
+                    "offset_mapping": [whole["offset_mapping"]],
+                    "special_tokens_mask": torch.tensor([whole["special_tokens_mask"]]),
+                    "word_ids": whole.word_ids(),
+                }
+            ],
+            aggregation_strategy=AggregationStrategy(parameters.aggregation_strategy),
+        )
+        return {"entities": [_plain(entity) for entity in entities]}
+
+
+def _plain(entity: dict[str, Any]) -> dict[str, Any]:
+    """Return the entity with Python's own numbers in place of numpy's."""
+    return {key: value.item() if hasattr(value, "item") else value for key, value in entity.items()}

@@ -1,0 +1,70 @@
+"""zero-shot-classification: the request brings the labels, an inference model judges each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from serve_app.batcher import Progress
+from serve_app.contract import Dtype, ParameterValue, Task
+from serve_app.errors import InvalidInputError
+from serve_app.parameters import ZeroShotParameters
+from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
+from serve_app.tasks.pretrained import PretrainedTask
+
+
+class ZeroShotClassification(PretrainedTask):
+    """A natural language inference model: does the text entail "This example is LABEL."?"""
+
+    task: ClassVar = Task.ZERO_SHOT_CLASSIFICATION
+    auto_class: ClassVar = AutoModelForSequenceClassification
+    outputs: ClassVar = (Output("labels", "BYTES", (-1, -1)), Output("scores", "FP32", (-1, -1)))
+    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
+
+    def __init__(self, folder: Path, dtype: Dtype) -> None:
+        super().__init__(folder, dtype)
+        self._entailment = _entailment_index(folder, self._pretrained.model.config.label2id)
+
+    def encode(self, text: str, parameters: ZeroShotParameters, limit: InputLimit) -> Sequence[Encoded]:
+        """Return one sequence for each candidate label."""
+        if not parameters.candidate_labels:
+            raise InvalidInputError("parameters.candidate_labels: at least one label is required")
+        hypotheses = [
+            parameters.hypothesis_template.replace("{}", label) for label in parameters.candidate_labels
+        ]
+        return [Encoded(self._pretrained.encode(text, limit, pair)) for pair in hypotheses]
+
+    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return the logits, one row of shape (classes,) for each text and label."""
+        return list(self._logits(batch))
+
+    def decode(
+        self,
+        text: str,
+        encoded: Sequence[Encoded],
+        outputs: Sequence[torch.Tensor],
+        parameters: ZeroShotParameters,
+    ) -> Prediction:
+        logits = torch.stack(list(outputs))
+        if parameters.multi_label or len(outputs) == 1:
+            contradiction = -1 if self._entailment == 0 else 0
+            scores = logits[:, [contradiction, self._entailment]].softmax(-1)[:, 1]
+        else:
+            scores = logits[:, self._entailment].softmax(-1)
+        ranked = scores.argsort(descending=True).tolist()
+        return {
+            "labels": [parameters.candidate_labels[index] for index in ranked],
+            "scores": [float(scores[index]) for index in ranked],
+        }
+
+
+def _entailment_index(folder: Path, label2id: Mapping[str, int]) -> int:
+    for label, index in label2id.items():
+        if label.lower().startswith("entail"):
+            return index
+    raise ModelLoadError(
+        f"{folder} was not trained for {Task.ZERO_SHOT_CLASSIFICATION}: it has no label 'entailment', "
+        f"only {', '.join(label2id)}"
+    )
