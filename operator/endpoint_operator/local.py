@@ -24,11 +24,14 @@ from endpoint_operator.ray_here import (
     this_machine,
 )
 from endpoint_operator.status import EndpointState, State, read_state
+from serve_app.contract import GATEWAY_APPLICATION
 from serve_app.sources import MODELS_VARIABLE
 
 POLL_SECONDS: Final = 0.5
 # Serve shows the old state for a moment after it has taken a new config.
 SETTLE_SECONDS: Final = 1.5
+# Serve raises shorter graceful shutdowns of replicas that take HTTP themselves to this.
+SERVE_DRAIN_SECONDS: Final = 35.0
 # How often files and states are looked at once everything runs.
 WATCH_MILLISECONDS: Final = 500
 
@@ -104,6 +107,16 @@ class LocalService:
             if stop.wait(POLL_SECONDS):
                 return states
 
+    def drain(self) -> None:
+        """Take all models out of service and wait until their replicas have finished what they had."""
+        self._client.put(compile_serve_config((), self._catalogue).document)
+        graceful = [endpoint.spec.health.graceful_shutdown_seconds for endpoint in self._workspace.endpoints]
+        deadline = time.monotonic() + max([SERVE_DRAIN_SECONDS, *graceful]) + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            if self._client.details()["applications"].keys() <= {GATEWAY_APPLICATION}:
+                return
+            time.sleep(POLL_SECONDS)
+
     def follow(self, stop: threading.Event) -> None:
         """Apply changes of the files and show changes of states until `stop` is set."""
         from watchfiles import watch
@@ -156,6 +169,7 @@ def serve_manifests(arguments: Sequence[Path], options: Options, display: Displa
             _introduce(workspace.endpoints, states, options, display)
             service.follow(stop)
         display.say("\nStopping: requests in work are finished first.")
+        service.drain()
     display.say("Stopped.")
 
 

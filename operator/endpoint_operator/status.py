@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from serve_app.failure import cause_of
 
@@ -42,7 +42,6 @@ class EndpointState:
         return self.state not in (State.LOADING, State.UPDATING)
 
 
-_FAILED_STATUSES: Final = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 
 def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointState:
@@ -62,6 +61,9 @@ def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointStat
         application.get("message", ""),
     ]
     cause = next(filter(None, map(cause_of, messages)), "")
-    if status in _FAILED_STATUSES:
+    if status == "DEPLOY_FAILED":
         return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
+    if status == "UNHEALTHY":
+        # Serve replaces an unhealthy replica by itself.
+        return EndpointState(name, State.DEGRADED if ready else State.LOADING, ready, cause)
     return EndpointState(name, State.UPDATING if ready else State.LOADING, ready, cause)

@@ -1,0 +1,56 @@
+"""Clients in threads that send the same request over and over, and count what comes back."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+
+class Load:
+    """What the clients of one address have seen."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self.without_retry_after = 0
+        self.slowest = 0.0
+
+    def count(self, response: httpx.Response, seconds: float) -> None:
+        self.statuses[response.status_code] += 1
+        self.slowest = max(self.slowest, seconds)
+        if response.status_code == 429:
+            self.without_retry_after += "retry-after" not in response.headers
+        elif response.status_code != 200:
+            self.failures.append(f"{response.status_code} {response.text[:200]}")
+
+
+def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: Load) -> None:
+    with httpx.Client(timeout=120) as client:
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                load.count(client.post(url, json=body), time.monotonic() - started)
+            except httpx.HTTPError as error:
+                load.failures.append(repr(error))
+
+
+@contextmanager
+def load_on(url: str, body: Mapping[str, Any], clients: int = 2) -> Iterator[Load]:
+    """Send `body` to `url` from several clients, closed loop, until the end of the block."""
+    stop, load = threading.Event(), Load()
+    threads = [
+        threading.Thread(target=_send_until, args=(stop, url, body, load), daemon=True)
+        for _ in range(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(130)
