@@ -45,12 +45,6 @@ class Options:
     models: Path | None = None
     ray_dashboard: str | None = None
 
-    @property
-    def base_url(self) -> str:
-        """The address to show; every interface is reached as localhost."""
-        host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
-
 
 class CannotServeError(Exception):
     """Nothing can be served; the sentence says why."""
@@ -166,7 +160,7 @@ def serve_manifests(arguments: Sequence[Path], options: Options, display: Displa
         display.say("Ray is up; the models are loading.")
         states = service.wait_until_settled(stop)
         if not stop.is_set():
-            _introduce(workspace.endpoints, states, options, display)
+            _introduce(workspace.endpoints, states, client.http_url(), display)
             service.follow(stop)
         display.say("\nStopping: requests in work are finished first.")
         service.drain()
@@ -176,17 +170,17 @@ def serve_manifests(arguments: Sequence[Path], options: Options, display: Displa
 def _introduce(
     endpoints: Sequence[ModelEndpoint],
     states: dict[str, EndpointState],
-    options: Options,
+    base_url: str,
     display: Display,
 ) -> None:
     """Show the table and an example; raise CannotServeError if no endpoint answers."""
     wanted = [state for state in states.values() if state.state is not State.SUSPENDED]
     if wanted and not any(state.state in (State.READY, State.DEGRADED) for state in wanted):
         raise CannotServeError(f"no endpoint could be served; {wanted[0].name}: {wanted[0].cause}")
-    display.show_table(endpoints, states, options.base_url)
+    display.show_table(endpoints, states, base_url)
     ready = [endpoint for endpoint in endpoints if states[endpoint.name].state is State.READY]
     if ready:
-        display.show_example(_best_example(ready), options.base_url)
+        display.show_example(_best_example(ready), base_url)
     display.say("Edited files are applied at once. Ctrl-C stops everything.")
 
 
@@ -210,19 +204,21 @@ def _require_memory(endpoints: Sequence[ModelEndpoint], machine: Machine) -> Non
 
 @contextmanager
 def _ray(machine: Machine, options: Options, display: Display) -> Iterator[ServeClient]:
-    ray: AbstractContextManager[ServeClient]
-    if options.ray_dashboard is None:
-        require_free_port(options.host, options.port)
-        gibibytes = machine.memory_bytes / 2**30
-        display.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
-        ray = started_ray(machine, options.host, options.port)
-    else:
-        ray = joined_ray(options.ray_dashboard)
+    """Yield Serve on a Ray that is started or joined; what goes wrong with either ends the command."""
     try:
-        with ray as client:
+        with _chosen_ray(machine, options, display) as client:
             yield client
     except RayUnavailableError as error:
         raise CannotServeError(str(error)) from error
+
+
+def _chosen_ray(machine: Machine, options: Options, display: Display) -> AbstractContextManager[ServeClient]:
+    if options.ray_dashboard is not None:
+        return joined_ray(options.ray_dashboard)
+    require_free_port(options.host, options.port)
+    gibibytes = machine.memory_bytes / 2**30
+    display.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
+    return started_ray(machine, options.host, options.port)
 
 
 @contextmanager

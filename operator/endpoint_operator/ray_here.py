@@ -56,6 +56,8 @@ class ServeClient:
     """Serve's REST interface at the address of a Ray dashboard."""
 
     def __init__(self, dashboard_url: str, token: str | None) -> None:
+        self.url = dashboard_url
+        self.token = token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
             base_url=dashboard_url, headers=headers, timeout=REQUEST_TIMEOUT_SECONDS, trust_env=False
@@ -70,6 +72,12 @@ class ServeClient:
         details: dict[str, Any] = self._send("GET").json()
         return details
 
+    def http_url(self) -> str:
+        """Return the address at which the models answer; Serve must be running."""
+        options = self.details()["http_options"]
+        host = "localhost" if options["host"] in ("127.0.0.1", "0.0.0.0", "::") else options["host"]
+        return f"http://{host}:{options['port']}"
+
     def delete_all(self) -> None:
         """Shut Serve down: replicas finish what they have and leave."""
         self._send("DELETE")
@@ -79,10 +87,10 @@ class ServeClient:
             response = self._http.request(method, APPLICATIONS_PATH, json=content)
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise RayUnavailableError(f"Ray at {self._http.base_url} does not answer: {reason}") from error
+            raise RayUnavailableError(f"Ray at {self.url} does not answer: {reason}") from error
         if response.is_error:
             reason = cause_of(response.text) or response.reason_phrase
-            raise RayUnavailableError(f"Ray at {self._http.base_url} refused a {method}: {reason}")
+            raise RayUnavailableError(f"Ray at {self.url} refused a {method}: {reason}")
         return response
 
 

@@ -42,8 +42,6 @@ class EndpointState:
         return self.state not in (State.LOADING, State.UPDATING)
 
 
-
-
 def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointState:
     """Return the state of `name` from its entry in Serve's REST answer; None if it has none yet."""
     if application is None:

@@ -1,0 +1,103 @@
+"""How `modelendpoint run` begins and ends: what it refuses, what it joins, what it leaves behind."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from endpoint_operator.ray_here import started_ray, this_machine
+from serve_app.contract import Task
+from tests.serve import tiny_models
+from tests.serve.service import START_SECONDS, command, free_port, manifest, running
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_models.write(Task.TEXT_CLASSIFICATION, tmp_path_factory.mktemp("tiny") / "good")
+
+
+def run(folder, *manifests, options=()):
+    (folder / "endpoints.yaml").write_text(yaml.safe_dump_all(manifests))
+    return subprocess.run(
+        command("run", str(folder), "--port", str(free_port()), *options),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+    )
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (sentence,) = done.stderr.strip().splitlines()
+    return sentence
+
+
+def test_a_port_in_use_is_named(tmp_path, model):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        good = manifest("good", f"file://{model}", "text-classification")
+        sentence = one_sentence(run(tmp_path, good, options=("--port", str(port))))
+    assert sentence.startswith(f"port {port} cannot be used")
+    assert "--port" in sentence
+
+
+def test_more_memory_than_there_is_is_refused_at_once(tmp_path, model):
+    big = [
+        manifest(f"big-{number}", f"file://{model}", "text-classification", resources={"memory": "9Ti"})
+        for number in range(2)
+    ]
+    sentence = one_sentence(run(tmp_path, *big))
+    assert re.search(r"ask for 18432\.0Gi of memory and this machine has [\d.]+Gi free", sentence)
+
+
+def test_a_missing_model_ends_the_command_with_its_cause(tmp_path):
+    done = run(tmp_path, manifest("lost", f"file://{tmp_path}/nowhere", "fill-mask"))
+    assert f"lost: file://{tmp_path}/nowhere: there is no folder" in one_sentence(done)
+
+
+def test_no_files_are_no_endpoints(tmp_path):
+    assert "there is no endpoint to serve" in one_sentence(run(tmp_path))
+
+
+def test_a_killed_command_leaves_no_process(tmp_path, model):
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    good = manifest("good", f"file://{model}", "text-classification")
+    suspended = manifest("resting", f"file://{model}", "text-classification", suspend=True)
+    (folder / "endpoints.yaml").write_text(yaml.safe_dump_all([good, suspended]))
+    with running(folder) as service:
+        assert "Suspended" in service.output()
+        assert set(service.models()) == {"good"}
+        ours = psutil.Process(service.process.pid).children(recursive=True)
+        os.kill(service.process.pid, signal.SIGKILL)
+        service.process.wait(10)
+        _, alive = psutil.wait_procs(ours, timeout=60)
+        assert alive == []
+
+
+def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    port = free_port()
+    with started_ray(this_machine(), "127.0.0.1", port) as ray:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", ray.token)
+        folder = tmp_path / "manifests"
+        folder.mkdir()
+        good = manifest("good", f"file://{model}", "text-classification")
+        (folder / "endpoints.yaml").write_text(yaml.safe_dump(good))
+        with running(folder, "--ray-dashboard", ray.url) as service:
+            assert f"localhost:{port}/v2/models/good" in service.output()
+            response = httpx.post(f"http://127.0.0.1:{port}/v2/models/good/predict", json={"text": "good"})
+            assert response.status_code == 200
+            refused = run(tmp_path, good, options=("--ray-dashboard", ray.url))
+            assert "already serves gateway, good" in one_sentence(refused)
+            assert service.stop() == 0
+        assert ray.details()["applications"] == {}
