@@ -111,7 +111,9 @@ class Batcher:
             return await asyncio.gather(*(entry.output for entry in entries))
         finally:
             for entry in entries:
-                entry.output.cancel()
+                if not entry.output.cancel() and not entry.output.cancelled():
+                    # Only the first failure is raised; asyncio would complain about the others.
+                    entry.output.exception()
 
     def seconds_without_progress(self) -> float:
         """Return how long the running batch has not moved; 0 when nothing runs."""

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 from serve_app.engine import Engine
-from serve_app.errors import ServingError
+from serve_app.errors import ServingError, UnexpectedError
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
 from serve_app.sources import fetch
@@ -59,6 +59,9 @@ class Model:
             return await VERBS[verb](self._engine, body, headers)
         except ServingError as error:
             return Reply.for_error(error)
+        except Exception:
+            logger.exception("unexpected error on %s", verb)
+            return Reply.for_error(UnexpectedError())
 
 
 def _load(args: ModelArgs, folder: Path) -> TaskModel:

@@ -117,7 +117,7 @@ class Engine:
             outputs = await self._batcher.submit(sequences)
         except Exception as error:
             logger.exception("the model failed on %d sequences", len(sequences))
-            raise ModelFailedError("the model failed on this input; the replica's log says how") from error
+            raise ModelFailedError from error
         return await loop.run_in_executor(
             self._text_thread, self._decode, texts, encoded, outputs, parameters
         )

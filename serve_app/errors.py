@@ -105,6 +105,16 @@ class ModelNotReadyError(ServingError):
 
 
 class ModelFailedError(ServingError):
-    """The model raised on this input: our fault, not the client's; the replica's log has the cause."""
+    """The model raised on this input: our fault, not the client's."""
 
     status, code = 500, "model_failed"
+
+    def __init__(self) -> None:
+        super().__init__("the model failed on this input; the replica's log says how")
+
+
+class UnexpectedError(ServingError):
+    """A fault in this program."""
+
+    def __init__(self) -> None:
+        super().__init__("unexpected error; the replica's log says which")

@@ -19,6 +19,7 @@ from serve_app.errors import (
     MethodNotAllowedError,
     RequestTimeoutError,
     ServingError,
+    UnexpectedError,
     UnknownPathError,
     UnsupportedMediaTypeError,
 )
@@ -129,4 +130,4 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     logger.error("unexpected error at %s", request.url.path, exc_info=error)
-    return ServingError("unexpected error; the replica's log says which").response()
+    return UnexpectedError().response()

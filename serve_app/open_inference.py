@@ -189,7 +189,7 @@ def _answer(engine: Engine, request: InferRequest, predictions: Sequence[Predict
     document = {"model_name": engine.args.name, "outputs": tensors}
     if request.id:
         document["id"] = request.id
-    head = to_json(document)
+    head = to_json(document, inf_nan_mode="null")
     if not any("data" not in tensor for tensor in tensors):
         return Reply(head, JSON_TYPE)
     return Reply(head + b"".join(chunks), BINARY_TYPE, headers={HEADER_LENGTH: str(len(head))})

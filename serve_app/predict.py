@@ -41,7 +41,7 @@ async def predict(engine: Engine, body: bytes) -> Reply:
         answer["predictions"] = predictions
     else:
         answer |= predictions[0]
-    return Reply(to_json(answer), JSON_TYPE)
+    return Reply(to_json(answer, inf_nan_mode="null"), JSON_TYPE)
 
 
 def _parse(body: bytes) -> PredictRequest:

@@ -22,6 +22,9 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 MEMORY_PATTERN: Final = r"[1-9][0-9]{0,9}(Ki|Mi|Gi|Ti|k|M|G|T)?"
 
+# The default profile; it has no accelerators, on a cluster and on one's own machine.
+CPU_PROFILE: Final = "cpu"
+
 ProfileName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 
 
@@ -108,7 +111,9 @@ class ModelSource(ApiModel):
 class Resources(ApiModel):
     """What one replica asks for."""
 
-    profile: ProfileName = Field(default="cpu", description="Name in the catalogue of resource profiles.")
+    profile: ProfileName = Field(
+        default=CPU_PROFILE, description="Name in the catalogue of resource profiles."
+    )
     count: float = Field(
         default=1,
         gt=0,

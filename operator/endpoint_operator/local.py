@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from watchfiles import watch
+
 from endpoint_operator.api import ModelEndpoint
 from endpoint_operator.compile import Rejection, compile_serve_config
 from endpoint_operator.display import Display
@@ -20,6 +22,7 @@ from endpoint_operator.ray_here import (
     ServeClient,
     joined_ray,
     require_free_port,
+    require_ray,
     started_ray,
     this_machine,
 )
@@ -113,8 +116,6 @@ class LocalService:
 
     def follow(self, stop: threading.Event) -> None:
         """Apply changes of the files and show changes of states until `stop` is set."""
-        from watchfiles import watch
-
         folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
         for changes in watch(
             *folders,
@@ -215,6 +216,7 @@ def _ray(machine: Machine, options: Options, display: Display) -> Iterator[Serve
 def _chosen_ray(machine: Machine, options: Options, display: Display) -> AbstractContextManager[ServeClient]:
     if options.ray_dashboard is not None:
         return joined_ray(options.ray_dashboard)
+    require_ray()
     require_free_port(options.host, options.port)
     gibibytes = machine.memory_bytes / 2**30
     display.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")

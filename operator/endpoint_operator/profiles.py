@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 
 from pydantic import Field
 
-from endpoint_operator.api import ApiModel, ProfileName, Resources
+from endpoint_operator.api import CPU_PROFILE, ApiModel, ProfileName, Resources
 
 # KubeRay puts this label, with the group's name, on each Ray node of a worker group.
 NODE_GROUP_LABEL: Final = "ray.io/node-group"
@@ -96,25 +96,22 @@ class ClusterCatalogue:
             raise UnfitResourcesError(
                 f"resources.profile: no profile is named {resources.profile!r}; there are {known}"
             )
-        accelerators = resources.count if profile.accelerators else 0.0
+        workers = f"a worker of profile {profile.name!r} has"
+        if resources.count > max(1, profile.accelerators):
+            raise UnfitResourcesError(
+                f"resources.count: asks for {resources.count:g} accelerators, and {workers} {profile.accelerators}"
+            )
+        if resources.cpus > profile.cpus:
+            raise UnfitResourcesError(
+                f"resources.cpus: asks for {resources.cpus:g} cores, and {workers} {profile.cpus:g}"
+            )
         memory = memory_bytes(resources.memory)
-        _require_room("count", resources.count, max(1, profile.accelerators), "accelerators", profile)
-        _require_room("cpus", resources.cpus, profile.cpus, "cores", profile)
         if memory > memory_bytes(profile.memory):
             raise UnfitResourcesError(
-                f"resources.memory: asks for {resources.memory}, and a worker of profile "
-                f"{profile.name!r} has {profile.memory}"
+                f"resources.memory: asks for {resources.memory}, and {workers} {profile.memory}"
             )
+        accelerators = resources.count if profile.accelerators else 0.0
         return Placement(resources.cpus, accelerators, memory, {NODE_GROUP_LABEL: profile.name})
-
-
-def _require_room(field: str, asked: float, available: float, unit: str, profile: Profile) -> None:
-    if asked > available:
-        has = profile.accelerators if field == "count" else available
-        raise UnfitResourcesError(
-            f"resources.{field}: asks for {asked:g}, and a worker of profile {profile.name!r} "
-            f"has {has:g} {unit}"
-        )
 
 
 def parse_catalogue(document: Any) -> ClusterCatalogue:
@@ -149,5 +146,6 @@ class Machine:
             raise UnfitResourcesError(
                 f"resources.cpus: asks for {resources.cpus:g}, and this machine has {self.cpus} cores"
             )
-        accelerators = min(resources.count, float(self.accelerators))
+        wanted = 0.0 if resources.profile == CPU_PROFILE else resources.count
+        accelerators = min(wanted, float(self.accelerators))
         return Placement(resources.cpus, accelerators, memory, {})

@@ -3,6 +3,7 @@
 The config goes the way KubeRay sends it, by PUT to the dashboard, so that both meet the same checks.
 """
 
+import importlib.util
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psutil
 
 from endpoint_operator.profiles import Machine
 from serve_app.failure import cause_of
@@ -39,10 +41,11 @@ _SERVE_FLAGS: Final[Mapping[str, str]] = {
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
-# Further settings for one's own machine: no telemetry, and Ray's reports in its log files.
+# Further settings for one's own machine.
 _LOCAL_FLAGS: Final[Mapping[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A replica that asked for no accelerator sees none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -102,8 +105,6 @@ def this_machine() -> Machine:
 
 
 def _free_memory() -> int:
-    import psutil
-
     free = int(psutil.virtual_memory().available)
     for limit_file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):
@@ -121,6 +122,12 @@ def require_free_port(host: str, port: int) -> None:
             raise RayUnavailableError(
                 f"port {port} cannot be used: {error.strerror}; choose another with --port"
             ) from error
+
+
+def require_ray() -> None:
+    """Raise RayUnavailableError if Ray is not installed beside this command."""
+    if importlib.util.find_spec("ray") is None:
+        raise RayUnavailableError("Ray is not installed here: pip install 'model-endpoints[serve]'")
 
 
 @contextmanager
@@ -204,6 +211,7 @@ def _environment(token: str) -> dict[str, str]:
         flags |= _SERVE_FLAGS
         flags |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_NBTHREAD": "1"}
         flags |= {
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         }
