@@ -93,6 +93,7 @@ class Batcher:
     limits: BatchLimits
     _queue: list[Waiting] = field(default_factory=list)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _full: asyncio.Event = field(default_factory=asyncio.Event)
     _progress: Progress | None = None
     _worker: asyncio.Task[None] | None = None
     _thread: ThreadPoolExecutor = field(
@@ -107,6 +108,8 @@ class Batcher:
         entries = [Waiting(sequence, loop.create_future()) for sequence in sequences]
         self._queue.extend(entries)
         self._arrived.set()
+        if len(self._queue) >= self.limits.max_size:
+            self._full.set()
         try:
             return await asyncio.gather(*(entry.output for entry in entries))
         finally:
@@ -135,13 +138,22 @@ class Batcher:
     async def _work(self) -> None:
         while True:
             await self._arrived.wait()
-            if len(self._queue) < self.limits.max_size:
-                # Zero gives requests that are already on the loop their turn, and no more.
-                await asyncio.sleep(self.limits.max_wait_seconds)
+            await self._fill()
             drained, self._queue = self._queue, []
             self._arrived.clear()
+            self._full.clear()
             for batch in cut(_wanted(drained), self.limits):
                 await self._run(batch)
+
+    async def _fill(self) -> None:
+        """Wait for a full batch, but no longer than the limits say."""
+        if self.limits.max_wait_seconds == 0:
+            # Requests that are on the loop already get their turn, and no more.
+            await asyncio.sleep(0)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.max_wait_seconds):
+                await self._full.wait()
 
     async def _run(self, batch: Sequence[Waiting]) -> None:
         wanted = _wanted(batch)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from serve_app.contract import GATEWAY_APPLICATION, route_prefix
 from serve_app.errors import ModelNotReadyError, UnknownModelError
 from serve_app.failure import cause_of
+from serve_app.quoting import quoted
 
 # Reports older than this are renewed; the request that notices does not wait for it.
 FRESH_SECONDS: Final = 1.0
@@ -81,7 +82,7 @@ class Directory:
         if report is None:
             known = sorted(self._reports)
             shown = ", ".join(known) if known else "there are none"
-            raise UnknownModelError(f"no model is named {name[:80]!r}; known models: {shown}", models=known)
+            raise UnknownModelError(f"no model is named {quoted(name)}; known models: {shown}", models=known)
         if not report.answers:
             because = f": {report.reason}" if report.reason else ""
             raise ModelNotReadyError(f"{name} is {report.state}{because}", state=report.state)

@@ -14,11 +14,14 @@ _SELF_EXPLAINING: Final = frozenset({"SourceError", "ModelLoadError", "ModelFail
 
 
 def cause_of(message: str) -> str:
-    """Return the last exception line in `message`, or its last line; at most LONGEST_CAUSE characters."""
+    """Return the last exception line in `message`; without one, the last line of a traceback or all.
+
+    At most LONGEST_CAUSE characters, in one line.
+    """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if not lines:
         return ""
-    cause = lines[-1]
+    cause = lines[-1] if "Traceback" in message else " ".join(lines)
     for line in reversed(lines):
         found = _EXCEPTION_LINE.match(line)
         if found:

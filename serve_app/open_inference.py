@@ -18,6 +18,7 @@ from pydantic_core import to_json
 from serve_app.engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
 from serve_app.predict import raise_for_body
+from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
 from serve_app.tasks.base import Output, Prediction
 
@@ -121,9 +122,11 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     """Return the JSON part and the binary part behind it."""
     if header_length is None:
         return body, memoryview(b"")
-    if not header_length.isdecimal() or int(header_length) > len(body):
+    # Longer numbers than this are no lengths, and Python refuses to read thousands of digits.
+    digits = header_length.isdecimal() and len(header_length) < 20
+    if not digits or int(header_length) > len(body):
         raise MalformedBodyError(
-            f"Inference-Header-Content-Length: got {header_length[:20]!r}; must be a number of bytes up to "
+            f"Inference-Header-Content-Length: got {quoted(header_length)}; must be a number of bytes up to "
             f"the body's {len(body)}"
         )
     return body[: int(header_length)], memoryview(body)[int(header_length) :]
@@ -133,10 +136,10 @@ def _texts(inputs: Sequence[InputTensor], binary_part: memoryview) -> list[str]:
     """Return the texts of the one input tensor."""
     if len(inputs) > 1:
         names = ", ".join(tensor.name for tensor in inputs)
-        raise InvalidInputError(f"inputs: got {names}; this model takes one input, 'text'")
+        raise InvalidInputError(f"inputs: got {shortened(names)}; this model takes one input, 'text'")
     tensor = inputs[0]
     if tensor.datatype != "BYTES":
-        raise InvalidInputError(f"inputs[0].datatype: got {tensor.datatype!r}; must be 'BYTES'")
+        raise InvalidInputError(f"inputs[0].datatype: got {quoted(tensor.datatype)}; must be 'BYTES'")
     elements = _inline(tensor.data) if tensor.data is not None else list(_binary(tensor, binary_part))
     if any(size < 0 for size in tensor.shape) or prod(tensor.shape) != len(elements):
         raise InvalidInputError(f"inputs[0].shape: got {tensor.shape} for {len(elements)} elements")
@@ -147,7 +150,7 @@ def _inline(data: list[Any]) -> list[str]:
     flat = list(chain.from_iterable(item if isinstance(item, list) else [item] for item in data))
     for number, item in enumerate(flat):
         if not isinstance(item, str):
-            raise InvalidInputError(f"inputs[0].data[{number}]: got {str(item)[:80]!r}; must be a string")
+            raise InvalidInputError(f"inputs[0].data[{number}]: got {quoted(item)}; must be a string")
     return flat
 
 
@@ -182,7 +185,9 @@ def _answer(engine: Engine, request: InferRequest, predictions: Sequence[Predict
     for requested in wanted:
         output = available.get(requested.name)
         if output is None:
-            raise InvalidInputError(f"outputs: got {requested.name!r}; there are {', '.join(available)}")
+            raise InvalidInputError(
+                f"outputs: got {quoted(requested.name)}; there are {', '.join(available)}"
+            )
         tensor, chunk = _tensor(output, predictions, binary=requested.parameters.binary_data or all_binary)
         tensors.append(tensor)
         chunks.append(chunk)

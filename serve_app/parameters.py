@@ -9,8 +9,12 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from serve_app.contract import ParameterValue, StrictModel, Task
+from serve_app.quoting import quoted, shortened
 
 MAX_NEW_TOKENS: Final = 4096
+
+# How messages describe contract.ParameterValue.
+PARAMETER_VALUES: Final = "text, a number, true, false or a list of texts"
 
 
 class TextClassificationParameters(StrictModel):
@@ -114,9 +118,8 @@ def parse_parameters(
 
 def _describe(task: Task, error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in problem["loc"])
+    name = shortened(".".join(str(part) for part in problem["loc"]))
     if problem["type"] == "extra_forbidden":
         allowed = ", ".join(sorted(PARAMETERS[task].model_fields))
         return f"parameters.{name}: {task} does not take it; it takes {allowed}"
-    value = str(problem["input"])[:80]
-    return f"parameters.{name}: got {value!r}; {problem['msg']}"
+    return f"parameters.{name}: got {quoted(problem['input'])}; {problem['msg']}"

@@ -8,6 +8,8 @@ from pydantic_core import to_json
 from serve_app.contract import ParameterValue, StrictModel
 from serve_app.engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
+from serve_app.parameters import PARAMETER_VALUES
+from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
 
 
@@ -33,7 +35,7 @@ async def predict(engine: Engine, body: bytes) -> Reply:
     """
     request = _parse(body)
     if request.model not in (None, engine.args.name):
-        raise InvalidInputError(f"model: got {request.model!r}, and this is {engine.args.name!r}")
+        raise InvalidInputError(f"model: got {quoted(request.model)}, and this is {engine.args.name!r}")
     texts = request.texts if request.text is None else [request.text]
     predictions = await engine.predict(texts or [], request.parameters)
     answer: dict[str, Any] = {"model": engine.args.name}
@@ -57,7 +59,11 @@ def raise_for_body(error: ValidationError) -> NoReturn:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         raise MalformedBodyError(f"the body is not valid JSON: {message}") from error
-    where = ".".join(str(part) for part in problem["loc"])
+    where = shortened(".".join(str(part) for part in problem["loc"]))
     if problem["type"] == "extra_forbidden":
         message = "unknown field"
+    elif problem["loc"][:1] == ("parameters",) and problem["loc"][-1] != "[key]":
+        # Below a parameter's name, pydantic lists the members of the union that it tried.
+        where = shortened(".".join(str(part) for part in problem["loc"][:2]))
+        message = f"got {quoted(problem['input'])}; must be {PARAMETER_VALUES}"
     raise InvalidInputError(f"{where}: {message}" if where else message) from error

@@ -18,6 +18,8 @@ VOLUMES_FOLDER: Final = "/volumes"
 # Weights as safetensors, configuration and tokenizer; never pickled weights or Python code.
 HUB_FILES: Final = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
+LONGEST_REASON: Final = 300
+
 
 class SourceError(Exception):
     """A model that is not where its URI says."""
@@ -57,12 +59,13 @@ def _from_package(rest: str, revision: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(f"package://{rest}: no Python package {package!r} is installed here")
-    return Path(next(iter(spec.submodule_search_locations))) / folder
+    # A second slash would make the folder absolute and leave the package.
+    return Path(next(iter(spec.submodule_search_locations))) / folder.lstrip("/")
 
 
 def _from_hub(rest: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     at = f"hf://{rest}" + (f" at revision {revision}" if revision else "")
     try:
@@ -70,8 +73,10 @@ def _from_hub(rest: str, revision: str) -> Path:
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{at}: the hub cannot be reached and the model is not cached here") from error
     except HfHubHTTPError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise SourceError(f"{at}: the hub refused it: {reason}") from error
+    except HFValidationError as error:
+        raise SourceError(f"{at}: {error}") from error
 
 
 _SCHEMES: Final[dict[str, Callable[[str, str], Path]]] = {

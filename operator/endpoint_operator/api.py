@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from endpoint_operator.rules import NAME_PATTERN, URI_PATTERN, Rule, at_most, matches
+from endpoint_operator.rules import MEMORY_RULE, NAME_PATTERN, URI_PATTERN, Rule, at_most, matches
 from serve_app.contract import GATEWAY_APPLICATION, Dtype, ParameterValue, TaskField
 from serve_app.parameters import InvalidParameterError, parse_parameters
 
@@ -19,8 +19,6 @@ VERSION: Final = "v1alpha1"
 KIND: Final = "ModelEndpoint"
 PLURAL: Final = "modelendpoints"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
-
-MEMORY_PATTERN: Final = r"[1-9][0-9]{0,9}(Ki|Mi|Gi|Ti|k|M|G|T)?"
 
 # The default profile; it has no accelerators, on a cluster and on one's own machine.
 CPU_PROFILE: Final = "cpu"
@@ -125,7 +123,7 @@ class Resources(ApiModel):
     memory: str = Field(default="2Gi", max_length=16, description="Main memory for one replica.")
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        matches("memory", MEMORY_PATTERN, "memory must be a whole number such as 512Mi, 2Gi or 4G"),
+        MEMORY_RULE,
         Rule(
             ("count",),
             "self.count < 1.0 || self.count == double(int(self.count))",

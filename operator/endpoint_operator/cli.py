@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx
 import typer
 import yaml
 from pydantic import ValidationError
+from pydantic_core import from_json
 from rich.console import Console
 
 from endpoint_operator.compile import compile_serve_config
@@ -23,6 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+# Generation on a processor takes its time.
+PREDICT_TIMEOUT_SECONDS: Final = 300.0
 
 # Answers go to standard output; what is only for people, to standard error.
 _messages = Display(Console(stderr=True))
@@ -103,26 +107,38 @@ def predict(
     parameters: Annotated[str, typer.Option(help="The task's parameters as a JSON object.")] = "{}",
 ) -> None:
     """Ask a served model; prints one JSON line for each text."""
-    try:
-        decoded = json.loads(parameters)
-    except ValueError as error:
-        raise _fail(f"--parameters: got {parameters!r}; must be a JSON object") from error
     address = url.rstrip("/") + route_prefix(name) + "/predict"
+    body = {"texts": texts, "parameters": _json_object(parameters)}
     try:
-        response = httpx.post(address, json={"texts": texts, "parameters": decoded}, timeout=300)
-    except httpx.HTTPError as error:
+        response = httpx.post(address, json=body, timeout=PREDICT_TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _fail(f"{url} does not answer: {error}") from error
     if response.is_error:
-        raise _fail(_error_of(response))
-    for prediction in response.json()["predictions"]:
+        raise _fail(f"{response.status_code}: {_member(response, 'error') or response.text[:400]}")
+    predictions = _member(response, "predictions")
+    if not isinstance(predictions, list):
+        raise _fail(f"{url} is no model service: it answered {response.text[:80]!r}")
+    for prediction in predictions:
         typer.echo(json.dumps(prediction, ensure_ascii=False))
 
 
-def _error_of(response: httpx.Response) -> str:
+def _json_object(text: str) -> dict[str, Any]:
     try:
-        return f"{response.status_code}: {response.json()['error']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{response.status_code}: {response.text[:400]}"
+        decoded = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise _fail(f"--parameters: got {text!r}; must be a JSON object")
+    return decoded
+
+
+def _member(response: httpx.Response, name: str) -> Any:
+    """Return a member of the JSON object that was answered; None if it is no such object."""
+    try:
+        document = response.json()
+    except ValueError:
+        return None
+    return document.get(name) if isinstance(document, dict) else None
 
 
 def _read(files: list[Path]) -> Workspace:

@@ -161,8 +161,8 @@ def _open_map(schema: Schema) -> Schema:
 
 
 def _condition_list(schema: Schema) -> Schema:
-    if schema["items"] != {"$ref": Condition.__name__}:
-        raise UntranslatableError(f"a list of {schema['items']} has no structural form yet")
+    if schema.get("items") != {"$ref": Condition.__name__}:
+        raise UntranslatableError(f"a list of {schema.get('items')} has no structural form yet")
     return {
         "type": "array",
         "maxItems": schema["maxItems"],

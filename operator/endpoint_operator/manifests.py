@@ -65,7 +65,8 @@ def read_manifest(path: Path) -> ManifestFile:
     endpoints: list[Located] = []
     errors: list[ManifestError] = []
     try:
-        for node, document in _documents(text):
+        # JSON may be indented with tabs, which YAML refuses; in strings, JSON has none.
+        for node, document in _documents(text.expandtabs() if path.suffix == ".json" else text):
             found = _read_document(path, node, document)
             if isinstance(found, Located):
                 endpoints.append(found)
@@ -109,11 +110,12 @@ def _refuse_duplicate_keys(node: yaml.Node) -> None:
         return
     seen: set[str] = set()
     for key, value in node.value:
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key.value!r} is there twice", key.start_mark
-            )
-        seen.add(str(key.value))
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice", key.start_mark
+                )
+            seen.add(key.value)
         _refuse_duplicate_keys(value)
 
 
@@ -153,19 +155,24 @@ class Workspace:
         self._good: dict[Path, tuple[Located, ...]] = {}
 
     def reread(self) -> tuple[ManifestError, ...]:
-        """Read all files again and return what is wrong with them."""
+        """Read all files again and return what is wrong with them.
+
+        What is served keeps its name: broken files hold theirs first, then files that were there
+        before, then new ones.
+        """
+        manifests = [read_manifest(path) for path in manifest_paths(self.arguments)]
+        manifests.sort(key=lambda manifest: (not manifest.errors, manifest.path not in self._good))
         errors: list[ManifestError] = []
         good: dict[Path, tuple[Located, ...]] = {}
-        defined: dict[str, Path] = {}
-        for path in manifest_paths(self.arguments):
-            manifest = read_manifest(path)
-            found = [*manifest.errors, *_clashes(manifest, defined)]
+        taken: dict[str, Path] = {}
+        for manifest in manifests:
+            found = [*manifest.errors, *_clashes(manifest, taken)]
             errors += found
-            located = self._good.get(path, ()) if found else manifest.endpoints
-            good[path] = located
-            defined |= {entry.endpoint.name: path for entry in located}
+            located = self._good.get(manifest.path, ()) if found else manifest.endpoints
+            good[manifest.path] = tuple(entry for entry in located if entry.endpoint.name not in taken)
+            taken |= {entry.endpoint.name: manifest.path for entry in good[manifest.path]}
         self._good = good
-        return tuple(errors)
+        return tuple(sorted(errors, key=lambda error: (error.path, error.line)))
 
     @property
     def endpoints(self) -> tuple[ModelEndpoint, ...]:
@@ -173,9 +180,9 @@ class Workspace:
         return tuple(entry.endpoint for located in self._good.values() for entry in located)
 
 
-def _clashes(manifest: ManifestFile, defined: dict[str, Path]) -> Iterator[ManifestError]:
+def _clashes(manifest: ManifestFile, taken: dict[str, Path]) -> Iterator[ManifestError]:
     """Yield an error for each endpoint whose name is taken, by another file or higher up in this one."""
-    taken = dict(defined)
+    taken = dict(taken)
     for entry in manifest.endpoints:
         name = entry.endpoint.name
         if name in taken:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-LONGEST_VALUE_SHOWN: Final = 80
+from serve_app.parameters import PARAMETER_VALUES
+from serve_app.quoting import quoted
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,20 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return "is required"
     if kind == "extra_forbidden":
         return f"unknown field; allowed here: {', '.join(_siblings(detail, model))}"
-    if "parameters" in detail["loc"]:
-        return f"got {_shown(detail['input'])}; must be text, a number, true, false or a list of texts"
-    return f"got {_shown(detail['input'])}; {_lower_first(detail['msg'])}"
+    # pydantic marks a complaint about a map's key, rather than its value, by this last part.
+    if "parameters" in detail["loc"][:-1] and detail["loc"][-1] != "[key]":
+        return f"got {quoted(detail['input'])}; must be {PARAMETER_VALUES}"
+    return f"got {quoted(detail['input'])}; {_lower_first(detail['msg'])}"
 
 
 def _siblings(detail: ErrorDetails, model: type[BaseModel]) -> list[str]:
     for part in detail["loc"][:-1]:
         for field in model.model_fields.values():
-            nested = field.annotation
+            # A list's own model is its one type argument.
+            nested = next(iter(get_args(field.annotation)), field.annotation)
             if field.alias == part and isinstance(nested, type) and issubclass(nested, BaseModel):
                 model = nested
     return sorted(field.alias or name for name, field in model.model_fields.items())
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE_SHOWN else f"{text[:LONGEST_VALUE_SHOWN]}…"
 
 
 def _lower_first(sentence: str) -> str:

@@ -6,11 +6,12 @@ machine there is a single place to run, and every profile means that place.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import Field
 
 from endpoint_operator.api import CPU_PROFILE, ApiModel, ProfileName, Resources
+from endpoint_operator.rules import MEMORY_RULE, Rule
 
 # KubeRay puts this label, with the group's name, on each Ray node of a worker group.
 NODE_GROUP_LABEL: Final = "ray.io/node-group"
@@ -69,11 +70,13 @@ class Profile(ApiModel):
     name: ProfileName
     accelerators: int = Field(default=0, ge=0, le=16, description="Accelerators of one worker.")
     cpus: float = Field(gt=0, le=1024, description="CPU cores of one worker.")
-    memory: str = Field(description="Main memory of one worker.")
+    memory: str = Field(max_length=16, description="Main memory of one worker.")
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[Toleration] = Field(default_factory=list)
     min_workers: int = Field(default=0, ge=0)
     max_workers: int = Field(default=1, ge=0)
+
+    RULES: ClassVar[tuple[Rule, ...]] = (MEMORY_RULE,)
 
 
 class ProfileList(ApiModel):
@@ -99,7 +102,8 @@ class ClusterCatalogue:
         workers = f"a worker of profile {profile.name!r} has"
         if resources.count > max(1, profile.accelerators):
             raise UnfitResourcesError(
-                f"resources.count: asks for {resources.count:g} accelerators, and {workers} {profile.accelerators}"
+                f"resources.count: asks for {resources.count:g} accelerators, "
+                f"and {workers} {profile.accelerators}"
             )
         if resources.cpus > profile.cpus:
             raise UnfitResourcesError(

@@ -71,3 +71,9 @@ URI_PATTERN: Final = "|".join(
         rf"package://[A-Za-z_][A-Za-z0-9_]*(/{_PRINTABLE})?",
     )
 )
+
+MEMORY_RULE: Final = matches(
+    "memory",
+    r"[1-9][0-9]{0,9}(Ki|Mi|Gi|Ti|k|M|G|T)?",
+    "memory must be a whole number such as 512Mi, 2Gi or 4G",
+)

@@ -2,6 +2,8 @@
 
 import json
 
+import httpx
+
 JSON = {"content-type": "application/json"}
 
 
@@ -55,3 +57,13 @@ BAD_INFER_REQUESTS = [
     ("header length beyond the body", b"{}", {**JSON, "inference-header-content-length": "99"}, 400),
     ("header length is a word", b"{}", {**JSON, "inference-header-content-length": "two"}, 400),
 ]
+
+
+def assert_error(response: httpx.Response, status: int | tuple[int, ...]) -> None:
+    """Check that the response is an error of the one shape, with one of the statuses."""
+    statuses = status if isinstance(status, tuple) else (status,)
+    assert response.status_code in statuses, response.text
+    body = response.json()
+    assert isinstance(body["error"], str)
+    assert isinstance(body["code"], str)
+    assert "Traceback" not in response.text

@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models" / "build"
 SAMPLES = ROOT / "manifests" / "samples"
 
+# A request that every text model answers, with the sample's label POSITIVE.
+GOOD = {"text": "I love this product"}
+
 START_SECONDS = 240
 STOP_SECONDS = 90
 # A replica needs up to 15 seconds for its imports on two cores, more while others start too.
@@ -50,6 +53,9 @@ class Service:
         self.process = process
         self.log = log
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
 
     def output(self) -> str:
         return self.log.read_text()

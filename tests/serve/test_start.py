@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import httpx
 import psutil
@@ -14,7 +15,8 @@ import yaml
 from endpoint_operator.ray_here import started_ray, this_machine
 from serve_app.contract import Task
 from tests.serve import tiny_models
-from tests.serve.service import START_SECONDS, command, free_port, manifest, running
+from tests.serve.load import load_on
+from tests.serve.service import MODELS, START_SECONDS, command, free_port, manifest, running
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,21 @@ def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch
             assert "already serves gateway, good" in one_sentence(refused)
             assert service.stop() == 0
         assert ray.details()["applications"] == {}
+
+
+def test_ctrl_c_finishes_requests_and_leaves_nothing_behind(tmp_path):
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    encoder = manifest("encoder", "file:///models/minilm", "feature-extraction")
+    (folder / "endpoints.yaml").write_text(yaml.safe_dump(encoder))
+    slow = {"texts": ["word " * 250] * 100}
+    with running(folder, "--models", str(MODELS)) as service:
+        ours = psutil.Process(service.process.pid).children(recursive=True)
+        with load_on(service.url("/v2/models/encoder/predict"), slow, clients=1) as load:
+            time.sleep(1)
+            os.killpg(service.process.pid, signal.SIGINT)
+            service.wait_for("the answer to the running request", lambda: load.statuses[200])
+        assert service.process.wait(90) == 0
+        assert service.output().rstrip().endswith("Stopped.")
+        _, alive = psutil.wait_procs(ours, timeout=10)
+        assert alive == []

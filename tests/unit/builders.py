@@ -1,0 +1,77 @@
+"""Small valid things, so that a test states only what it changes."""
+
+import asyncio
+import copy
+
+from endpoint_operator.api import parse_endpoint
+from endpoint_operator.profiles import Machine, parse_catalogue
+
+GIBIBYTE = 2**30
+
+MACHINE = Machine(cpus=4, memory_bytes=8 * GIBIBYTE, accelerators=0)
+
+CLUSTER = parse_catalogue(
+    {
+        "profiles": [
+            {"name": "cpu", "cpus": 8, "memory": "16Gi"},
+            {"name": "gpu-t4", "accelerators": 4, "cpus": 16, "memory": "64Gi"},
+        ]
+    }
+)
+
+DEFAULT_MODEL = {"uri": "file:///models/sentiment", "task": "text-classification"}
+
+
+def manifest(name="sentiment", *, namespace="default", created="", **spec):
+    """Return a decoded manifest; each section of `spec` is laid over the smallest valid one."""
+    return {
+        "apiVersion": "serving.modelendpoint.dev/v1alpha1",
+        "kind": "ModelEndpoint",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created},
+        "spec": {**copy.deepcopy(spec), "model": DEFAULT_MODEL | spec.get("model", {})},
+    }
+
+
+def endpoint(name="sentiment", **changes):
+    """Return the endpoint of `manifest(name, **changes)`."""
+    return parse_endpoint(manifest(name, **changes))
+
+
+def with_value(document, path, value):
+    """Return a copy of `document` whose field at the dotted `path` is `value`."""
+    changed = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    inner = changed
+    for part in parents:
+        inner = inner.setdefault(part, {})
+    inner[last] = value
+    return changed
+
+
+def manifest_text(name="sentiment", uri="file:///models/sentiment", task="text-classification"):
+    """Return a manifest of seven lines as a person would write it."""
+    return (
+        "apiVersion: serving.modelendpoint.dev/v1alpha1\n"
+        "kind: ModelEndpoint\n"
+        f"metadata: {{name: {name}}}\n"
+        "spec:\n"
+        "  model:\n"
+        f"    uri: {uri}\n"
+        f"    task: {task}\n"
+    )
+
+
+def run(coroutine):
+    """Run a coroutine to its end; one that hangs fails after five seconds."""
+
+    async def within_time():
+        async with asyncio.timeout(5):
+            return await coroutine
+
+    return asyncio.run(within_time())
+
+
+async def until(condition):
+    """Wait until `condition()` is true; the five seconds of `run` bound the wait."""
+    while not condition():
+        await asyncio.sleep(0.001)

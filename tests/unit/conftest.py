@@ -1,0 +1,11 @@
+import pytest
+from hypothesis import settings
+
+# A shared machine is slow at times; what is slow here shows in the run time of the whole tier.
+settings.register_profile("unit", deadline=None, database=None, max_examples=40)
+settings.load_profile("unit")
+
+
+@pytest.fixture
+def update_golden(request):
+    return request.config.getoption("--update-golden")

@@ -1,0 +1,79 @@
+"""A TaskModel without weights: words are tokens, and the answer tells what was asked."""
+
+import threading
+from types import SimpleNamespace
+
+from serve_app.batcher import Progress
+from serve_app.contract import ModelArgs, Task, Tunables
+from serve_app.engine import Engine
+from serve_app.errors import InvalidInputError
+from serve_app.tasks.base import Encoded, Output, TaskModel
+
+ARGS = ModelArgs(name="sentiment", uri="file:///models/sentiment", task=Task.TEXT_CLASSIFICATION)
+
+# A text with one of these words makes the model fail in that place.
+UNREADABLE = "unreadable"
+BROKEN = "broken"
+UNSPEAKABLE = "unspeakable"
+NOT_A_NUMBER = "nan"
+
+
+class FakeModel(TaskModel):
+    """Imitates a task: `label` is the first word, `score` the number of tokens.
+
+    While `free` is cleared, forward passes hold still; `started` says that one has begun.
+    """
+
+    outputs = (
+        Output("label", "BYTES", (-1,)),
+        Output("score", "FP32", (-1,)),
+        Output("vector", "FP32", (-1, -1)),
+        Output("details", "BYTES", (-1,)),
+    )
+    probe_text = "ready"
+    max_tokens = 10
+    description = {"dtype": "float32"}
+
+    def __init__(self):
+        self.free = threading.Event()
+        self.free.set()
+        self.started = threading.Event()
+        self.batches = []
+
+    def encode(self, text, parameters, limit):
+        words = text.split()
+        if UNREADABLE in words:
+            raise InvalidInputError("the text cannot be read")
+        limit.check(len(words))
+        kept = words[: limit.max_tokens]
+        return [Encoded({"input_ids": list(range(len(kept))), "words": kept})]
+
+    def forward(self, batch, progress: Progress):
+        self.batches.append([" ".join(encoded.features["words"]) for encoded in batch])
+        self.started.set()
+        assert self.free.wait(5)
+        if any(BROKEN in encoded.features["words"] for encoded in batch):
+            raise RuntimeError("no such index")
+        return [encoded.length for encoded in batch]
+
+    def decode(self, text, encoded, outputs, parameters):
+        [words], [length] = [sequence.features["words"] for sequence in encoded], outputs
+        if UNSPEAKABLE in words:
+            raise RuntimeError("no such label")
+        return {
+            "label": words[0],
+            "score": float("nan") if NOT_A_NUMBER in words else length / 2,
+            "vector": [length, 0.5],
+            "details": [{"words": words, "top_k": parameters.top_k}],
+        }
+
+    def hold(self):
+        """Keep the next forward pass from ending."""
+        self.started.clear()
+        self.free.clear()
+
+
+def service(**tunables):
+    """Return a fake model, and an engine around it with these settings."""
+    model = FakeModel()
+    return SimpleNamespace(model=model, engine=Engine(ARGS, model, Tunables(**tunables)))

@@ -1,0 +1,105 @@
+"""A double of the Hugging Face hub, small enough to read: tests must not depend on the real one.
+
+It answers what `huggingface_hub.snapshot_download` asks: which commit a revision is, which files
+that has, and what is in each. It notes the paths that it was asked for.
+"""
+
+import hashlib
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+REPOSITORY = "org/name"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REVISIONS = {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT}
+
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "onnx/config.json": b"{}",
+    "pytorch_model.bin": b"pickled weights",
+    "modeling.py": b"import os",
+    "README.md": b"# Name",
+    "tokenizer.model": b"pieces",
+    "vocab.txt": b"words",
+}
+
+
+def _object_id(content):
+    """Return what git calls the content."""
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+
+
+def _description():
+    siblings = [{"rfilename": name} for name in FILES]
+    return {"id": REPOSITORY, "modelId": REPOSITORY, "sha": COMMIT, "siblings": siblings}
+
+
+def _tree():
+    return [
+        {"type": "file", "path": name, "size": len(content), "oid": _object_id(content)}
+        for name, content in FILES.items()
+    ]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers like the hub, errors with its X-Error-Code header included."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        match self.path.partition("?")[0].strip("/").split("/"):
+            case ["api", "models", owner, name, "revision" | "tree" as question, revision]:
+                self._answer_about(f"{owner}/{name}", revision, question)
+            case ["api", "models", owner, name]:
+                self._answer_about(f"{owner}/{name}", "main", "revision")
+            case [_, _, "resolve", _, *path]:
+                self._send_file("/".join(path))
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments):
+        """Keep quiet."""
+
+    def _answer_about(self, repository, revision, question):
+        if repository != REPOSITORY:
+            self._refuse("RepoNotFound", "Repository not found")
+        elif revision not in REVISIONS:
+            self._refuse("RevisionNotFound", f"Invalid rev id: {revision}")
+        else:
+            answer = _description() if question == "revision" else _tree()
+            self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    def _send_file(self, name):
+        content = FILES[name]
+        self._send(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{_object_id(content)}"'})
+
+    def _refuse(self, code, message):
+        headers = {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"}
+        self._send(404, json.dumps({"error": message}).encode(), headers)
+
+    def _send(self, status, body, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@contextmanager
+def running_hub():
+    """Yield the server's URL and the list of paths that it was asked for."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server.asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,200 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import Field
+
+from endpoint_operator import crd
+from endpoint_operator.api import ApiModel, parse_endpoint
+from tests.unit.builders import manifest
+
+COMMITTED = Path(__file__).parents[2] / "charts/model-endpoints/files/modelendpoints.yaml"
+
+DEFINITION = crd.custom_resource_definition()
+VERSION = DEFINITION["spec"]["versions"][0]
+ROOT = VERSION["schema"]["openAPIV3Schema"]
+
+
+def schemas(schema=ROOT, path=""):
+    """Yield the dotted path and the schema of everything below `schema`, itself included."""
+    yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from schemas(inner, f"{path}.{name}" if path else name)
+    if "items" in schema:
+        yield from schemas(schema["items"], f"{path}[]")
+
+
+def leaves(kind):
+    """Return the path and schema of each part of spec and status that has the type `kind`."""
+    return [
+        (path, schema)
+        for path, schema in schemas()
+        if schema["type"] == kind and path.startswith(("spec", "status"))
+    ]
+
+
+def keywords(schema):
+    """Yield each keyword that is used anywhere, names of fields left out."""
+    for _, part in schemas(schema):
+        yield from part
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["$ref", "$defs", "anyOf", "allOf", "oneOf", "not", "title", "additionalProperties", "const", "examples"],
+)
+def test_nothing_is_used_that_a_structural_schema_forbids(keyword):
+    assert keyword not in set(keywords(ROOT))
+
+
+def test_every_part_has_one_type():
+    known = {"object", "array", "string", "integer", "number", "boolean"}
+    assert {schema["type"] for _, schema in schemas()} == known
+
+
+def test_every_text_has_a_maximum_so_that_cel_stays_within_its_budget():
+    bounded = {"maxLength", "enum", "format"}
+    assert [path for path, schema in leaves("string") if not bounded & schema.keys()] == []
+
+
+def test_every_list_has_a_maximum():
+    assert [path for path, schema in leaves("array") if "maxItems" not in schema] == []
+
+
+def test_every_object_lists_its_fields_but_the_open_map():
+    unlisted = {path: schema for path, schema in leaves("object") if "properties" not in schema}
+    assert unlisted == {
+        "spec.model.parameters": {
+            "type": "object",
+            "description": "Defaults for the task's parameters; a request may override each of them.",
+            "maxProperties": 32,
+            "x-kubernetes-preserve-unknown-fields": True,
+        }
+    }
+
+
+def test_a_section_that_is_left_out_gets_its_defaults():
+    sections = {path for path, schema in leaves("object") if schema.get("default") == {}}
+    assert sections == {f"spec.{name}" for name in ("resources", "scaling", "batching", "limits", "health")}
+
+
+def test_the_defaults_of_the_schema_are_those_of_the_models():
+    spec = parse_endpoint(manifest()).spec.model_dump(by_alias=True, mode="json")
+    for path, schema in schemas(ROOT["properties"]["spec"]):
+        section, _, field = path.partition(".")
+        if schema.get("default", {}) != {}:
+            value = spec[section][field] if field else spec[section]
+            assert schema["default"] == value, path
+
+
+def test_only_the_model_is_required():
+    required = {path: schema["required"] for path, schema in schemas() if "required" in schema}
+    conditions = required.pop("status.conditions[]")
+    assert required == {"": ["spec"], "spec": ["model"], "spec.model": ["uri", "task"]}
+    assert conditions == ["type", "status", "reason", "lastTransitionTime"]
+
+
+def test_a_bound_that_is_not_allowed_itself_is_marked():
+    above = {path for path, schema in schemas() if schema.get("exclusiveMinimum") is True}
+    assert above == {
+        "spec.resources.count",
+        "spec.resources.cpus",
+        "spec.limits.requestTimeoutSeconds",
+        "spec.health.periodSeconds",
+        "spec.health.timeoutSeconds",
+    }
+    assert all(schema["minimum"] == 0 for path, schema in schemas() if path in above)
+
+
+def test_every_rule_of_the_models_is_in_the_schema():
+    rules = {path: len(schema.get("x-kubernetes-validations", [])) for path, schema in schemas()}
+    assert {path: count for path, count in rules.items() if count} == {
+        "": 2,
+        "spec": 1,
+        "spec.model": 3,
+        "spec.resources": 2,
+        "spec.scaling": 1,
+    }
+
+
+def test_conditions_are_merged_by_type():
+    conditions = ROOT["properties"]["status"]["properties"]["conditions"]
+    assert conditions["x-kubernetes-list-type"] == "map"
+    assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+def test_the_columns_read_fields_that_exist():
+    columns = {column["name"]: column["jsonPath"] for column in VERSION["additionalPrinterColumns"]}
+    known = {f".{path}" for path, _ in schemas()} | {".metadata.creationTimestamp"}
+    plain = {path for path in columns.values() if "[?" not in path}
+    assert list(columns) == ["Ready", "Reason", "Task", "Profile", "Replicas", "URL", "Age"]
+    assert plain <= known
+    assert set(columns.values()) - plain == {
+        '.status.conditions[?(@.type=="Ready")].status',
+        '.status.conditions[?(@.type=="Ready")].reason',
+    }
+
+
+def test_the_status_is_written_apart_from_the_spec():
+    assert VERSION["subresources"] == {"status": {}}
+
+
+def test_the_resource_has_its_names():
+    assert DEFINITION["metadata"]["name"] == "modelendpoints.serving.modelendpoint.dev"
+    assert DEFINITION["spec"]["scope"] == "Namespaced"
+    assert DEFINITION["spec"]["names"] == {
+        "kind": "ModelEndpoint",
+        "listKind": "ModelEndpointList",
+        "plural": "modelendpoints",
+        "singular": "modelendpoint",
+        "shortNames": ["mep"],
+        "categories": ["ml"],
+    }
+
+
+class Described(ApiModel):
+    """A model with a field that has no structural form."""
+
+
+class WithTuple(Described):
+    """Holds a tuple."""
+
+    pair: tuple[int, str] = Field(description="Two things.")
+
+
+class WithUnion(Described):
+    """Holds a union."""
+
+    either: int | str = Field(description="One of two types.")
+
+
+class WithOptional(Described):
+    """Holds a value that may be null."""
+
+    perhaps: int | None = Field(default=None, description="Perhaps a number.")
+
+
+class WithStrings(Described):
+    """Holds a list of another kind than conditions."""
+
+    names: list[str] = Field(description="Names.", max_length=3)
+
+
+class WithMultiple(Described):
+    """Holds a number whose rule has no place in the translation."""
+
+    even: int = Field(multiple_of=2, description="An even number.")
+
+
+@pytest.mark.parametrize("model", [WithTuple, WithUnion, WithOptional, WithStrings, WithMultiple])
+def test_the_translator_refuses_what_it_does_not_know(model):
+    with pytest.raises(crd.UntranslatableError):
+        crd._object_schema(model)
+
+
+def test_the_committed_file_is_what_the_models_say():
+    assert COMMITTED.read_text(encoding="utf-8") == crd.to_yaml()
+
+
+def test_the_file_says_the_same_as_the_definition():
+    assert yaml.safe_load(crd.to_yaml()) == DEFINITION
