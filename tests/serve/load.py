@@ -28,9 +28,9 @@ class Load:
             self.failures.append(f"{response.status_code} {response.text[:200]}")
 
 
-def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: Load) -> None:
+def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: Load, pause: float) -> None:
     with httpx.Client(timeout=120) as client:
-        while not stop.is_set():
+        while not stop.wait(pause):
             started = time.monotonic()
             try:
                 load.count(client.post(url, json=body), time.monotonic() - started)
@@ -39,11 +39,14 @@ def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: 
 
 
 @contextmanager
-def load_on(url: str, body: Mapping[str, Any], clients: int = 2) -> Iterator[Load]:
-    """Send `body` to `url` from several clients, closed loop, until the end of the block."""
+def load_on(url: str, body: Mapping[str, Any], clients: int = 2, pause: float = 0.02) -> Iterator[Load]:
+    """Send `body` to `url` from several clients, closed loop, until the end of the block.
+
+    The pause after each answer leaves models that load meanwhile some of a small machine's processor.
+    """
     stop, load = threading.Event(), Load()
     threads = [
-        threading.Thread(target=_send_until, args=(stop, url, body, load), daemon=True)
+        threading.Thread(target=_send_until, args=(stop, url, body, load, pause), daemon=True)
         for _ in range(clients)
     ]
     for thread in threads:

@@ -25,7 +25,7 @@ GOOD = {"text": "I love this product"}
 START_SECONDS = 240
 STOP_SECONDS = 90
 # A replica needs up to 15 seconds for its imports on two cores, more while others start too.
-CHANGE_SECONDS = 120
+CHANGE_SECONDS = 240
 
 
 def free_port() -> int:

@@ -3,10 +3,14 @@
 import asyncio
 import copy
 
+import pytest
+
 from endpoint_operator.api import parse_endpoint
 from endpoint_operator.profiles import Machine, parse_catalogue
 
 GIBIBYTE = 2**30
+
+LONGEST_SECONDS = 4
 
 MACHINE = Machine(cpus=4, memory_bytes=8 * GIBIBYTE, accelerators=0)
 
@@ -62,16 +66,21 @@ def manifest_text(name="sentiment", uri="file:///models/sentiment", task="text-c
 
 
 def run(coroutine):
-    """Run a coroutine to its end; one that hangs fails after five seconds."""
+    """Run a coroutine to its end; one that hangs fails after LONGEST_SECONDS."""
 
-    async def within_time():
-        async with asyncio.timeout(5):
-            return await coroutine
+    async def outcome():
+        limited = asyncio.ensure_future(coroutine)
+        done, _ = await asyncio.wait([limited], timeout=LONGEST_SECONDS)
+        if not done:
+            limited.cancel()
+            await asyncio.gather(limited, return_exceptions=True)
+            pytest.fail(f"still running after {LONGEST_SECONDS} seconds", pytrace=False)
+        return limited.result()
 
-    return asyncio.run(within_time())
+    return asyncio.run(outcome())
 
 
 async def until(condition):
-    """Wait until `condition()` is true; the five seconds of `run` bound the wait."""
+    """Wait until `condition()` is true; `run` bounds the wait."""
     while not condition():
         await asyncio.sleep(0.001)

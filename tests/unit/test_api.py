@@ -129,10 +129,19 @@ def test_an_integer_field_takes_only_integers(path, value):
 
 
 @pytest.mark.parametrize("path", NUMBERS)
-@pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [True, "1"])
+def test_a_number_field_takes_only_numbers(path, value):
+    assert problems_of(spec_with(path, value)) == [
+        f"spec.{path}: got {value!r}; input should be a valid number"
+    ]
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_field_takes_only_finite_numbers(path, value):
-    [problem] = problems_of(spec_with(path, value))
-    assert problem.startswith(f"spec.{path}: got {value!r}; input should be")
+    assert problems_of(spec_with(path, value)) == [
+        f"spec.{path}: got {value!r}; input should be a finite number"
+    ]
 
 
 @pytest.mark.parametrize("path", STRINGS)

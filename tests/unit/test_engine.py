@@ -111,6 +111,7 @@ def test_a_request_beyond_its_time_is_given_up_and_makes_room():
             for _ in range(3):
                 with pytest.raises(RequestTimeoutError, match=r"no answer within 0\.05 seconds"):
                     await engine.predict(["slow"])
+            engine.configure(Tunables(**ONE_AT_A_TIME))
             model.free.set()
             return labels(await engine.predict(["next"]))
 
@@ -123,6 +124,7 @@ def test_a_request_that_was_given_up_is_not_run():
             await fill(engine, model, 1)
             with pytest.raises(RequestTimeoutError):
                 await engine.predict(["given up"])
+            engine.configure(Tunables())
             model.free.set()
             await engine.predict(["next"])
             return model.batches

@@ -60,8 +60,9 @@ def test_a_folder_stands_in_for_slash_models(tmp_path, monkeypatch):
     assert fetch("file:///models") == tmp_path
 
 
-def test_the_stand_in_is_for_slash_models_only(tmp_path, monkeypatch):
+def test_the_stand_in_is_for_that_folder_only(tmp_path, monkeypatch):
     monkeypatch.setenv(sources.MODELS_VARIABLE, str(tmp_path / "stand-in"))
+    monkeypatch.setattr(sources, "MODELS_FOLDER", str(tmp_path / "models"))
     other = tmp_path / "models-2"
     other.mkdir()
     assert fetch(f"file://{other}") == other
