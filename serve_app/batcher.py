@@ -102,7 +102,7 @@ class Batcher:
 
     async def submit(self, sequences: Sequence[Sequenced]) -> list[Any]:
         """Return the outputs of `sequences`, in their order; cancelling frees their places."""
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         loop = asyncio.get_running_loop()
         entries = [Waiting(sequence, loop.create_future()) for sequence in sequences]
@@ -133,6 +133,8 @@ class Batcher:
             self._worker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._worker
+        for entry in self._queue:
+            entry.output.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self) -> None:

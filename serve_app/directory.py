@@ -1,6 +1,7 @@
 """What the gateway knows of the models: their names, states and causes, as Serve reports them."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from serve_app.quoting import quoted
 FRESH_SECONDS: Final = 1.0
 
 RUNNING: Final = "RUNNING"
+
+logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Directory:
         self._fetch_applications = fetch_applications
         self._reports: dict[str, ModelReport] = {}
         self._renewed = -FRESH_SECONDS
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[bool] | None = None
 
     async def find(self, name: str) -> ModelReport:
         """Return the report of a model that answers.
@@ -94,18 +97,28 @@ class Directory:
         return [self._reports[name] for name in sorted(self._reports)]
 
     async def renew(self) -> None:
-        """Ask Serve now; concurrent callers share one question."""
+        """Ask Serve now; concurrent callers share one question.
+
+        Raises ModelNotReadyError if Serve does not answer.
+        """
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._fetch())
-        await asyncio.shield(self._renewing)
+        if not await asyncio.shield(self._renewing):
+            raise ModelNotReadyError("Ray Serve does not say which models there are")
 
     def _renew_if_stale(self) -> None:
         if self._renewing is None and time.monotonic() - self._renewed > FRESH_SECONDS:
             self._renewing = asyncio.create_task(self._fetch())
 
-    async def _fetch(self) -> None:
+    async def _fetch(self) -> bool:
+        """Replace the reports; return whether Serve answered."""
         try:
             self._reports = read_reports(await asyncio.to_thread(self._fetch_applications))
             self._renewed = time.monotonic()
+        except Exception:
+            logger.exception("Ray Serve does not report its applications")
+            return False
+        else:
+            return True
         finally:
             self._renewing = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from serve_app.contract import ParameterValue, StrictModel, Task
 from serve_app.quoting import quoted, shortened
@@ -99,6 +100,11 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
 class InvalidParameterError(ValueError):
     """A parameter that the task does not know, or a value that it does not take."""
 
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"parameters.{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
 
 def parse_parameters(
     task: Task,
@@ -113,13 +119,13 @@ def parse_parameters(
     try:
         return model.model_validate({**defaults, **(overrides or {})})
     except ValidationError as error:
-        raise InvalidParameterError(_describe(task, error)) from error
+        problem = error.errors(include_url=False)[0]
+        name = shortened(".".join(str(part) for part in problem["loc"]))
+        raise InvalidParameterError(name, _reason(task, problem)) from error
 
 
-def _describe(task: Task, error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    name = shortened(".".join(str(part) for part in problem["loc"]))
+def _reason(task: Task, problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         allowed = ", ".join(sorted(PARAMETERS[task].model_fields))
-        return f"parameters.{name}: {task} does not take it; it takes {allowed}"
-    return f"parameters.{name}: got {quoted(problem['input'])}; {problem['msg']}"
+        return f"{task} does not take it; it takes {allowed}"
+    return f"got {quoted(problem['input'])}; {problem['msg']}"

@@ -77,6 +77,10 @@ def _from_hub(rest: str, revision: str) -> Path:
         raise SourceError(f"{at}: the hub refused it: {reason}") from error
     except HFValidationError as error:
         raise SourceError(f"{at}: {error}") from error
+    except Exception as error:
+        # The hub's client lets the errors of its HTTP library through as they are.
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise SourceError(f"{at}: the download failed: {type(error).__name__}: {reason}") from error
 
 
 _SCHEMES: Final[dict[str, Callable[[str, str], Path]]] = {

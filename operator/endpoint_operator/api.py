@@ -3,10 +3,11 @@
 Pure: parses and validates, performs no I/O and knows neither Ray nor Kubernetes clients.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -101,7 +102,7 @@ class ModelSource(ApiModel):
             parse_parameters(self.task, self.parameters)
         except InvalidParameterError as error:
             raise PydanticCustomError(
-                "rule", "{complaint}", {"complaint": str(error), "field": "parameters"}
+                "rule", "{complaint}", {"complaint": error.reason, "field": f"parameters.{error.name}"}
             ) from error
         return self
 
@@ -116,8 +117,8 @@ class Resources(ApiModel):
         default=1,
         gt=0,
         le=16,
-        description="Accelerators for one replica; below 1, replicas share one. Profiles without "
-        "accelerators ignore it.",
+        description="Accelerators for one replica; below 1, replicas share one. In a profile without "
+        "accelerators it stays at its default.",
     )
     cpus: float = Field(default=1, gt=0, le=256, description="CPU cores for one replica.")
     memory: str = Field(default="2Gi", max_length=16, description="Main memory for one replica.")
@@ -203,6 +204,13 @@ class ModelEndpointSpec(ApiModel):
     )
 
 
+def _timestamp_text(value: Any) -> Any:
+    """Accept what YAML makes of a timestamp without quotes, and the null that templates leave."""
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
 class Metadata(BaseModel):
     """The part of Kubernetes' object metadata that we read."""
 
@@ -212,7 +220,7 @@ class Metadata(BaseModel):
 
     name: str = Field(min_length=1, max_length=253)
     namespace: str = "default"
-    creation_timestamp: str = ""
+    creation_timestamp: Annotated[str, BeforeValidator(_timestamp_text)] = ""
 
 
 class ModelEndpoint(ApiModel):
@@ -222,6 +230,8 @@ class ModelEndpoint(ApiModel):
     kind: Literal["ModelEndpoint"]
     metadata: Metadata
     spec: ModelEndpointSpec
+    # The operator's words, in a manifest that was read from a cluster; they do not count as input.
+    status: dict[str, Any] | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         matches(

@@ -56,8 +56,8 @@ class Compilation:
 def compile_serve_config(endpoints: Iterable[ModelEndpoint], catalogue: Catalogue) -> Compilation:
     """Return the configuration that serves `endpoints`, in whatever order they come.
 
-    Suspended endpoints are left out silently; those that fit nowhere, or whose name an older
-    endpoint has, are left out and listed.
+    Suspended endpoints are left out silently; those that fit nowhere, or whose name an older served
+    endpoint has, are left out and listed. An endpoint that is left out does not hold its name.
     """
     applications = {GATEWAY_APPLICATION: _gateway_application()}
     rejections = []

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 from pydantic import Field
 
 from endpoint_operator.api import CPU_PROFILE, ApiModel, ProfileName, Resources
-from endpoint_operator.rules import MEMORY_RULE, Rule
+from endpoint_operator.rules import MEMORY_RULE, Rule, at_most
 
 # KubeRay puts this label, with the group's name, on each Ray node of a worker group.
 NODE_GROUP_LABEL: Final = "ray.io/node-group"
@@ -76,7 +76,10 @@ class Profile(ApiModel):
     min_workers: int = Field(default=0, ge=0)
     max_workers: int = Field(default=1, ge=0)
 
-    RULES: ClassVar[tuple[Rule, ...]] = (MEMORY_RULE,)
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        MEMORY_RULE,
+        at_most("minWorkers", "maxWorkers", "minWorkers must not be above maxWorkers"),
+    )
 
 
 class ProfileList(ApiModel):

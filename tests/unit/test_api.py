@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from pydantic import ValidationError
@@ -6,7 +8,7 @@ from endpoint_operator.api import ModelEndpoint, parse_endpoint
 from endpoint_operator.problems import describe
 from serve_app.contract import Task
 from tests.unit import strategies
-from tests.unit.builders import manifest, with_value
+from tests.unit.builders import endpoint, manifest, with_value
 
 DEFAULTS = {
     "model": {
@@ -183,7 +185,7 @@ def test_zero_is_refused_where_nothing_would_be_left(path):
 @pytest.mark.parametrize(
     ("where", "allowed"),
     [
-        ("", "apiVersion, kind, metadata, spec"),
+        ("", "apiVersion, kind, metadata, spec, status"),
         ("spec.", "batching, health, limits, model, resources, scaling, suspend"),
         ("spec.model.", "dtype, parameters, revision, task, uri"),
         ("spec.resources.", "count, cpus, memory, profile"),
@@ -243,3 +245,20 @@ def test_all_problems_of_a_manifest_are_reported_at_once():
 def test_a_long_value_is_shown_shortened():
     [problem] = problems_of(manifest(model={"dtype": "x" * 10_000}))
     assert len(problem) < 250
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
+        (None, ""),
+    ],
+)
+def test_a_creation_time_is_read_as_yaml_leaves_it(written, read):
+    assert endpoint(created=written).metadata.creation_timestamp == read
+
+
+def test_a_manifest_from_a_cluster_may_have_a_status():
+    from_cluster = manifest() | {"status": {"conditions": [], "anything": 1}}
+    assert parse_endpoint(from_cluster).spec == endpoint().spec

@@ -173,3 +173,14 @@ def test_a_profile_whose_memory_cannot_be_read_is_refused_before_an_endpoint_mee
 def test_a_profile_name_may_be_used_once():
     with pytest.raises(ValueError, match="profiles: each name may be used once"):
         parse_catalogue({"profiles": [CPU, CPU]})
+
+
+def test_a_profile_cannot_want_more_workers_than_it_allows():
+    [problem] = problems_of({"profiles": [CPU | {"minWorkers": 3, "maxWorkers": 2}]})
+    assert "minWorkers must not be above maxWorkers; got minWorkers 3, maxWorkers 2" in problem
+
+
+def test_the_cpu_profile_takes_no_accelerator_of_ones_own_machine():
+    with_one = Machine(cpus=2, memory_bytes=2**34, accelerators=1)
+    assert with_one.place(Resources()).accelerators == 0
+    assert with_one.place(Resources.model_validate({"profile": "nvidia-l4"})).accelerators == 1
