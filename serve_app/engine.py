@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from serve_app.batcher import Batcher, BatchLimits
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
@@ -19,7 +19,11 @@ from serve_app.errors import (
 from serve_app.parameters import InvalidParameterError, TaskParameters, parse_parameters
 from serve_app.tasks.base import Encoded, InputLimit, Prediction, TaskModel
 
-logger = logging.getLogger(__name__)
+# A batch may well take longer than a client with little patience waits.
+SHORTEST_STUCK_SECONDS: Final = 30.0
+
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
 
 
 class StuckModelError(Exception):
@@ -73,7 +77,7 @@ class Engine:
         with self._admitted():
             try:
                 async with asyncio.timeout(seconds):
-                    return await self._answer(texts, parameters)
+                    return await self._answer(texts, parameters, self.input_limit)
             except TimeoutError as error:
                 raise RequestTimeoutError(f"no answer within {seconds:g} seconds") from error
 
@@ -83,15 +87,16 @@ class Engine:
         Raises StuckModelError if the running batch has stopped moving, or what the model raised.
         """
         stuck = self._batcher.seconds_without_progress()
-        if stuck > self._tunables.request_timeout_seconds:
+        if stuck > max(self._tunables.request_timeout_seconds, SHORTEST_STUCK_SECONDS):
             raise StuckModelError(f"the model has been running one batch for {stuck:.0f} seconds")
         if not self._batcher.busy:
             await self.warm_up()
 
     async def warm_up(self) -> None:
-        """Answer the task's tiny request, whatever the endpoint's parameters are."""
+        """Answer the task's tiny request, whatever the endpoint's parameters and limits are."""
         parameters = parse_parameters(self.args.task, self.model.probe_parameters)
-        await self._answer([self.model.probe_text], parameters)
+        limit = InputLimit(self.model.max_tokens, truncate=True)
+        await self._answer([self.model.probe_text], parameters, limit)
 
     async def close(self) -> None:
         """Stop the threads."""
@@ -109,9 +114,11 @@ class Engine:
         finally:
             self._requests -= 1
 
-    async def _answer(self, texts: Sequence[str], parameters: TaskParameters) -> list[Prediction]:
+    async def _answer(
+        self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
+    ) -> list[Prediction]:
         loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(self._text_thread, self._encode, texts, parameters)
+        encoded = await loop.run_in_executor(self._text_thread, self._encode, texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
         try:
             outputs = await self._batcher.submit(sequences)
@@ -122,8 +129,9 @@ class Engine:
             self._text_thread, self._decode, texts, encoded, outputs, parameters
         )
 
-    def _encode(self, texts: Sequence[str], parameters: TaskParameters) -> list[Sequence[Encoded]]:
-        limit = self.input_limit
+    def _encode(
+        self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
+    ) -> list[Sequence[Encoded]]:
         encoded = []
         for number, text in enumerate(texts):
             try:

@@ -26,7 +26,7 @@ from serve_app.errors import (
 from serve_app.open_inference import BINARY_TYPE, HEADER_LENGTH
 from serve_app.reply import JSON_TYPE
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("ray.serve")
 
 BODY_TIMEOUT_SECONDS: Final = 30.0
 # A client that is still sending would not read our 413; up to here its body is read and dropped.

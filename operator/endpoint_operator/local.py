@@ -36,7 +36,11 @@ SETTLE_SECONDS: Final = 1.5
 # Serve raises shorter graceful shutdowns of replicas that take HTTP themselves to this.
 SERVE_DRAIN_SECONDS: Final = 35.0
 # How often files and states are looked at once everything runs.
-WATCH_MILLISECONDS: Final = 500
+WATCH_MILLISECONDS: Final = 1000
+# A model that loads for longer does not keep the table of the others from being shown.
+PATIENCE_SECONDS: Final = 120.0
+# Ray may be slow to answer while models load; after this it counts as gone.
+RAY_GONE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,17 @@ class LocalService:
         return read_state(endpoint.name, application)
 
     def wait_until_settled(self, stop: threading.Event) -> dict[str, EndpointState]:
-        """Show progress until no endpoint is on its way to another state, or `stop` is set."""
+        """Show progress until no endpoint is on its way to another state, or `stop` is set.
+
+        After PATIENCE_SECONDS, one that answers is enough.
+        """
         while True:
             states = self.states()
             self._display.show_changes(states.values())
-            young = time.monotonic() - self._applied < SETTLE_SECONDS
-            if not young and all(state.settled for state in states.values()):
-                return states
-            if stop.wait(POLL_SECONDS):
+            age = time.monotonic() - self._applied
+            settled = age > SETTLE_SECONDS and all(state.settled for state in states.values())
+            enough = age > PATIENCE_SECONDS and any(state.ready_replicas for state in states.values())
+            if settled or enough or stop.wait(POLL_SECONDS):
                 return states
 
     def drain(self) -> None:
@@ -116,6 +123,7 @@ class LocalService:
 
     def follow(self, stop: threading.Event) -> None:
         """Apply changes of the files and show changes of states until `stop` is set."""
+        answered = time.monotonic()
         folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
         for changes in watch(
             *folders,
@@ -129,9 +137,11 @@ class LocalService:
                 if changes:
                     self._take_over()
                 self._display.show_changes(self.states().values())
+                answered = time.monotonic()
             except RayUnavailableError as error:
-                if not stop.is_set():
-                    raise CannotServeError(str(error)) from error
+                if time.monotonic() - answered > RAY_GONE_SECONDS:
+                    raise
+                self._display.complain(str(error))
 
     def _take_over(self) -> None:
         for problem in self._workspace.reread():

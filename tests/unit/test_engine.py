@@ -3,6 +3,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from serve_app import engine as engine_module
 from serve_app.contract import Tunables
 from serve_app.engine import StuckModelError
 from serve_app.errors import (
@@ -266,7 +267,9 @@ def test_a_busy_model_that_moves_is_healthy_as_it_is():
     assert run(scenario()) == [["held0"]]
 
 
-def test_a_model_that_stopped_moving_is_sick():
+def test_a_model_that_stopped_moving_is_sick(monkeypatch):
+    monkeypatch.setattr(engine_module, "SHORTEST_STUCK_SECONDS", 0.05)
+
     async def scenario():
         async with serving(request_timeout_seconds=0.05) as (engine, model):
             [task] = await fill(engine, model, 1)
@@ -274,6 +277,26 @@ def test_a_model_that_stopped_moving_is_sick():
             await asyncio.sleep(0.02)
             with pytest.raises(StuckModelError, match="has been running one batch"):
                 await engine.check_health()
+
+    run(scenario())
+
+
+def test_a_batch_that_outlasts_its_clients_patience_is_not_stuck():
+    async def scenario():
+        async with serving(request_timeout_seconds=0.05) as (engine, model):
+            [task] = await fill(engine, model, 1)
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.sleep(0.02)
+            await engine.check_health()
+
+    run(scenario())
+
+
+def test_the_endpoints_limits_do_not_make_it_sick():
+    async def scenario():
+        async with serving(max_input_tokens=1, parameters={"top_k": 3}) as (engine, model):
+            model.probe_text = "several words as a probe"
+            await engine.check_health()
 
     run(scenario())
 
