@@ -1,6 +1,8 @@
 """A TaskModel without weights: words are tokens, and the answer tells what was asked."""
 
+import asyncio
 import threading
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 from serve_app.batcher import Progress
@@ -8,6 +10,7 @@ from serve_app.contract import ModelArgs, Task, Tunables
 from serve_app.engine import Engine
 from serve_app.errors import InvalidInputError
 from serve_app.tasks.base import Encoded, Output, TaskModel
+from tests.unit.builders import until
 
 ARGS = ModelArgs(name="sentiment", uri="file:///models/sentiment", task=Task.TEXT_CLASSIFICATION)
 
@@ -77,3 +80,22 @@ def service(**tunables):
     """Return a fake model, and an engine around it with these settings."""
     model = FakeModel()
     return SimpleNamespace(model=model, engine=Engine(ARGS, model, Tunables(**tunables)))
+
+
+@asynccontextmanager
+async def serving(**tunables):
+    """Yield an engine and its fake model."""
+    fake = service(**tunables)
+    try:
+        yield fake.engine, fake.model
+    finally:
+        fake.model.free.set()
+        await fake.engine.close()
+
+
+async def fill(engine, model, count):
+    """Return tasks of `count` requests that are inside the engine and cannot end."""
+    model.hold()
+    tasks = [asyncio.create_task(engine.predict([f"held{number}"])) for number in range(count)]
+    await until(model.started.is_set)
+    return tasks

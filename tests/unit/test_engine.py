@@ -1,11 +1,8 @@
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
-from serve_app import engine as engine_module
 from serve_app.contract import Tunables
-from serve_app.engine import StuckModelError
 from serve_app.errors import (
     InputTooLongError,
     InvalidInputError,
@@ -15,19 +12,9 @@ from serve_app.errors import (
 )
 from tests.unit import fake_model
 from tests.unit.builders import run, until
+from tests.unit.fake_model import fill, serving
 
 ONE_AT_A_TIME = {"max_ongoing_requests": 1, "max_queued_requests": 1}
-
-
-@asynccontextmanager
-async def serving(**tunables):
-    """Yield an engine and its fake model."""
-    fake = fake_model.service(**tunables)
-    try:
-        yield fake.engine, fake.model
-    finally:
-        fake.model.free.set()
-        await fake.engine.close()
 
 
 def labels(predictions):
@@ -40,14 +27,6 @@ def answer(texts, overrides=None, **tunables):
             return await engine.predict(texts, overrides)
 
     return run(scenario())
-
-
-async def fill(engine, model, count):
-    """Return tasks of `count` requests that are inside the engine and cannot end."""
-    model.hold()
-    tasks = [asyncio.create_task(engine.predict([f"held{number}"])) for number in range(count)]
-    await until(model.started.is_set)
-    return tasks
 
 
 def test_each_text_gets_its_answer_in_order():
@@ -237,75 +216,3 @@ def test_new_settings_hold_for_the_next_request():
 
     limit, batches = run(scenario())
     assert (limit, batches.max_size, batches.max_wait_seconds) == (5, 3, 0.007)
-
-
-def test_a_healthy_idle_model_is_really_run():
-    async def scenario():
-        async with serving() as (engine, model):
-            await engine.check_health()
-            return model.batches
-
-    assert run(scenario()) == [["ready"]]
-
-
-def test_the_probe_does_not_depend_on_the_settings_of_the_endpoint():
-    async def scenario():
-        async with serving(parameters={"nope": 1}) as (engine, model):
-            await engine.warm_up()
-            return model.batches
-
-    assert run(scenario()) == [["ready"]]
-
-
-def test_a_busy_model_that_moves_is_healthy_as_it_is():
-    async def scenario():
-        async with serving(request_timeout_seconds=5) as (engine, model):
-            await fill(engine, model, 1)
-            await engine.check_health()
-            return model.batches
-
-    assert run(scenario()) == [["held0"]]
-
-
-def test_a_model_that_stopped_moving_is_sick(monkeypatch):
-    monkeypatch.setattr(engine_module, "SHORTEST_STUCK_SECONDS", 0.05)
-
-    async def scenario():
-        async with serving(request_timeout_seconds=0.05) as (engine, model):
-            [task] = await fill(engine, model, 1)
-            await asyncio.gather(task, return_exceptions=True)
-            await asyncio.sleep(0.02)
-            with pytest.raises(StuckModelError, match="has been running one batch"):
-                await engine.check_health()
-
-    run(scenario())
-
-
-def test_a_batch_that_outlasts_its_clients_patience_is_not_stuck():
-    async def scenario():
-        async with serving(request_timeout_seconds=0.05) as (engine, model):
-            [task] = await fill(engine, model, 1)
-            await asyncio.gather(task, return_exceptions=True)
-            await asyncio.sleep(0.02)
-            await engine.check_health()
-
-    run(scenario())
-
-
-def test_the_endpoints_limits_do_not_make_it_sick():
-    async def scenario():
-        async with serving(max_input_tokens=1, parameters={"top_k": 3}) as (engine, model):
-            model.probe_text = "several words as a probe"
-            await engine.check_health()
-
-    run(scenario())
-
-
-def test_a_model_that_fails_on_the_probe_is_sick():
-    async def scenario():
-        async with serving() as (engine, model):
-            model.probe_text = fake_model.BROKEN
-            with pytest.raises(ModelFailedError):
-                await engine.check_health()
-
-    run(scenario())
