@@ -108,8 +108,9 @@ def _object_schema(model: type[BaseModel]) -> Schema:
         else:
             properties[alias] = _object_schema(nested)
             if not field.is_required():
-                # The API server fills the defaults of an object only if the object is there.
-                properties[alias]["default"] = {}
+                # The API server fills the defaults of an object only if the object is there. It holds
+                # the default itself against the rules as it is written, so `{}` would not do.
+                properties[alias]["default"] = nested().model_dump(by_alias=True, mode="json")
     translated: Schema = {"type": "object", "description": " ".join(schema["description"].split())}
     if schema.get("required"):
         translated["required"] = schema["required"]
