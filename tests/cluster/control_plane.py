@@ -1,0 +1,200 @@
+"""A Kubernetes control plane of plain processes: etcd, kube-apiserver and, if asked for, its controllers.
+
+Needs no root, no node and no network but the loopback device; each one has its own folder, port and keys.
+"""
+
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import httpx
+import yaml
+
+from tests.cluster.binaries import binary_path
+from tests.cluster.certificates import Certificates, make_certificates
+from tests.cluster.errors import PortTakenError, StartError
+from tests.cluster.processes import Program, running
+
+# Three seconds are usual; a machine that also builds or loads models takes longer.
+START_SECONDS: Final = 60
+# A port is free when we ask and may be taken when the API server binds it.
+PORT_ATTEMPTS: Final = 5
+_POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """A running API server and how a member of system:masters reaches it."""
+
+    url: str
+    ca: Path
+    token: str
+    kubeconfig: Path
+    folder: Path
+
+
+@contextmanager
+def control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
+    """Run an API server until the end of the block, with kube-controller-manager if `controllers`.
+
+    Without it there is no garbage collection, no deletion of namespaces and no service accounts.
+    Raises CannotBuildError without binaries, StartError with the logs if it does not come up.
+    """
+    # A short path: the name of etcd's socket must fit into 107 bytes.
+    with TemporaryDirectory(prefix="mep-") as name, ExitStack() as stack:
+        folder = Path(name)
+        certificates = make_certificates(folder)
+        token = secrets.token_urlsafe(32)
+        _write_private(folder / "tokens.csv", f'{token},admin,admin,"system:masters"\n')
+        etcd = stack.enter_context(running("etcd", _etcd_command(folder), folder / "etcd.log"))
+        server = _start_api_server(stack, etcd, folder, certificates, token)
+        _write_private(server.kubeconfig, _kubeconfig(server))
+        if controllers:
+            _start_controllers(stack, server, certificates)
+        yield server
+
+
+def client(server: ControlPlane) -> httpx.Client:
+    """Return an HTTP client that speaks to `server` as its administrator."""
+    context = ssl.create_default_context(cafile=server.ca)
+    headers = {"Authorization": f"Bearer {server.token}"}
+    return httpx.Client(base_url=server.url, headers=headers, verify=context, timeout=5, trust_env=False)
+
+
+def _etcd_command(folder: Path) -> list[str | Path]:
+    # A single member must advertise an address, which no one then uses.
+    nowhere = "http://127.0.0.1:1"
+    return [
+        binary_path("etcd"),
+        f"--data-dir={folder}/etcd",
+        # Sockets instead of ports: nothing can collide, and no other user can reach them.
+        f"--listen-client-urls={_etcd_url(folder)}",
+        f"--listen-peer-urls=unix://{folder}/peers.sock",
+        f"--advertise-client-urls={nowhere}",
+        f"--initial-advertise-peer-urls={nowhere}",
+        f"--initial-cluster=default={nowhere}",
+        # The data does not outlive the process, so no write needs to reach the disk.
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def _etcd_url(folder: Path) -> str:
+    return f"unix://{folder}/etcd.sock"
+
+
+def _start_api_server(
+    stack: ExitStack, etcd: Program, folder: Path, certificates: Certificates, token: str
+) -> ControlPlane:
+    for attempt in range(1, PORT_ATTEMPTS + 1):
+        url = f"https://127.0.0.1:{_free_port()}"
+        server = ControlPlane(url, certificates.ca, token, folder / "kubeconfig", folder)
+        command = _api_server_command(folder, certificates, url)
+        with ExitStack() as this_attempt:
+            log = folder / f"kube-apiserver-{attempt}.log"
+            api_server = this_attempt.enter_context(running("kube-apiserver", command, log))
+            try:
+                # The namespace comes a moment after the server calls itself ready.
+                _wait(server, "/readyz", [etcd, api_server])
+                _wait(server, "/api/v1/namespaces/default", [etcd, api_server])
+            except PortTakenError:
+                continue
+            stack.push(this_attempt.pop_all())
+            return server
+    raise StartError(f"kube-apiserver found its port taken {PORT_ATTEMPTS} times in a row")
+
+
+def _api_server_command(folder: Path, certificates: Certificates, url: str) -> list[str | Path]:
+    port = httpx.URL(url).port
+    return [
+        binary_path("kube-apiserver"),
+        "--bind-address=127.0.0.1",
+        f"--secure-port={port}",
+        # Named, or the server looks for a default route, which an offline machine lacks.
+        "--advertise-address=127.0.0.1",
+        # The Service `kubernetes` has no node to be reached from, and refuses a loopback address.
+        "--endpoint-reconciler-type=none",
+        f"--etcd-servers={_etcd_url(folder)}",
+        f"--tls-cert-file={certificates.server}",
+        f"--tls-private-key-file={certificates.server_key}",
+        f"--token-auth-file={folder}/tokens.csv",
+        "--authorization-mode=RBAC",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={certificates.service_account_key}",
+        f"--service-account-signing-key-file={certificates.service_account_key}",
+    ]
+
+
+def _start_controllers(stack: ExitStack, server: ControlPlane, certificates: Certificates) -> None:
+    command: list[str | Path] = [
+        binary_path("kube-controller-manager"),
+        f"--kubeconfig={server.kubeconfig}",
+        f"--service-account-private-key-file={certificates.service_account_key}",
+        f"--root-ca-file={certificates.ca}",
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        # 0 means that it serves nothing.
+        "--secure-port=0",
+    ]
+    log = server.folder / "kube-controller-manager.log"
+    controllers = stack.enter_context(running("kube-controller-manager", command, log))
+    _wait(server, "/api/v1/namespaces/default/serviceaccounts/default", [controllers])
+
+
+def _wait(server: ControlPlane, path: str, programs: list[Program]) -> None:
+    """Wait until a GET of `path` succeeds; fail with the programs' output if one of them ends."""
+    deadline = time.monotonic() + START_SECONDS
+    with client(server) as http:
+        while not _answers(http, path):
+            for program in programs:
+                if program.ended():
+                    raise _why_ended(program, programs)
+            if time.monotonic() > deadline:
+                output = "\n".join(program.output() for program in programs)
+                raise StartError(f"{path} was not there after {START_SECONDS} s:\n{output}")
+            time.sleep(_POLL_SECONDS)
+
+
+def _answers(http: httpx.Client, path: str) -> bool:
+    try:
+        return http.get(path).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _why_ended(program: Program, programs: list[Program]) -> StartError:
+    output = "\n".join(program.output() for program in programs)
+    kind = PortTakenError if "address already in use" in program.output() else StartError
+    return kind(f"{program.name} ended with status {program.process.returncode} at its start:\n{output}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _kubeconfig(server: ControlPlane) -> str:
+    cluster = {"server": server.url, "certificate-authority": str(server.ca)}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "admin", "user": {"token": server.token}}],
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
