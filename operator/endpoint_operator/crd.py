@@ -110,7 +110,8 @@ def _object_schema(model: type[BaseModel]) -> Schema:
             if not field.is_required():
                 # The API server fills the defaults of an object only if the object is there. It holds
                 # the default itself against the rules as it is written, so `{}` would not do.
-                properties[alias]["default"] = nested().model_dump(by_alias=True, mode="json")
+                inside = properties[alias]["properties"]
+                properties[alias]["default"] = {name: leaf["default"] for name, leaf in inside.items()}
     translated: Schema = {"type": "object", "description": " ".join(schema["description"].split())}
     if schema.get("required"):
         translated["required"] = schema["required"]
