@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from endpoint_operator.api import ModelEndpoint
 from endpoint_operator.status import EndpointState, State
@@ -66,16 +66,22 @@ class Display:
         self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
     ) -> None:
         """Print the table of all endpoints."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        for column in ("NAME", "TASK", "STATE", "URL"):
-            table.add_column(column, no_wrap=True)
-        for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.name):
-            state = states[endpoint.name]
-            url = base_url + route_prefix(endpoint.name)
-            colour = _COLOURS[state.state]
-            table.add_row(endpoint.name, endpoint.spec.model.task, f"[{colour}]{state.state}[/]", url)
-        self._console.print()
-        self._console.print(table, highlight=False, crop=False, soft_wrap=True)
+        rows = [
+            (
+                endpoint.name,
+                str(endpoint.spec.model.task),
+                str(states[endpoint.name].state),
+                base_url + route_prefix(endpoint.name),
+            )
+            for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.name)
+        ]
+        lines = [("NAME", "TASK", "STATE", "URL"), *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        # Not rich's own table: on a narrow terminal that cuts URLs, and a cut URL is of no use.
+        self.say("")
+        for line in lines:
+            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+            self.say("   ".join(cells).rstrip())
 
     def show_example(self, endpoint: ModelEndpoint, base_url: str) -> None:
         """Print a command that asks `endpoint` something."""
@@ -90,7 +96,5 @@ def curl_command(endpoint: ModelEndpoint, base_url: str) -> str:
 
 
 def _line(state: EndpointState) -> str:
-    from rich.markup import escape
-
     cause = f": {escape(state.cause)}" if state.cause else ""
     return f"  [{_COLOURS[state.state]}]{state.name}: {state.state}[/]{cause}"

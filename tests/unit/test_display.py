@@ -1,0 +1,50 @@
+"""What a person reads: whole URLs, commands that work when pasted, only what changed."""
+
+import io
+import json
+import shlex
+
+import pytest
+from rich.console import Console
+
+from endpoint_operator.display import Display, curl_command
+from endpoint_operator.status import EndpointState, State
+from serve_app.contract import Task
+from tests.unit.builders import endpoint
+
+BASE_URL = "http://localhost:8000"
+
+
+@pytest.fixture
+def screen():
+    """A display of 40 columns and what was printed on it."""
+    printed = io.StringIO()
+    return Display(Console(file=printed, width=40)), printed
+
+
+def test_the_table_shows_whole_names_and_urls_however_narrow_the_terminal(screen):
+    display, printed = screen
+    endpoints = [endpoint("b-rather-long-name"), endpoint("a")]
+    states = {item.name: EndpointState(item.name, State.READY) for item in endpoints}
+    display.show_table(endpoints, states, BASE_URL)
+    title, first, second = printed.getvalue().strip().splitlines()
+    assert title.split() == ["NAME", "TASK", "STATE", "URL"]
+    assert first.split() == ["a", "text-classification", "Ready", f"{BASE_URL}/v2/models/a"]
+    assert second.split()[-1] == f"{BASE_URL}/v2/models/b-rather-long-name"
+
+
+def test_only_changes_are_printed_and_a_removal_is_one(screen):
+    display, printed = screen
+    loading, failed = EndpointState("a", State.LOADING), EndpointState("a", State.FAILED, cause="[no] folder")
+    for states in ([loading], [loading], [failed], [failed], []):
+        display.show_changes(states)
+    assert printed.getvalue().splitlines() == ["  a: Loading", "  a: Failed: [no] folder", "  a: removed"]
+
+
+@pytest.mark.parametrize("task", Task)
+def test_the_example_of_each_task_is_a_shell_command_with_a_json_body(task):
+    words = shlex.split(curl_command(endpoint(model={"task": task.value}), BASE_URL))
+    assert words[:3] == ["curl", "-s", "localhost:8000/predict"]
+    body = json.loads(words[-1])
+    assert body["model"] == "sentiment"
+    assert body["text"]
