@@ -16,7 +16,7 @@ from endpoint_operator.api import ModelEndpoint
 from endpoint_operator.compile import Rejection, compile_serve_config
 from endpoint_operator.display import Display
 from endpoint_operator.manifests import Workspace
-from endpoint_operator.profiles import Catalogue, Machine, memory_bytes
+from endpoint_operator.profiles import Catalogue, Machine, UnfitResourcesError
 from endpoint_operator.ray_here import (
     RayUnavailableError,
     ServeClient,
@@ -164,7 +164,7 @@ def serve_manifests(arguments: Sequence[Path], options: Options, display: Displa
     if options.models is not None:
         os.environ[MODELS_VARIABLE] = str(options.models.resolve())
     machine = this_machine()
-    _require_memory(workspace.endpoints, machine)
+    _require_room(workspace.endpoints, machine)
     with _stop_signal() as stop, _ray(machine, options, display) as client:
         service = LocalService(workspace, machine, client, display)
         service.apply()
@@ -200,12 +200,19 @@ def _best_example(ready: Sequence[ModelEndpoint]) -> ModelEndpoint:
     return min(ready, key=lambda endpoint: (endpoint.spec.model.task != "text-classification", endpoint.name))
 
 
-def _require_memory(endpoints: Sequence[ModelEndpoint], machine: Machine) -> None:
-    asked = sum(
-        memory_bytes(endpoint.spec.resources.memory) * max(1, endpoint.spec.scaling.min_replicas)
-        for endpoint in endpoints
-        if not endpoint.spec.suspend
-    )
+def _require_room(endpoints: Sequence[ModelEndpoint], machine: Machine) -> None:
+    """Raise CannotServeError if no endpoint fits this machine, or those that do not all together."""
+    asked, unfit = 0, []
+    for endpoint in endpoints:
+        try:
+            placement = machine.place(endpoint.spec.resources)
+        except UnfitResourcesError as error:
+            unfit.append(f"{endpoint.name}: {error}")
+            continue
+        if not endpoint.spec.suspend:
+            asked += placement.memory_bytes * max(1, endpoint.spec.scaling.min_replicas)
+    if len(unfit) == len(endpoints):
+        raise CannotServeError(f"no endpoint fits this machine; {unfit[0]}")
     if asked > machine.memory_bytes:
         raise CannotServeError(
             f"these endpoints ask for {asked / 2**30:.1f}Gi of memory and this machine has "

@@ -52,13 +52,20 @@ def test_a_port_in_use_is_named(tmp_path, model):
     assert "--port" in sentence
 
 
-def test_more_memory_than_there_is_is_refused_at_once(tmp_path, model):
-    big = [
-        manifest(f"big-{number}", f"file://{model}", "text-classification", resources={"memory": "9Ti"})
+def test_an_endpoint_that_is_too_big_for_the_machine_is_refused_at_once(tmp_path, model):
+    big = manifest("big", f"file://{model}", "text-classification", resources={"memory": "9Ti"})
+    sentence = one_sentence(run(tmp_path, big))
+    assert re.search(r"big: resources\.memory: asks for 9Ti, and this machine has [\d.]+Gi free", sentence)
+
+
+def test_endpoints_that_are_too_big_together_are_refused_at_once(tmp_path, model):
+    most = {"memory": f"{this_machine().memory_bytes * 7 // 10 // 2**20}Mi"}
+    both = [
+        manifest(f"big-{number}", f"file://{model}", "text-classification", resources=most)
         for number in range(2)
     ]
-    sentence = one_sentence(run(tmp_path, *big))
-    assert re.search(r"ask for 18432\.0Gi of memory and this machine has [\d.]+Gi free", sentence)
+    sentence = one_sentence(run(tmp_path, *both))
+    assert re.search(r"ask for [\d.]+Gi of memory and this machine has [\d.]+Gi free; serve fewer", sentence)
 
 
 def test_a_missing_model_ends_the_command_with_its_cause(tmp_path):
