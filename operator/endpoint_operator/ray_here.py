@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +35,8 @@ LOGICAL_CPUS_PER_CORE: Final = 16
 
 # Flags of the data path that a cluster has too; Ray reads them at import, in every process.
 _SERVE_FLAGS: Final[Mapping[str, str]] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_PROXY_USE_GRPC": "1",
@@ -134,21 +135,21 @@ def require_ray() -> None:
 def started_ray(machine: Machine, host: str, port: int) -> Iterator[ServeClient]:
     """Start Ray and Serve here; at the end, drain the replicas and stop all that was started."""
     token = secrets.token_hex(32)
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "endpoint_operator.ray_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=os.environ | _environment(token),
-            start_new_session=True,
-            text=True,
-        )
-        try:
-            dashboard = _dashboard_of(process, _ray_settings(machine, host, port))
-            yield ServeClient(dashboard, token)
-        finally:
-            _end(process)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "endpoint_operator.ray_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # What Ray has to say is in its log files too.
+        stderr=subprocess.DEVNULL,
+        env=os.environ | _environment(token),
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        dashboard = _dashboard_of(process, _ray_settings(machine, host, port))
+        yield ServeClient(dashboard, token)
+    finally:
+        _end(process)
 
 
 def _ray_settings(machine: Machine, host: str, port: int) -> dict[str, Any]:
@@ -205,21 +206,19 @@ def joined_ray(dashboard_url: str) -> Iterator[ServeClient]:
 
 def _environment(token: str) -> dict[str, str]:
     """Return the variables for Ray's processes; what the user has set stays."""
-    flags = dict(_LOCAL_FLAGS) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    flags = dict(_LOCAL_FLAGS)
     # HAProxy comes with ray[serve] on Linux only; elsewhere Serve's own proxy does its work.
     if sys.platform == "linux":
         flags |= _SERVE_FLAGS
-        flags |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_NBTHREAD": "1"}
+        # Fixed ports would clash with a second service on this machine.
         flags |= {
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         }
-    return {name: os.environ.get(name, value) for name, value in flags.items()} | {
-        # Other tokens would lock us out of the Ray that we start.
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token,
-    }
+    # Another token than ours would lock us out of the Ray that we start.
+    authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    return {name: os.environ.get(name, value) for name, value in flags.items()} | authentication
 
 
 def _free_port() -> int:

@@ -38,6 +38,8 @@ def _start(settings: dict[str, Any]) -> str:
     from ray import serve
 
     context = ray.init(
+        # Without this, a Ray that happens to run here or that RAY_ADDRESS names would be used instead.
+        address="local",
         num_cpus=settings["cpus"],
         num_gpus=settings["accelerators"],
         _memory=settings["memory_bytes"],

@@ -93,6 +93,20 @@ def test_a_killed_command_leaves_no_process(tmp_path, model):
         assert alive == []
 
 
+def test_two_services_share_a_machine(tmp_path, model, monkeypatch):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+        good = manifest(folder.name, f"file://{model}", "text-classification")
+        (folder / "endpoints.yaml").write_text(yaml.safe_dump(good))
+    with running(folders[0]) as first:
+        # What a person who works with another Ray may have set.
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+        with running(folders[1]) as second:
+            assert set(first.models()) == {"first"}
+            assert set(second.models()) == {"second"}
+
+
 def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
     port = free_port()
