@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from serve_app.contract import GATEWAY_APPLICATION, route_prefix
 from serve_app.errors import ModelNotReadyError, UnknownModelError
-from serve_app.failure import cause_of
+from serve_app.failure import application_cause
 from serve_app.quoting import quoted
 
 # Reports older than this are renewed; the request that notices does not wait for it.
@@ -52,11 +52,12 @@ def read_reports(applications: Mapping[str, Any]) -> dict[str, ModelReport]:
         if name == GATEWAY_APPLICATION:
             continue
         deployments = list(application.deployments.values())
-        # The application's own message says at best which deployment failed.
-        messages = [*(deployment.message for deployment in deployments), application.message]
         running = sum(deployment.replica_states.get(RUNNING, 0) for deployment in deployments)
         state = str(application.status.value)
-        reason = "" if state == RUNNING else next(filter(None, map(cause_of, messages)), "")
+        reason = ""
+        if state != RUNNING:
+            parts = (deployment.message for deployment in deployments)
+            reason = application_cause(parts, application.message)
         reports[name] = ModelReport(name, state, running, reason)
     return reports
 

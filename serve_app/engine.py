@@ -46,11 +46,6 @@ class Engine:
         self._requests = 0
 
     @property
-    def tunables(self) -> Tunables:
-        """The settings in force."""
-        return self._tunables
-
-    @property
     def input_limit(self) -> InputLimit:
         """The endpoint's limit, or the model's own if that is lower."""
         limit = min(self._tunables.max_input_tokens, self.model.max_tokens)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from pydantic_core import to_json
-from starlette.responses import Response
 
 RETRY_AFTER_SECONDS: Final = 1
 
@@ -30,10 +29,6 @@ class ServingError(Exception):
     def body(self) -> bytes:
         """Return the JSON body."""
         return to_json({"error": str(self), "code": self.code, **self.details})
-
-    def response(self) -> Response:
-        """Return the HTTP response."""
-        return Response(self.body(), self.status, dict(self.headers), media_type="application/json")
 
 
 class MalformedBodyError(ServingError):

@@ -1,6 +1,7 @@
 """Find the cause in what Ray says about a failed application; pure text."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 LONGEST_CAUSE: Final = 400
@@ -11,6 +12,12 @@ _EXCEPTION_LINE: Final = re.compile(
 )
 # Errors of ours whose sentence says it all; the class name would only be noise.
 _SELF_EXPLAINING: Final = frozenset({"SourceError", "ModelLoadError", "ModelFailedError", "StuckModelError"})
+
+
+def application_cause(deployment_messages: Iterable[str], application_message: str) -> str:
+    """Return the first cause that the messages of an application's parts, or its own, contain."""
+    # The application's own message says at best which deployment failed.
+    return next(filter(None, map(cause_of, [*deployment_messages, application_message])), "")
 
 
 def cause_of(message: str) -> str:

@@ -24,7 +24,7 @@ from serve_app.errors import (
     UnsupportedMediaTypeError,
 )
 from serve_app.open_inference import BINARY_TYPE, HEADER_LENGTH
-from serve_app.reply import JSON_TYPE
+from serve_app.reply import JSON_TYPE, Reply
 
 logger = logging.getLogger("ray.serve")
 
@@ -109,7 +109,7 @@ def _require_media_type(request: Request) -> None:
 
 async def _serving_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    return error.response()
+    return Reply.for_error(error).response()
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -118,16 +118,17 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         message = f"{request.url.path} does not take {request.method}; it takes {allowed}"
-        response = MethodNotAllowedError(message).response()
+        response = Reply.for_error(MethodNotAllowedError(message)).response()
         response.headers["Allow"] = allowed
         return response
-    return UnknownPathError(f"there is nothing at {request.url.path}").response()
+    return Reply.for_error(UnknownPathError(f"there is nothing at {request.url.path}")).response()
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
-    return MalformedBodyError("the connection closed before the body was complete").response()
+    gone = MalformedBodyError("the connection closed before the body was complete")
+    return Reply.for_error(gone).response()
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     logger.error("unexpected error at %s", request.url.path, exc_info=error)
-    return UnexpectedError().response()
+    return Reply.for_error(UnexpectedError()).response()

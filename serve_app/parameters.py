@@ -3,7 +3,7 @@
 Names and meanings are those of the transformers pipelines and of `GenerationConfig`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -16,6 +16,15 @@ MAX_NEW_TOKENS: Final = 4096
 
 # How messages describe contract.ParameterValue.
 PARAMETER_VALUES: Final = "text, a number, true, false or a list of texts"
+
+
+def is_parameter_value(location: Sequence[int | str]) -> bool:
+    """Return whether pydantic's complaint at `location` is about the value of a parameter.
+
+    Below a parameter's name, pydantic lists the members of the union that it tried; a complaint about
+    the name itself ends in "[key]".
+    """
+    return "parameters" in location[:-1] and location[-1] != "[key]"
 
 
 class TextClassificationParameters(StrictModel):

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from serve_app.contract import ParameterValue, StrictModel
 from serve_app.engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
-from serve_app.parameters import PARAMETER_VALUES
+from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
 from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
 
@@ -59,11 +59,11 @@ def raise_for_body(error: ValidationError) -> NoReturn:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         raise MalformedBodyError(f"the body is not valid JSON: {message}") from error
-    where = shortened(".".join(str(part) for part in problem["loc"]))
+    location = problem["loc"]
     if problem["type"] == "extra_forbidden":
         message = "unknown field"
-    elif problem["loc"][:1] == ("parameters",) and problem["loc"][-1] != "[key]":
-        # Below a parameter's name, pydantic lists the members of the union that it tried.
-        where = shortened(".".join(str(part) for part in problem["loc"][:2]))
+    elif is_parameter_value(location):
+        location = location[:2]
         message = f"got {quoted(problem['input'])}; must be {PARAMETER_VALUES}"
+    where = shortened(".".join(str(part) for part in location))
     raise InvalidInputError(f"{where}: {message}" if where else message) from error

@@ -73,14 +73,17 @@ def _from_hub(rest: str, revision: str) -> Path:
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{at}: the hub cannot be reached and the model is not cached here") from error
     except HfHubHTTPError as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise SourceError(f"{at}: the hub refused it: {reason}") from error
+        raise SourceError(f"{at}: the hub refused it: {_reason(error)}") from error
     except HFValidationError as error:
         raise SourceError(f"{at}: {error}") from error
     except Exception as error:
         # The hub's client lets the errors of its HTTP library through as they are.
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise SourceError(f"{at}: the download failed: {type(error).__name__}: {reason}") from error
+        raise SourceError(f"{at}: the download failed: {type(error).__name__}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what the error says, in one line of bounded length."""
+    return " ".join(str(error).split())[:LONGEST_REASON]
 
 
 _SCHEMES: Final[dict[str, Callable[[str, str], Path]]] = {

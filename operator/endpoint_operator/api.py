@@ -19,7 +19,6 @@ GROUP: Final = "serving.modelendpoint.dev"
 VERSION: Final = "v1alpha1"
 KIND: Final = "ModelEndpoint"
 PLURAL: Final = "modelendpoints"
-API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 # The default profile; it has no accelerators, on a cluster and on one's own machine.
 CPU_PROFILE: Final = "cpu"

@@ -7,7 +7,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from serve_app.parameters import PARAMETER_VALUES
+from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
 from serve_app.quoting import quoted
 
 
@@ -59,8 +59,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return "is required"
     if kind == "extra_forbidden":
         return f"unknown field; allowed here: {', '.join(_siblings(detail, model))}"
-    # pydantic marks a complaint about a map's key, rather than its value, by this last part.
-    if "parameters" in detail["loc"][:-1] and detail["loc"][-1] != "[key]":
+    if is_parameter_value(detail["loc"]):
         return f"got {quoted(detail['input'])}; must be {PARAMETER_VALUES}"
     return f"got {quoted(detail['input'])}; {_lower_first(detail['msg'])}"
 

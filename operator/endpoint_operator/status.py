@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from serve_app.failure import cause_of
+from serve_app.failure import application_cause
 
 
 class State(StrEnum):
@@ -53,12 +53,9 @@ def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointStat
     status = application["status"]
     if status == "RUNNING":
         return EndpointState(name, State.READY, ready)
-    # The application's own message says at best which deployment failed.
-    messages = [
-        *(deployment.get("message", "") for deployment in deployments),
-        application.get("message", ""),
-    ]
-    cause = next(filter(None, map(cause_of, messages)), "")
+    cause = application_cause(
+        (deployment.get("message", "") for deployment in deployments), application.get("message", "")
+    )
     if status == "DEPLOY_FAILED":
         return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
     if status == "UNHEALTHY":

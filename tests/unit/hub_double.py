@@ -6,9 +6,10 @@ that has, and what is in each. It notes the paths that it was asked for.
 
 import hashlib
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.unit.http_double import serving
 
 REPOSITORY = "org/name"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -93,13 +94,6 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_hub():
     """Yield the server's URL and the list of paths that it was asked for."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked = []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", server.asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    asked = []
+    with serving(Handler, asked=asked) as url:
+        yield url, asked

@@ -1,7 +1,6 @@
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +10,7 @@ from endpoint_operator.compile import compile_serve_config
 from endpoint_operator.manifests import read_manifest
 from endpoint_operator.ray_here import this_machine
 from tests.unit.builders import CLUSTER, manifest_text
+from tests.unit.http_double import serving
 
 PROFILES = """\
 profiles:
@@ -157,17 +157,10 @@ class Service(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_service(status, answer):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    server.requests = []
-    server.answer = (status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", server.requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    requests = []
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    with serving(Service, requests=requests, answer=(status, body)) as url:
+        yield url, requests
 
 
 def predict(url, *arguments):
