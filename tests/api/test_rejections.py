@@ -10,7 +10,7 @@ from tests.api.documents import document
 from tests.unit.builders import with_value
 from tests.unit.test_api_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
 
-PATH = f"/apis/{api.API_VERSION}/namespaces/default/{api.PLURAL}"
+PATH = f"/apis/{api.GROUP}/{api.VERSION}/namespaces/default/{api.PLURAL}"
 
 SPEC = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
