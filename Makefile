@@ -7,10 +7,10 @@ SYNCED := $(VENV)/.synced
 CRD := charts/model-endpoints/files/modelendpoints.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models run test lint fmt generate verify clean
+.PHONY: help setup models run test e2e kind-up kind-down kind-node-image lint fmt generate verify clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SYNCED) ## Install everything into .venv, at the versions of uv.lock
 
@@ -26,6 +26,18 @@ run: models ## Serve the sample models on this machine, at port 8000
 
 test: models ## Run all tests that need no cluster
 	@$(BIN)/python -m pytest $(TESTS)
+
+e2e: $(SYNCED) ## Run the tests on a real cluster; it is made for them unless kind-up made it
+	@$(BIN)/python -m pytest tests/e2e
+
+kind-up: $(SYNCED) ## Make the cluster of kind-config.yaml, with KubeRay and the project's images
+	@$(BIN)/python -m tests.cluster up
+
+kind-down: $(SYNCED) ## Remove the cluster that kind-up made, to the last process
+	@$(BIN)/python -m tests.cluster down
+
+kind-node-image: $(SYNCED) ## Build the image of a node, where kindest/node cannot be pulled
+	@$(BIN)/python -m tests.cluster node-image
 
 lint: $(SYNCED) verify ## Check style, types, imports and generated files; change nothing
 	@$(BIN)/ruff check .

@@ -3,9 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -13,13 +10,7 @@ from tests.cluster.catalogue import CATALOGUE, Binary
 from tests.cluster.errors import CannotBuildError
 from tests.cluster.go_toolchain import find_go
 from tests.cluster.locks import locked
-
-Write = Callable[[str], object]
-
-
-def to_stderr(text: str) -> None:
-    """Show progress where it does not mix with results."""
-    print(text, end="", file=sys.stderr, flush=True)
+from tests.cluster.progress import Write, step, to_stderr
 
 
 def binary_path(name: str, write: Write = to_stderr) -> Path:
@@ -31,7 +22,7 @@ def binary_path(name: str, write: Write = to_stderr) -> Path:
         raise CannotBuildError(f"no binary is called {name!r}; there are {', '.join(CATALOGUE)}")
     binary = CATALOGUE[name]
     on_path = shutil.which(name)
-    if on_path is not None and has_version(on_path, binary):
+    if binary.version_arguments is not None and on_path is not None and has_version(on_path, binary):
         return Path(on_path)
     # Only the lock is shared between processes: who waited finds the binary built.
     if not binary.built.exists():
@@ -43,15 +34,16 @@ def binary_path(name: str, write: Write = to_stderr) -> Path:
 
 @cache  # asked before each run of kubectl
 def has_version(program: str | Path, binary: Binary) -> bool:
-    """Return whether `program` says that it is exactly the pinned version."""
+    """Return whether `program` runs and says, if it ever does, that it is exactly the pinned version."""
+    if binary.version_arguments is None:
+        return True
     try:
         result = subprocess.run(
             [program, *binary.version_arguments], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    # etcd leaves out the v.
-    return bool({binary.version, binary.version.removeprefix("v")} & set(result.stdout.split()))
+    return binary.says_its_version(result.stdout)
 
 
 def _build(binary: Binary, write: Write) -> None:
@@ -61,19 +53,17 @@ def _build(binary: Binary, write: Write) -> None:
     partial = binary.built.with_suffix(".partial")
     command: list[str | Path] = [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
     command += ["-ldflags", binary.linker_flags(), "-o", partial, binary.package]
-    started = time.monotonic()
-    write(f"{title}: building from Go modules ... ")
-    result = subprocess.run(
-        command,
-        cwd=binary.folder,
-        # Static, so that a cached binary survives an upgrade of the machine's C library.
-        env={**os.environ, "CGO_ENABLED": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    write(f"{time.monotonic() - started:.0f} s\n")
+    with step(f"{title}: building from Go modules", write):
+        result = subprocess.run(
+            command,
+            cwd=binary.folder,
+            # Static, so that a cached binary survives an upgrade of the machine's C library.
+            env={**os.environ, "CGO_ENABLED": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     if result.returncode:
         raise CannotBuildError(f"{title} does not build with {go}:\n{result.stdout.strip()[-4000:]}")
     if not has_version(partial, binary):

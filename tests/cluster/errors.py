@@ -15,3 +15,11 @@ class PortTakenError(StartError):
 
 class KubectlError(Exception):
     """kubectl failed; the message is what it wrote to the terminal."""
+
+
+class CommandError(Exception):
+    """A program failed; the message is its command line and what it said."""
+
+
+class MissingError(Exception):
+    """The machine lacks something; the message is one sentence with the command that brings it."""

@@ -4,29 +4,43 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import yaml
 
 from tests.cluster.binaries import binary_path
-from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import KubectlError
+
+
+class Server(Protocol):
+    """What kubectl needs to know: whom to ask, and where to keep what it remembers."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """File that names the API server and the user."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Folder that lives as long as the server."""
+        ...
 
 
 @dataclass(frozen=True)
 class Kubectl:
     """Call it with kubectl's arguments."""
 
-    server: ControlPlane
+    server: Server
 
     def __call__(self, *arguments: str, manifest: Any = None) -> str:
-        """Return what kubectl writes; `manifest` becomes its standard input.
+        """Return what kubectl writes; `manifest`, an object or several in YAML, becomes its standard input.
 
         Raises KubectlError if it fails.
         """
         result = subprocess.run(
             [binary_path("kubectl"), f"--cache-dir={self.server.folder}/kubectl", *arguments],
-            input=None if manifest is None else yaml.safe_dump(manifest),
+            input=manifest if manifest is None or isinstance(manifest, str) else yaml.safe_dump(manifest),
             # kuberc holds a person's own defaults and aliases.
             env={**os.environ, "KUBECONFIG": str(self.server.kubeconfig), "KUBERC": "off"},
             capture_output=True,

@@ -112,8 +112,8 @@ def test_a_build_of_another_version_is_not_kept(machine):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(CannotBuildError, match="no binary is called 'kubelet'; there are etcd, kube-api"):
-        binary_path("kubelet")
+    with pytest.raises(CannotBuildError, match="no binary is called 'minikube'; there are etcd, kube-api"):
+        binary_path("minikube")
 
 
 @pytest.mark.parametrize("go_version", ["go1.24.13", "go1.9", "devel"])

@@ -1,0 +1,70 @@
+"""Make root file systems of Debian bookworm, once for each set of packages, from the machine's own mirror."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.commands import run
+from tests.cluster.errors import MissingError
+from tests.cluster.locks import locked
+from tests.cluster.paths import CACHE
+from tests.cluster.progress import step
+
+SUITE: Final = "bookworm"
+_SOURCES: Final = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
+# Of no use in a container.
+_DISPENSABLE: Final = (
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    *(f"usr/share/{name}" for name in ("doc", "man", "locale", "info")),
+)
+
+
+def root_file_system(packages: Sequence[str]) -> Path:
+    """Return a folder with a minimal Debian and `packages`; no one may change what is in it.
+
+    Raises MissingError if this user or machine cannot make one.
+    """
+    listed = ",".join(sorted(packages))
+    folder = CACHE / f"{SUITE}-{hashlib.sha256(listed.encode()).hexdigest()[:8]}"
+    with locked(folder):
+        if not folder.exists():
+            _require_debootstrap()
+            with step(f"Debian {SUITE} with {len(packages)} packages"):
+                _bootstrap(folder, listed)
+    return folder
+
+
+def _require_debootstrap() -> None:
+    if os.geteuid() != 0:
+        raise MissingError("images are built by root here: run the same command with sudo")
+    if shutil.which("debootstrap") is None:
+        if shutil.which("apt-get") is None:
+            raise MissingError("debootstrap is missing: install it with this system's package manager")
+        run("apt-get", "install", "--yes", "--no-install-recommends", "debootstrap")
+
+
+def _bootstrap(folder: Path, packages: str) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, partial, *_mirror())
+    for name in _DISPENSABLE:
+        shutil.rmtree(partial / name, ignore_errors=True)
+        (partial / name).mkdir()
+    partial.rename(folder)
+
+
+def _mirror() -> list[str]:
+    """Return the address that this machine's apt uses; none on a system that is not Debian."""
+    for path in _SOURCES:
+        if path.exists():
+            found = re.search(
+                r"^(?:URIs:|deb (?:\[.*?\] )?)\s*(\S+/debian/?)(?:\s|$)", path.read_text(), re.MULTILINE
+            )
+            if found is not None:
+                return [found[1]]
+    return []

@@ -1,0 +1,106 @@
+"""The cluster of `make kind-up` for all tests of this folder; made for them unless it is up already."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cluster import kind
+from tests.cluster.helm import Helm
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.simulated_gpu import GPU_LABEL, set_accelerators
+from tests.e2e import machine
+
+HERE = Path(__file__).parent
+# Pods start, images are read from a disk that others use, and Ray has its own pace.
+WAIT_SECONDS = 300
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            # Making the cluster takes longer on a machine that builds everything for the first time.
+            item.add_marker(pytest.mark.timeout(900, func_only=True))
+
+
+@pytest.fixture(scope="session")
+def cluster(request):
+    """The cluster; if it was made for the tests, it is removed, and must leave the machine as it was."""
+    if kind.is_up():
+        yield kind.up()
+        return
+    before = machine.snapshot()
+    with shown(request.config):
+        made = kind.up()
+    yield made
+    with shown(request.config):
+        kind.down()
+    assert machine.snapshot() - before == {}
+
+
+@contextlib.contextmanager
+def shown(config):
+    """Let what happens in the block be seen while it happens."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(flush=True)
+        yield
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster):
+    return Kubectl(cluster)
+
+
+@pytest.fixture(scope="session")
+def helm(cluster):
+    return Helm(cluster)
+
+
+@pytest.fixture
+def namespace(request, kubectl):
+    """A namespace for one test; it goes with all that is in it."""
+    name = request.node.name.replace("_", "-").lower()[-50:].strip("-")
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--timeout=120s")
+
+
+@pytest.fixture
+def simulated_gpu(kubectl):
+    """A function that turns a worker into a node with accelerators; it is a plain worker again afterwards."""
+    changed = []
+
+    def add(node, count=1):
+        changed.append(node)
+        kubectl("label", "node", node, f"{GPU_LABEL}=true")
+        set_accelerators(kubectl, [node], count)
+
+    yield add
+    for node in changed:
+        kubectl("label", "node", node, f"{GPU_LABEL}-")
+        set_accelerators(kubectl, [node], 0)
+
+
+@pytest.fixture(scope="session")
+def host_port(cluster):
+    """The address on this machine that leads to NodePort 30080."""
+    [node] = [node for node in kind.configuration()["nodes"] if "extraPortMappings" in node]
+    [mapping] = node["extraPortMappings"]
+    return f"http://{mapping['listenAddress']}:{mapping['hostPort']}"
+
+
+def eventually(question, seconds=WAIT_SECONDS):
+    """Return the first answer of `question` that counts as true; it may fail to connect until then."""
+    deadline = time.monotonic() + seconds
+    trouble = None
+    while time.monotonic() < deadline:
+        try:
+            if answer := question():
+                return answer
+        except httpx.TransportError as error:
+            trouble = error
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds} s; the last error was {trouble!r}")
