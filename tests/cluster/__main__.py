@@ -8,6 +8,7 @@ from tests.cluster.binaries import binary_path
 from tests.cluster.catalogue import CATALOGUE
 from tests.cluster.errors import CannotBuildError, CommandError, KubectlError, MissingError
 from tests.cluster.node_image import node_image
+from tests.cluster.project_images import build_for_people
 
 
 def main() -> None:
@@ -40,6 +41,9 @@ def _run(arguments: argparse.Namespace) -> None:
             print(f"The cluster is up: kubectl --context kind-{cluster.name} get nodes")
         case "down":
             kind.down()
+        case "images":
+            for name in build_for_people(arguments.models):
+                print(name)
         case "node-image":
             print(*node_image())
 

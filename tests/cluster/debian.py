@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster.commands import run
-from tests.cluster.errors import MissingError
+from tests.cluster.errors import CommandError, MissingError
 from tests.cluster.locks import locked
 from tests.cluster.paths import CACHE
 from tests.cluster.progress import step
@@ -33,19 +33,34 @@ def root_file_system(packages: Sequence[str]) -> Path:
     folder = CACHE / f"{SUITE}-{hashlib.sha256(listed.encode()).hexdigest()[:8]}"
     with locked(folder):
         if not folder.exists():
-            _require_debootstrap()
+            if os.geteuid() != 0:
+                raise MissingError("images are built by root here: run the same command as root")
+            require("debootstrap")
             with step(f"Debian {SUITE} with {len(packages)} packages"):
                 _bootstrap(folder, listed)
     return folder
 
 
-def _require_debootstrap() -> None:
+def require(program: str) -> None:
+    """Make sure that `program` is there; on Debian, root gets it from the package of the same name.
+
+    Raises MissingError for anyone else.
+    """
+    if shutil.which(program) is not None:
+        return
     if os.geteuid() != 0:
-        raise MissingError("images are built by root here: run the same command with sudo")
-    if shutil.which("debootstrap") is None:
-        if shutil.which("apt-get") is None:
-            raise MissingError("debootstrap is missing: install it with this system's package manager")
-        run("apt-get", "install", "--yes", "--no-install-recommends", "debootstrap")
+        raise MissingError(f"{program} is missing: install it, or run the same command as root")
+    if shutil.which("apt-get") is None:
+        raise MissingError(f"{program} is missing: install it with this system's package manager")
+    install = ("apt-get", "install", "--yes", "--no-install-recommends", program)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"Debian's {program}"):
+        try:
+            run(*install, environment=environment)
+        except CommandError:
+            # Lists of packages that are missing or out of date.
+            run("apt-get", "update")
+            run(*install, environment=environment)
 
 
 def _bootstrap(folder: Path, packages: str) -> None:

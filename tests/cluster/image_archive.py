@@ -41,6 +41,8 @@ class ImageConfig:
                 "os": "linux",
                 "config": config,
                 "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
+                # One entry for each layer, or no one can build on the image.
+                "history": [{"created_by": "model-endpoints"}],
             },
             sort_keys=True,
         ).encode()

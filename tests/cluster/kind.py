@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.cluster import kuberay, python_image
+from tests.cluster import kuberay
 from tests.cluster.binaries import binary_path
 from tests.cluster.commands import run, succeeds
 from tests.cluster.engine import Engine, image_id, running_engine, start_engine, stop_engine
@@ -23,7 +23,9 @@ from tests.cluster.kubectl_link import link_kubectl, unlink_kubectl
 from tests.cluster.node_image import KUBERNETES, node_image
 from tests.cluster.paths import CACHE, PROJECT
 from tests.cluster.progress import step
+from tests.cluster.project_images import operator_image, serve_image
 from tests.cluster.simulated_gpu import GPU_LABEL, set_accelerators
+from tests.cluster.torch_layer import torch_layer
 
 CONFIG: Final = PROJECT / "kind-config.yaml"
 # Where the nodes see torch.
@@ -88,7 +90,8 @@ def up() -> Cluster:
         _create(ours, engine, engine_started=started)
     kubectl = Kubectl(ours)
     set_accelerators(kubectl, _gpu_nodes(kubectl), ACCELERATORS)
-    _load(ours, engine, *python_image.ray_image())
+    for project in (serve_image(), operator_image()):
+        _load(ours, engine, project.name, project.archive)
     chart = kuberay.published_chart(Helm(ours), engine)
     if chart is not None:
         kuberay.install_chart(Helm(ours), chart)
@@ -167,7 +170,7 @@ def _create(cluster: Cluster, engine: Engine, *, engine_started: bool) -> None:
         image, archive = node_image()
         engine.load(image, archive)
     config = configuration()
-    mount = {"hostPath": str(python_image.torch_layer()), "containerPath": TORCH, "readOnly": True}
+    mount = {"hostPath": str(torch_layer()), "containerPath": TORCH, "readOnly": True}
     for node in config["nodes"]:
         if node["role"] == "worker":
             node.setdefault("extraMounts", []).append(mount)

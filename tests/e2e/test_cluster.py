@@ -11,7 +11,7 @@ from tests.cluster.simulated_gpu import GPU_LABEL, GPU_RESOURCE
 from tests.e2e.conftest import eventually
 
 TRIVIAL = Path(__file__).with_name("trivial-rayservice.yaml")
-IMAGE = "localhost/model-endpoints/ray:2.60.0"
+IMAGE = "localhost/model-endpoints/serve:dev"
 
 
 def ready(item):
