@@ -4,7 +4,6 @@ Pure: parses and validates, performs no I/O and knows neither Ray nor Kubernetes
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -256,39 +255,6 @@ class ModelEndpoint(ApiModel):
     def key(self) -> tuple[str, str]:
         """Namespace and name: what identifies the object in a cluster."""
         return (self.metadata.namespace, self.metadata.name)
-
-
-class ConditionType(StrEnum):
-    """Condition types of the status, after kstatus."""
-
-    READY = "Ready"
-    RECONCILING = "Reconciling"
-    STALLED = "Stalled"
-    ACCEPTED = "Accepted"
-
-
-class Condition(ApiModel):
-    """One observation about the endpoint (metav1.Condition)."""
-
-    type: ConditionType
-    status: Literal["True", "False", "Unknown"]
-    reason: str = Field(max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-    message: str = Field(default="", max_length=32_768)
-    observed_generation: int = Field(default=0, ge=0)
-    last_transition_time: str = Field(max_length=64, json_schema_extra={"format": "date-time"})
-
-
-class ModelEndpointStatus(ApiModel):
-    """What the operator has seen."""
-
-    observed_generation: int = Field(default=0, ge=0)
-    conditions: list[Condition] = Field(default_factory=list, max_length=8)
-    url: str = Field(default="", max_length=1024)
-    replicas: int = Field(default=0, ge=0)
-    ready_replicas: int = Field(default=0, ge=0)
-    profile: str = Field(default="", max_length=63)
-    application: str = Field(default="", max_length=40)
-    last_error: str = Field(default="", max_length=1024)
 
 
 def parse_endpoint(manifest: Any) -> ModelEndpoint:

@@ -4,19 +4,18 @@ Each endpoint becomes one application that depends on nothing but itself, so a b
 byte of another's entry.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.api import ModelEndpoint, ModelEndpointSpec
+from endpoint_operator.document import to_document, to_entry
 from endpoint_operator.profiles import Catalogue, Placement, UnfitResourcesError
 from endpoint_operator.serve_config import (
     Application,
     AutoscalingConfig,
     Deployment,
     RayActorOptions,
-    ServeConfig,
 )
 from serve_app.contract import (
     BUILD_IMPORT_PATH,
@@ -59,34 +58,28 @@ def compile_serve_config(endpoints: Iterable[ModelEndpoint], catalogue: Catalogu
     Suspended endpoints are left out silently; those that fit nowhere, or whose name an older served
     endpoint has, are left out and listed. An endpoint that is left out does not hold its name.
     """
-    applications = {GATEWAY_APPLICATION: _gateway_application()}
+    entries = {GATEWAY_APPLICATION: to_entry(gateway_application(catalogue))}
     rejections = []
     for endpoint in sorted(endpoints, key=_seniority):
         if endpoint.spec.suspend:
             continue
-        if endpoint.name in applications:
+        if endpoint.name in entries:
             reason = f"metadata.name: an older endpoint in another namespace has the name {endpoint.name!r}"
             rejections.append(Rejection(endpoint.key, reason))
             continue
         try:
-            applications[endpoint.name] = _model_application(endpoint, catalogue)
+            entries[endpoint.name] = to_entry(compile_application(endpoint, catalogue))
         except UnfitResourcesError as error:
             rejections.append(Rejection(endpoint.key, str(error)))
-    config = ServeConfig(applications=tuple(applications[name] for name in sorted(applications)))
-    return Compilation(_to_text(config), tuple(rejections))
+    return Compilation(to_document(entries), tuple(rejections))
 
 
 def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
     return (endpoint.metadata.creation_timestamp, endpoint.key)
 
 
-def _to_text(config: ServeConfig) -> str:
-    # JSON is YAML without YAML's surprises; sorted keys make equal configurations equal strings,
-    # which is what KubeRay compares.
-    return json.dumps(config.model_dump(mode="json", exclude_none=True), sort_keys=True)
-
-
-def _model_application(endpoint: ModelEndpoint, catalogue: Catalogue) -> Application:
+def compile_application(endpoint: ModelEndpoint, catalogue: Catalogue) -> Application:
+    """Return the application that serves `endpoint`; raise UnfitResourcesError if it fits nowhere."""
     spec = endpoint.spec
     args = ModelArgs(
         name=endpoint.name,
@@ -152,7 +145,8 @@ def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig:
     )
 
 
-def _gateway_application() -> Application:
+def gateway_application(catalogue: Catalogue) -> Application:
+    """Return the application that is always there, so that the configuration is never empty."""
     return Application(
         name=GATEWAY_APPLICATION,
         route_prefix="/",
@@ -170,7 +164,11 @@ def _gateway_application() -> Application:
                     metrics_interval_s=METRICS_INTERVAL_SECONDS,
                     look_back_period_s=LOOK_BACK_SECONDS,
                 ),
-                ray_actor_options=RayActorOptions(num_cpus=0.1, memory=GATEWAY_MEMORY_BYTES),
+                ray_actor_options=RayActorOptions(
+                    num_cpus=0.1,
+                    memory=GATEWAY_MEMORY_BYTES,
+                    label_selector=dict(catalogue.gateway_labels),
+                ),
                 max_ongoing_requests=GATEWAY_MAX_REQUESTS,
                 max_queued_requests=GATEWAY_MAX_REQUESTS,
                 health_check_period_s=10,

@@ -6,7 +6,8 @@ Rules of structural schemas: kubernetes.io, "Extend the Kubernetes API with Cust
 """
 
 import sys
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel
@@ -17,11 +18,10 @@ from endpoint_operator.api import (
     PLURAL,
     VERSION,
     ApiModel,
-    Condition,
     ModelEndpoint,
     ModelEndpointSpec,
-    ModelEndpointStatus,
 )
+from endpoint_operator.endpoint_status import Condition, ModelEndpointStatus
 
 Schema = dict[str, Any]
 
@@ -40,6 +40,7 @@ COLUMNS: Final[tuple[Schema, ...]] = (
     {"name": "Profile", "type": "string", "jsonPath": ".spec.resources.profile"},
     {"name": "Replicas", "type": "integer", "jsonPath": ".status.readyReplicas"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1},
+    {"name": "Error", "type": "string", "jsonPath": ".status.lastError", "priority": 1},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 )
 
@@ -107,7 +108,7 @@ def _object_schema(model: type[BaseModel]) -> Schema:
             properties[alias] = _leaf_schema(schema["properties"][alias], schema.get("$defs", {}))
         else:
             properties[alias] = _object_schema(nested)
-            if not field.is_required():
+            if not field.is_required() and field.default is not None:
                 # The API server fills the defaults of an object only if the object is there. It holds
                 # the default itself against the rules as it is written, so `{}` would not do.
                 inside = properties[alias]["properties"]
@@ -119,6 +120,9 @@ def _object_schema(model: type[BaseModel]) -> Schema:
 
 
 def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    # None stands for a part that may be absent; the API server knows no other null.
+    if isinstance(annotation, UnionType):
+        annotation = get_args(annotation)[0]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return None
@@ -134,11 +138,21 @@ def _leaf_schema(schema: Schema, definitions: Schema) -> Schema:
     """Translate the schema of a scalar, a list or an open map."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"]] | {k: v for k, v in schema.items() if k != "$ref"}
+    if schema.get("default", "") is None:
+        schema = _without_null(schema)
     if schema.get("type") == "object":
         return _open_map(schema)
     if schema.get("type") == "array":
         return _condition_list(schema)
     return _scalar(schema)
+
+
+def _without_null(schema: Schema) -> Schema:
+    """Return the schema of a field that may be absent, without the null that says so in Python."""
+    kinds: list[Schema] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        raise UntranslatableError(f"{schema} has no structural form")
+    return kinds[0] | {k: v for k, v in schema.items() if k not in ("anyOf", "default")}
 
 
 def _scalar(schema: Schema) -> Schema:

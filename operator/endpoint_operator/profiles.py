@@ -45,6 +45,11 @@ class Catalogue(Protocol):
         """Return what to ask Ray for; raise UnfitResourcesError with a sentence if nothing fits."""
         ...
 
+    @property
+    def gateway_labels(self) -> Mapping[str, str]:
+        """Labels of the nodes for the gateway."""
+        ...
+
 
 def memory_bytes(quantity: str) -> int:
     """Return the bytes of a Kubernetes quantity such as 2Gi."""
@@ -120,6 +125,12 @@ class ClusterCatalogue:
         accelerators = resources.count if profile.accelerators else 0.0
         return Placement(resources.cpus, accelerators, memory, {NODE_GROUP_LABEL: profile.name})
 
+    @property
+    def gateway_labels(self) -> Mapping[str, str]:
+        """The first profile without accelerators: a costly node must not be kept for the gateway alone."""
+        plain = [name for name, profile in self.profiles.items() if not profile.accelerators]
+        return {NODE_GROUP_LABEL: plain[0]} if plain else {}
+
 
 def parse_catalogue(document: Any) -> ClusterCatalogue:
     """Return the catalogue of a decoded profiles file.
@@ -156,3 +167,8 @@ class Machine:
         wanted = 0.0 if resources.profile == CPU_PROFILE else resources.count
         accelerators = min(wanted, float(self.accelerators))
         return Placement(resources.cpus, accelerators, memory, {})
+
+    @property
+    def gateway_labels(self) -> Mapping[str, str]:
+        """None: there is one node."""
+        return {}

@@ -71,9 +71,3 @@ class Application(StrictModel):
     import_path: str
     args: dict[str, Any]
     deployments: tuple[Deployment, ...]
-
-
-class ServeConfig(StrictModel):
-    """The whole document; Ray removes every application that is not in it."""
-
-    applications: tuple[Application, ...] = Field(min_length=1)

@@ -29,7 +29,7 @@ from tests.cluster.torch_layer import torch_layer
 
 CONFIG: Final = PROJECT / "kind-config.yaml"
 # Where the nodes see torch.
-TORCH: Final = "/opt/model-endpoints/torch"
+TORCH: Final = "/opt/model-endpoints-torch"
 ACCELERATORS: Final = 2
 # kind's own name for it; all its clusters share it.
 _NETWORK: Final = "kind"
@@ -99,8 +99,38 @@ def up() -> Cluster:
         image, archive = kuberay.operator_image()
         _load(ours, engine, image, archive)
         kuberay.install_module(kubectl, image)
+    provide_torch(kubectl, "default")
     link_kubectl(ours.kubectl_link)
     return ours
+
+
+def provide_torch(kubectl: Kubectl, namespace: str) -> None:
+    """Make the claim `torch` in `namespace`: restricted pods may mount claims, but no folders of their node."""
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"torch-{namespace}"},
+        "spec": {
+            "capacity": {"storage": "8Gi"},
+            "accessModes": ["ReadOnlyMany"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "",
+            "hostPath": {"path": TORCH, "type": "Directory"},
+            "claimRef": {"name": "torch", "namespace": namespace},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "torch", "namespace": namespace},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "storageClassName": "",
+            "resources": {"requests": {"storage": "8Gi"}},
+        },
+    }
+    text = yaml.safe_dump_all([volume, claim])
+    kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)
 
 
 def down() -> None:

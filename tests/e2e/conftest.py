@@ -12,8 +12,10 @@ from tests.cluster.helm import Helm
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.simulated_gpu import GPU_LABEL, set_accelerators
 from tests.e2e import machine
+from tests.e2e.release import Release, endpoint
 
 HERE = Path(__file__).parent
+LOGS = HERE.parents[1] / "e2e-logs"
 # Pods start, images are read from a disk that others use, and Ray has its own pace.
 WAIT_SECONDS = 300
 
@@ -104,3 +106,28 @@ def eventually(question, seconds=WAIT_SECONDS):
             trouble = error
         time.sleep(0.5)
     raise AssertionError(f"not within {seconds} s; the last error was {trouble!r}")
+
+
+@pytest.fixture(scope="session")
+def release(kubectl, helm, host_port):
+    """The chart, installed with a model that cannot load applied before anything is up."""
+    release = Release(kubectl, helm, "models", host_port)
+    release.prepare()
+    release.install()
+    release.apply(endpoint("broken", uri="file:///models/nowhere"))
+    release.kubectl("wait", f"rayservice/{release.name}", "--for=condition=Ready", "--timeout=300s")
+    yield release
+    release.uninstall()
+    kubectl("delete", "namespace", "models", "--timeout=180s")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keep what explains a failure in a folder of its own, and say where it is."""
+    report = yield
+    release = item.funcargs.get("release") if hasattr(item, "funcargs") else None
+    if report.failed and release is not None:
+        folder = LOGS / item.name
+        release.logs(folder)
+        report.sections.append(("logs of the cluster", str(folder)))
+    return report

@@ -12,7 +12,7 @@ import yaml
 from serve_app.contract import Task
 from tests.serve import tiny_models
 from tests.serve.bad_requests import assert_error
-from tests.serve.load import load_on
+from tests.load import load_on
 from tests.serve.service import GOOD, manifest
 
 

@@ -127,7 +127,7 @@ def test_the_columns_read_fields_that_exist():
     columns = {column["name"]: column["jsonPath"] for column in VERSION["additionalPrinterColumns"]}
     known = {f".{path}" for path, _ in schemas()} | {".metadata.creationTimestamp"}
     plain = {path for path in columns.values() if "[?" not in path}
-    assert list(columns) == ["Ready", "Reason", "Task", "Profile", "Replicas", "URL", "Age"]
+    assert list(columns) == ["Ready", "Reason", "Task", "Profile", "Replicas", "URL", "Error", "Age"]
     assert plain <= known
     assert set(columns.values()) - plain == {
         '.status.conditions[?(@.type=="Ready")].status',
@@ -186,10 +186,16 @@ class WithMultiple(Described):
     even: int = Field(multiple_of=2, description="An even number.")
 
 
-@pytest.mark.parametrize("model", [WithTuple, WithUnion, WithOptional, WithStrings, WithMultiple])
+@pytest.mark.parametrize("model", [WithTuple, WithUnion, WithStrings, WithMultiple])
 def test_the_translator_refuses_what_it_does_not_know(model):
     with pytest.raises(crd.UntranslatableError):
         crd._object_schema(model)
+
+
+def test_an_optional_value_is_a_field_that_may_be_absent():
+    schema = crd._object_schema(WithOptional)
+    assert schema["properties"]["perhaps"] == {"type": "integer", "description": "Perhaps a number."}
+    assert "perhaps" not in schema.get("required", [])
 
 
 def test_the_committed_file_is_what_the_models_say():

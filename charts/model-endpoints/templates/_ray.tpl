@@ -1,0 +1,119 @@
+{{/* What Ray's head and workers have in common. */}}
+
+{{- define "model-endpoints.rayEnv" -}}
+{{- $given := list -}}
+{{- range .Values.ray.env }}{{ $given = append $given .name }}{{ end -}}
+{{/* HAProxy in front of the replicas, and Ray's own choice of settings for throughput. */}}
+{{- $defaults := dict
+  "RAY_SERVE_ENABLE_HA_PROXY" "1"
+  "RAY_SERVE_HAPROXY_NBTHREAD" "1"
+  "RAY_SERVE_THROUGHPUT_OPTIMIZED" "1"
+  "RAY_SERVE_USE_GRPC_BY_DEFAULT" "1"
+  "RAY_SERVE_PROXY_USE_GRPC" "1"
+  "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S" "5"
+  "RAY_SERVE_LOG_TO_STDERR" "1"
+  "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" "1"
+  "RAY_USAGE_STATS_ENABLED" "0"
+  "TOKENIZERS_PARALLELISM" "false"
+  "HOME" "/home/ray"
+  "HF_HOME" "/cache/huggingface"
+-}}
+{{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
+{{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}
+{{- range $name, $value := $defaults }}
+{{- if not (has $name $given) }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+{{- with .Values.hub.tokenSecret }}
+{{- if .name }}
+- name: HF_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+{{- end }}
+{{- end }}
+{{- with .Values.ray.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "model-endpoints.rayVolumeMounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: home, mountPath: /home/ray}
+- {name: cache, mountPath: /cache}
+{{- range .Values.modelVolumes }}
+- {name: {{ printf "models-%s" . }}, mountPath: /volumes/{{ . }}, readOnly: true}
+{{- end }}
+{{- with .Values.ray.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "model-endpoints.rayVolumes" -}}
+- {name: tmp, emptyDir: {}}
+- {name: home, emptyDir: {}}
+{{- if .Values.hub.cacheClaim }}
+- {name: cache, persistentVolumeClaim: {claimName: {{ .Values.hub.cacheClaim }}}}
+{{- else }}
+- {name: cache, emptyDir: {}}
+{{- end }}
+{{- range .Values.modelVolumes }}
+- {name: {{ printf "models-%s" . }}, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}
+{{- end }}
+{{- with .Values.ray.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations. */}}
+{{- define "model-endpoints.rayPod" -}}
+metadata:
+  labels:
+    {{- include "model-endpoints.rayLabels" .context | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+  {{- with .context.Values.ray.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- /* Autoscaler v2 replaces pods; one that restarted in place would be a node that it does not know. */}}
+  restartPolicy: Never
+  {{- if eq .component "worker" }}
+  automountServiceAccountToken: false
+  {{- end }}
+  securityContext:
+    runAsUser: 1000
+    runAsGroup: 1000
+    fsGroup: 1000
+    runAsNonRoot: true
+    seccompProfile: {type: RuntimeDefault}
+  {{- with .context.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ .name }}
+      image: {{ include "model-endpoints.image" (dict "image" .context.Values.image "context" .context) }}
+      imagePullPolicy: {{ .context.Values.image.pullPolicy }}
+      securityContext:
+        {{- include "model-endpoints.securityContext" .context | nindent 8 }}
+      env:
+        {{- include "model-endpoints.rayEnv" .context | nindent 8 }}
+      {{- with .ports }}
+      ports:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- toYaml .resources | nindent 8 }}
+      volumeMounts:
+        {{- include "model-endpoints.rayVolumeMounts" .context | nindent 8 }}
+  volumes:
+    {{- include "model-endpoints.rayVolumes" .context | nindent 4 }}
+{{- end -}}

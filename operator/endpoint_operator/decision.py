@@ -1,0 +1,293 @@
+"""Decide from one look at the cluster what the Serve config and all statuses should be; pure.
+
+The time and all that was read are handed in. Between two looks only durations and Ray's answers to
+documents are kept; what must survive a restart is in the statuses.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from endpoint_operator.admission import (
+    Admission,
+    Gates,
+    Wanted,
+    admit,
+    compile_wanted,
+    leave_out_what_has_no_room,
+)
+from endpoint_operator.compile import gateway_application
+from endpoint_operator.conditions import Case, Replicas, judge, to_status
+from endpoint_operator.document import read_entries, to_document, to_entry
+from endpoint_operator.endpoint_status import ModelEndpointStatus, Reason
+from endpoint_operator.memory import Evidence, remember
+from endpoint_operator.observed import ObservedEndpoint
+from endpoint_operator.profiles import Catalogue
+from endpoint_operator.ray_service import RayService
+from endpoint_operator.reports import missing_place
+from endpoint_operator.settings import Deadlines
+from endpoint_operator.stopwatch import Stopwatch
+from endpoint_operator.suspicion import Suspicion
+from serve_app.contract import GATEWAY_APPLICATION
+
+# The generation of an entry that had run before this process started.
+_LONG_AGO: Final = -1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One look at the cluster."""
+
+    endpoints: Sequence[ObservedEndpoint]
+    service: RayService | None
+    catalogue: Catalogue
+    # By application; None if nobody could be asked.
+    replicas: Mapping[str, Replicas] | None = None
+    # Ray has refused the live document by its own word.
+    refused: bool = False
+    # Ray's head answered before, and does not any more.
+    head_lost: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What should be."""
+
+    # None without a RayService.
+    document: str | None
+    # By endpoint.
+    statuses: Mapping[str, ModelEndpointStatus]
+    reasons: Mapping[str, Reason]
+    # Endpoints whose status has to be stored before the document, or a restart would undo the verdict.
+    verdicts: frozenset[str]
+    # Applications of the live document whose endpoints were not listed.
+    absent: frozenset[str]
+    # Seconds until the decision may become another one without anything happening.
+    again_in: float | None
+
+
+class Decider:
+    """Decides look after look."""
+
+    def __init__(self, deadlines: Deadlines, document_limit: int, base_url: str) -> None:
+        self._deadlines = deadlines
+        self._document_limit = document_limit
+        self._base_url = base_url
+        self._watch = Stopwatch()
+        self._suspicion = Suspicion()
+        self._service_uid = ""
+        # By uid: an entry of the live document and the generation at which it was first seen there.
+        self._appeared: dict[str, tuple[str, int]] = {}
+        self._catalogue: Catalogue | None = None
+        self._gateway = ""
+        self._wanted: dict[tuple[str, int], Wanted] = {}
+
+    def decide(self, snapshot: Snapshot, now: float, time: str) -> Decision:
+        """Return what should be; `now` counts seconds, `time` is what conditions that change will say."""
+        self._watch.begin(now)
+        endpoints = [endpoint for endpoint in snapshot.endpoints if not endpoint.deleting]
+        wanted = self._compile(endpoints, snapshot.catalogue)
+        service = snapshot.service
+        live = read_entries(service.document) if service else {}
+        behind = False
+        convicted: Mapping[str, str] = {}
+        remembered = endpoints
+        if service is not None:
+            behind = service.is_behind and self._watch.held(
+                ("behind", service.observed_generation), self._deadlines.behind_seconds
+            )
+            convicted = self._follow(snapshot, service, live, behind or snapshot.refused, wanted)
+            self._note_appearances(endpoints, live, service)
+            remembered = [
+                remember(endpoint, wanted[endpoint.name], self._evidence(endpoint, live, service, convicted))
+                for endpoint in endpoints
+            ]
+        gates = self._gates(service, live)
+        admissions = {
+            endpoint.name: admit(endpoint, wanted[endpoint.name], live.get(endpoint.name), gates)
+            for endpoint in remembered
+        }
+        room = self._document_limit - len(self._gateway)
+        admissions = leave_out_what_has_no_room(remembered, admissions, live.keys(), room)
+        statuses, reasons = self._statuses(
+            remembered, admissions, snapshot, live, behind or snapshot.head_lost, time
+        )
+        return Decision(
+            document=self._document(service, live, admissions) if service else None,
+            statuses=statuses,
+            reasons=reasons,
+            verdicts=_verdicts(endpoints, remembered),
+            absent=frozenset(live.keys() - {e.name for e in snapshot.endpoints} - {GATEWAY_APPLICATION}),
+            again_in=self._watch.seconds_to_next,
+        )
+
+    def _compile(self, endpoints: Sequence[ObservedEndpoint], catalogue: Catalogue) -> dict[str, Wanted]:
+        known = self._wanted if catalogue is self._catalogue else {}
+        self._catalogue = catalogue
+        self._gateway = to_entry(gateway_application(catalogue))
+        self._wanted = {
+            key: known[key] if key in known else compile_wanted(endpoint, catalogue)
+            for endpoint in endpoints
+            for key in [(endpoint.uid, endpoint.generation)]
+        }
+        return {endpoint.name: self._wanted[endpoint.uid, endpoint.generation] for endpoint in endpoints}
+
+    def _follow(
+        self,
+        snapshot: Snapshot,
+        service: RayService,
+        live: Mapping[str, str],
+        refused: bool,
+        wanted: Mapping[str, Wanted],
+    ) -> Mapping[str, str]:
+        """Note what Ray made of the live document, and return the entries that are convicted."""
+        if service.uid != self._service_uid:
+            self._suspicion = Suspicion()
+        self._suspicion.forget_all_but(
+            {name: each.entry for name, each in wanted.items() if each.entry is not None}
+        )
+        if service.is_behind and refused:
+            good = {
+                endpoint.name: endpoint.good_entry
+                for endpoint in snapshot.endpoints
+                if endpoint.good_entry is not None
+            }
+            return self._suspicion.was_refused(live, good, certain=snapshot.refused)
+        if service.has_active_cluster and not service.is_behind:
+            self._suspicion.was_taken(live)
+        return {}
+
+    def _note_appearances(
+        self, endpoints: Sequence[ObservedEndpoint], live: Mapping[str, str], service: RayService
+    ) -> None:
+        first_look = service.uid != self._service_uid and not self._service_uid
+        self._service_uid = service.uid
+        appeared = {}
+        for endpoint in endpoints:
+            entry = live.get(endpoint.name)
+            if entry is None:
+                continue
+            since = _LONG_AGO if first_look and entry == endpoint.good_entry else service.generation
+            known = self._appeared.get(endpoint.uid)
+            appeared[endpoint.uid] = known if known and known[0] == entry else (entry, since)
+        self._appeared = appeared
+
+    def _is_settled(self, endpoint: ObservedEndpoint, entry: str, service: RayService) -> bool:
+        """Return whether the RayService's status speaks of `entry`, which is in the live document.
+
+        KubeRay reads the applications before it hands a document over, but then reports the new generation.
+        """
+        _, since = self._appeared[endpoint.uid]
+        if since == _LONG_AGO:
+            return True
+        seen = service.observed_generation >= since or not service.has_active_cluster
+        return seen and self._watch.held(("settled", endpoint.uid, entry), self._deadlines.settle_seconds)
+
+    def _evidence(
+        self,
+        endpoint: ObservedEndpoint,
+        live: Mapping[str, str],
+        service: RayService,
+        convicted: Mapping[str, str],
+    ) -> Evidence:
+        entry = live.get(endpoint.name)
+        report = service.applications.get(endpoint.name)
+        if entry is None:
+            return Evidence(None)
+        settled = self._is_settled(endpoint, entry, service)
+        failed = settled and report is not None and report.status == "DEPLOY_FAILED"
+        return Evidence(
+            entry,
+            report if settled else None,
+            failed_for_good=failed
+            and self._watch.held(("failed", endpoint.uid, entry), self._deadlines.failed_seconds),
+            convicted=convicted.get(endpoint.name) == entry,
+        )
+
+    def _gates(self, service: RayService | None, live: Mapping[str, str]) -> Gates:
+        if service is None:
+            return Gates(models=False)
+        # Models in the document were let in by an operator that had seen the service run.
+        models = service.has_run or bool(live.keys() - {GATEWAY_APPLICATION})
+        return Gates(models, self._suspicion.suspects, self._suspicion.taken or {})
+
+    def _document(
+        self, service: RayService, live: Mapping[str, str], admissions: Mapping[str, Admission]
+    ) -> str:
+        entries = {name: each.entry for name, each in admissions.items() if each.entry is not None}
+        document = to_document({**entries, GATEWAY_APPLICATION: self._gateway})
+        if document != service.document.rstrip("\n"):
+            return document
+        if not self._is_missing_something(service, live):
+            return service.document
+        # KubeRay hands a document over again if it is another string; to Ray it is the same.
+        return document if service.document.endswith("\n") else f"{document}\n"
+
+    def _is_missing_something(self, service: RayService, live: Mapping[str, str]) -> bool:
+        # Without any application, KubeRay hands the document over again by itself.
+        trustworthy = not service.is_behind and not service.has_pending_cluster and not service.suspended
+        if not trustworthy or not service.applications:
+            return False
+        # Every one is asked for, or its time would start anew.
+        missing = [
+            self._watch.held(("missing", name, service.document), self._deadlines.missing_seconds)
+            for name in live
+            if name not in service.applications
+        ]
+        return any(missing)
+
+    def _statuses(
+        self,
+        endpoints: Sequence[ObservedEndpoint],
+        admissions: Mapping[str, Admission],
+        snapshot: Snapshot,
+        live: Mapping[str, str],
+        stale: bool,
+        time: str,
+    ) -> tuple[dict[str, ModelEndpointStatus], dict[str, Reason]]:
+        statuses, reasons = {}, {}
+        for endpoint in endpoints:
+            admission = admissions[endpoint.name]
+            entry = live.get(endpoint.name)
+            case = self._case(endpoint, admission, snapshot.service, entry, stale)
+            verdict = judge(case)
+            reasons[endpoint.name] = verdict.reason
+            statuses[endpoint.name] = to_status(
+                endpoint,
+                verdict,
+                admission,
+                base_url=self._base_url,
+                replicas=(snapshot.replicas or {}).get(endpoint.name),
+                time=time,
+            )
+        return statuses, reasons
+
+    def _case(
+        self,
+        endpoint: ObservedEndpoint,
+        admission: Admission,
+        service: RayService | None,
+        entry: str | None,
+        stale: bool,
+    ) -> Case:
+        if service is None or entry is None or entry != admission.entry:
+            return Case(admission, service, stale=stale)
+        report = service.applications.get(endpoint.name)
+        impatient = report is not None and missing_place(report) != ""
+        return Case(
+            admission,
+            service,
+            report,
+            stale,
+            settled=self._is_settled(endpoint, entry, service),
+            out_of_patience=impatient
+            and self._watch.held(("no place", endpoint.uid, entry), self._deadlines.unschedulable_seconds),
+        )
+
+
+def _verdicts(before: Sequence[ObservedEndpoint], after: Sequence[ObservedEndpoint]) -> frozenset[str]:
+    def was_judged(old: ObservedEndpoint, new: ObservedEndpoint) -> bool:
+        lost = old.status.last_good is not None and new.status.last_good is None
+        return lost or (new.status.refused is not None and old.status.refused != new.status.refused)
+
+    return frozenset(new.name for old, new in zip(before, after, strict=True) if was_judged(old, new))

@@ -1,0 +1,67 @@
+"""The Serve configuration as text, made of one entry for each application; pure.
+
+An entry is handled as the text that it is in the document, so that what is kept is kept to the byte.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from endpoint_operator.serve_config import Application
+from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, route_prefix
+
+_HEAD: Final = '{"applications": ['
+_TAIL: Final = "]}"
+
+
+def to_entry(application: Application) -> str:
+    """Return the text of one application."""
+    return _text(application.model_dump(mode="json", exclude_none=True))
+
+
+def to_document(entries: Mapping[str, str]) -> str:
+    """Return the document of `entries`, application name to text.
+
+    Raises ValueError if there is none: Ray would remove every application.
+    """
+    if not entries:
+        raise ValueError("a Serve configuration without applications must not be written")
+    return _HEAD + ", ".join(entries[name] for name in sorted(entries)) + _TAIL
+
+
+def read_entries(document: str) -> dict[str, str]:
+    """Return the entries of a document by application name; none if somebody has written another shape."""
+    try:
+        applications = json.loads(document)["applications"]
+        return {str(application["name"]): _text(application) for application in applications}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def own_entry(text: str, name: str) -> str | None:
+    """Return `text` if it is an entry that we may write for the endpoint `name`, else None.
+
+    What was kept in a status or in the live document may have been edited there; an edited entry could
+    name other code to run.
+    """
+    try:
+        application = Application.model_validate_json(text)
+        args = ModelArgs.model_validate(application.args)
+    except ValidationError:
+        return None
+    mine = application.name == args.name == name and application.route_prefix == route_prefix(name)
+    return to_entry(application) if mine and application.import_path == BUILD_IMPORT_PATH else None
+
+
+def fingerprint(entry: str) -> str:
+    """Return a short name for the exact text of an entry."""
+    return sha256(entry.encode()).hexdigest()[:16]
+
+
+def _text(value: Any) -> str:
+    # JSON is YAML without YAML's surprises; sorted keys make equal configurations equal strings,
+    # which is what KubeRay compares.
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,169 @@
+"""A ModelEndpoint's status as frozen models: conditions, their reasons, and what the operator must remember.
+
+What has to survive a restart of the operator stands here and nowhere else: the last version that ran,
+and the version that was taken back.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from endpoint_operator.api import ApiModel
+
+
+class ConditionType(StrEnum):
+    """Condition types of the status, after kstatus."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    ACCEPTED = "Accepted"
+
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is; docs/conditions.md says what to do about each."""
+
+    SERVING = "Serving"
+    """The version that the spec describes answers."""
+    SUSPENDED = "Suspended"
+    """The spec says `suspend: true`."""
+    ACCEPTED = "Accepted"
+    """The spec is valid and part of the Serve config."""
+    INVALID_SPEC = "InvalidSpec"
+    """The spec breaks a rule."""
+    UNFIT_RESOURCES = "UnfitResources"
+    """No worker of the catalogue can give what the spec asks for."""
+    DOCUMENT_FULL = "DocumentFull"
+    """The Serve config has no room for another endpoint."""
+    REJECTED_BY_RAY = "RejectedByRay"
+    """Ray refused the whole Serve config because of this version."""
+    WAITING_FOR_GATEWAY = "WaitingForGateway"
+    """The RayService has never run; models follow once the gateway does."""
+    DEPLOYING = "Deploying"
+    """Ray builds, loads or replaces the version."""
+    UNSCHEDULABLE = "Unschedulable"
+    """A replica finds no place."""
+    DEPLOY_FAILED = "DeployFailed"
+    """Ray gave up on the version; it is taken back soon."""
+    UNHEALTHY = "Unhealthy"
+    """Replicas fail their health checks, and Ray replaces them."""
+    ROLLED_BACK = "RolledBack"
+    """The version failed, and the last good one is back in its place."""
+    WITHDRAWN = "Withdrawn"
+    """The version failed, and there is no good one to go back to."""
+    APPLICATION_MISSING = "ApplicationMissing"
+    """Ray reports no application for the endpoint, although it was given one."""
+    TARGET_NOT_FOUND = "TargetNotFound"
+    """The RayService does not exist."""
+    TARGET_SUSPENDED = "TargetSuspended"
+    """The RayService is suspended."""
+    TARGET_NOT_READY = "TargetNotReady"
+    """The RayService has no Service with endpoints."""
+    TARGET_UPGRADING = "TargetUpgrading"
+    """The RayService moves to a new Ray cluster and reports nothing of the old one."""
+    TARGET_STATUS_STALE = "TargetStatusStale"
+    """KubeRay has stopped updating the RayService's status."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a reason says in kstatus' terms: Ready, and whether time or only a person can change it."""
+
+    ready: ConditionStatus
+    reconciling: bool = False
+    stalled: bool = False
+
+
+_WAIT: Final = Meaning("False", reconciling=True)
+_STUCK: Final = Meaning("False", stalled=True)
+_UNKNOWN: Final = Meaning("Unknown", reconciling=True)
+
+MEANINGS: Final[dict[Reason, Meaning]] = {
+    Reason.SERVING: Meaning("True"),
+    Reason.SUSPENDED: Meaning("False"),
+    Reason.INVALID_SPEC: _STUCK,
+    Reason.UNFIT_RESOURCES: _STUCK,
+    Reason.DOCUMENT_FULL: _STUCK,
+    Reason.REJECTED_BY_RAY: _STUCK,
+    Reason.WAITING_FOR_GATEWAY: _WAIT,
+    Reason.DEPLOYING: _WAIT,
+    # The autoscaler may still bring a node; nobody else can.
+    Reason.UNSCHEDULABLE: _STUCK,
+    Reason.DEPLOY_FAILED: _WAIT,
+    Reason.UNHEALTHY: _WAIT,
+    Reason.ROLLED_BACK: _STUCK,
+    Reason.WITHDRAWN: _STUCK,
+    Reason.APPLICATION_MISSING: _UNKNOWN,
+    Reason.TARGET_NOT_FOUND: _WAIT,
+    Reason.TARGET_SUSPENDED: _WAIT,
+    Reason.TARGET_NOT_READY: _WAIT,
+    Reason.TARGET_UPGRADING: _UNKNOWN,
+    Reason.TARGET_STATUS_STALE: _UNKNOWN,
+}
+
+# The reasons for which the version that the spec describes is not in the Serve config.
+REFUSALS: Final = frozenset(
+    {Reason.INVALID_SPEC, Reason.UNFIT_RESOURCES, Reason.DOCUMENT_FULL, Reason.REJECTED_BY_RAY}
+)
+
+
+class StatusModel(ApiModel):
+    """A part of the status; what another version of the operator has added is ignored."""
+
+    model_config = ConfigDict(extra="ignore", validate_by_name=True, validate_by_alias=True)
+
+
+class Condition(StatusModel):
+    """One observation about the endpoint (metav1.Condition)."""
+
+    type: ConditionType = Field(strict=False)
+    status: ConditionStatus
+    reason: str = Field(max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    message: str = Field(default="", max_length=32_768)
+    observed_generation: int = Field(default=0, ge=0)
+    last_transition_time: str = Field(max_length=64, json_schema_extra={"format": "date-time"})
+
+
+class LastGood(StatusModel):
+    """The last version that ran."""
+
+    generation: int = Field(default=0, ge=0, description="Generation of the spec.")
+    application: str = Field(default="", max_length=131_072, description="Its entry in the Serve config.")
+
+
+class Refused(StatusModel):
+    """The version that was taken back; the same one is not tried again."""
+
+    generation: int = Field(default=0, ge=0, description="Generation of the spec.")
+    fingerprint: str = Field(default="", max_length=64, description="Of its entry in the Serve config.")
+    reason: str = Field(default="", max_length=64)
+    message: str = Field(default="", max_length=1024)
+
+
+class ModelEndpointStatus(StatusModel):
+    """What the operator has seen."""
+
+    observed_generation: int = Field(default=0, ge=0)
+    conditions: list[Condition] = Field(default_factory=list, max_length=8)
+    url: str = Field(default="", max_length=1024)
+    # None: nobody has told.
+    replicas: int | None = Field(default=None, ge=0)
+    ready_replicas: int | None = Field(default=None, ge=0)
+    profile: str = Field(default="", max_length=63)
+    application: str = Field(default="", max_length=40)
+    last_error: str = Field(default="", max_length=1024)
+    last_good: LastGood | None = None
+    refused: Refused | None = None
+
+
+def parse_status(document: Any) -> ModelEndpointStatus:
+    """Return the status of a decoded object; an empty one if it is missing or not ours to understand."""
+    try:
+        return ModelEndpointStatus.model_validate(document or {})
+    except ValidationError:
+        return ModelEndpointStatus()

@@ -1,0 +1,68 @@
+"""Read a ModelEndpoint as the API server stores it, whatever its spec is worth; pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from endpoint_operator.api import ModelEndpoint, parse_endpoint
+from endpoint_operator.document import own_entry
+from endpoint_operator.endpoint_status import ModelEndpointStatus, parse_status
+from endpoint_operator.problems import describe
+
+
+@dataclass(frozen=True)
+class ObservedEndpoint:
+    """One ModelEndpoint of the cluster; `endpoint` is None if the spec is invalid, and `problem` says why."""
+
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    created: str
+    deleting: bool
+    endpoint: ModelEndpoint | None
+    problem: str
+    status: ModelEndpointStatus
+    # The status as it is stored, to tell whether another one has to be written.
+    stored_status: Mapping[str, Any]
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the author wants nothing of it served."""
+        return self.endpoint is not None and self.endpoint.spec.suspend
+
+    @cached_property
+    def good_entry(self) -> str | None:
+        """The entry of the last version that ran, if we may write it."""
+        last = self.status.last_good
+        return own_entry(last.application, self.name) if last else None
+
+    @property
+    def was_served(self) -> bool:
+        """Whether an entry in the document may be this very object's, not an older one's of its name."""
+        return self.status.application == self.name
+
+
+def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
+    """Return the endpoint of an object that the API server listed."""
+    metadata = manifest["metadata"]
+    endpoint, problem = None, ""
+    try:
+        endpoint = parse_endpoint(manifest)
+    except ValidationError as error:
+        problem = "; ".join(str(found) for found in describe(error, ModelEndpoint))
+    return ObservedEndpoint(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        generation=metadata.get("generation", 0),
+        created=metadata.get("creationTimestamp", ""),
+        deleting="deletionTimestamp" in metadata,
+        endpoint=endpoint,
+        problem=problem,
+        status=parse_status(manifest.get("status")),
+        stored_status=manifest.get("status") or {},
+    )

@@ -1,0 +1,86 @@
+"""Ask Ray's dashboard how many replicas there are; optional, and never in the way.
+
+The RayService's status has no such numbers. It also stays as it was when Ray's head is gone, which the
+dashboard's silence shows.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from endpoint_operator.conditions import Replicas
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS: Final = 5.0
+
+
+class ServeStatus:
+    """The dashboard at `url`; with an empty one, nobody is asked."""
+
+    def __init__(self, url: str, token_file: Path | None, interval: float, patience: float) -> None:
+        self._url = url
+        self._token_file = token_file
+        self._interval = interval
+        self._patience = patience
+        self._asked: float | None = None
+        self._answered: float | None = None
+        self._replicas: dict[str, Replicas] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the dashboard has answered before and has been silent for too long now."""
+        return self._answered is not None and time.monotonic() - self._answered > self._patience
+
+    @property
+    def seconds_to_next(self) -> float | None:
+        """Seconds until asking again may bring something new; None if nobody is asked."""
+        if not self._url or self._asked is None:
+            return None
+        return max(0.0, self._asked + self._interval - time.monotonic())
+
+    async def replicas(self) -> Mapping[str, Replicas] | None:
+        """Return the replicas of each application; None if they are not known."""
+        if not self._url:
+            return None
+        if self._asked is None or time.monotonic() - self._asked >= self._interval:
+            self._asked = time.monotonic()
+            await self._ask()
+        return self._replicas
+
+    async def _ask(self) -> None:
+        try:
+            # A new connection each time: the Service behind the name may have moved to another cluster.
+            async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as http:
+                answer = await http.get(f"{self._url}/api/serve/applications/", headers=self._headers())
+            answer.raise_for_status()
+            self._replicas = count_replicas(answer.json())
+            self._answered = time.monotonic()
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            if self._replicas is not None or self._answered is None:
+                logger.warning("Ray's dashboard at %s gives no numbers of replicas: %r", self._url, error)
+            self._replicas = None
+
+    def _headers(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        # Read each time: a mounted Secret changes in place.
+        return {"Authorization": f"Bearer {self._token_file.read_text(encoding='utf-8').strip()}"}
+
+
+def count_replicas(details: Mapping[str, Any]) -> dict[str, Replicas]:
+    """Return the replicas of each application in Serve's REST answer."""
+    counted = {}
+    for name, application in details.get("applications", {}).items():
+        states = [
+            replica["state"]
+            for deployment in application.get("deployments", {}).values()
+            for replica in deployment.get("replicas", [])
+        ]
+        alive = [state for state in states if state != "STOPPING"]
+        counted[name] = Replicas(total=len(alive), ready=alive.count("RUNNING"))
+    return counted

@@ -1,0 +1,113 @@
+"""The README's walk-through and what happens to models in their lives, each while others are asked."""
+
+import time
+
+import pytest
+import yaml
+
+from tests.e2e.release import SAMPLES, endpoint
+
+QUESTIONS = {
+    "minilm": {"text": "a sentence"},
+    "random-seq2seq": {"text": "a sentence"},
+    "sentiment": {"text": "I love this product"},
+    "topic": {"text": "the striker scored twice in the final"},
+}
+
+
+def samples():
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(SAMPLES.glob("*.yaml"))}
+
+
+def test_every_sample_becomes_ready_and_answers_while_one_model_cannot_load(release, record_property):
+    """The broken one was there first; see the fixture."""
+    assert samples().keys() == QUESTIONS.keys()
+    for name, manifest in samples().items():
+        started = time.monotonic()
+        release.apply(manifest)
+        release.wait_for(f"{name} answers", lambda name=name: release.answers(name, QUESTIONS[name]))
+        seconds = time.monotonic() - started
+        record_property(f"seconds to the first answer of {name}", round(seconds, 1))
+        print(f"{name}: {seconds:.1f} s from apply to the first answer")
+    release.wait_ready(*QUESTIONS)
+    response = release.http.post("/predict", json={"model": "sentiment", "text": "I love this product"})
+    assert response.json()["label"] == "POSITIVE"
+
+
+def test_the_model_that_cannot_load_says_why_and_becomes_ready_when_it_is_mended(release):
+    release.wait_for(
+        "broken is given up", lambda: release.conditions("broken")["Stalled"]["status"] == "True"
+    )
+    table = release.kubectl("get", "modelendpoint", "broken")
+    assert "False" in table
+    assert (
+        "there is no folder /models/nowhere" in release.get("modelendpoint", "broken")["status"]["lastError"]
+    )
+    release.apply(endpoint("broken"))
+    release.wait_ready("broken")
+    assert release.answers("broken")["label"] == "POSITIVE"
+    release.delete("broken")
+
+
+def test_a_change_of_the_model_under_load_fails_no_request(release):
+    release.apply(endpoint("changing"))
+    release.wait_ready("changing")
+    before = release.replicas("changing")
+    with release.load("changing") as load, release.load("sentiment") as other:
+        release.apply(endpoint("changing", model={"revision": "v2"}))
+        release.wait_for("new replicas", lambda: not set(before) & set(release.replicas("changing")))
+        release.wait_ready("changing")
+    assert load.failures == [] and other.failures == []
+    assert load.statuses[200] > 20
+
+
+def test_a_change_of_a_tunable_keeps_the_replicas(release):
+    before = release.replicas("changing")
+    release.apply(endpoint("changing", model={"revision": "v2"}, limits={"maxInputTokens": 4}))
+
+    def refused():
+        return release.http.post("/v2/models/changing/predict", json={"text": "one two three four five six"})
+
+    release.wait_for("the new limit", lambda: refused().status_code == 422, seconds=60)
+    assert release.replicas("changing") == before
+
+
+def test_deleting_an_endpoint_fails_no_request_of_another(release):
+    with release.load("sentiment") as load:
+        release.delete("changing")
+        release.wait_for("it is gone", lambda: "changing" not in release.applications(), seconds=60)
+    assert load.failures == []
+    assert release.http.post("/predict", json={"model": "changing", "text": "?"}).status_code == 404
+
+
+@pytest.fixture
+def elastic(release):
+    release.apply(
+        endpoint(
+            "elastic",
+            scaling={
+                "minReplicas": 1,
+                "maxReplicas": 3,
+                "targetOngoingRequests": 1,
+                "upscaleDelaySeconds": 1,
+                "downscaleDelaySeconds": 5,
+            },
+        )
+    )
+    release.wait_ready("elastic")
+    yield "elastic"
+    release.delete("elastic")
+
+
+def test_load_scales_an_endpoint_up_and_down_and_no_other(release, elastic):
+    others = release.replicas("topic")
+    with release.load(elastic, clients=12, pause=0) as load:
+        release.wait_for("3 replicas", lambda: len(release.replicas(elastic)) == 3)
+        release.wait_for(
+            "the status says so",
+            lambda: release.get("modelendpoint", elastic)["status"]["readyReplicas"] == 3,
+        )
+        assert release.replicas("topic") == others
+    assert load.failures == []
+    release.wait_for("1 replica", lambda: len(release.replicas(elastic)) == 1)
+    assert release.replicas("topic") == others
