@@ -77,8 +77,8 @@ def admit(observed: ObservedEndpoint, wanted: Wanted, live: str | None, gates: G
         kept = _first_good(observed, gates.taken.get(observed.name), observed.good_entry)
         return Admission(
             kept if kept != wanted.entry else None,
-            Reason.REJECTED_BY_RAY,
-            "Ray did not take the configuration in which this version was new; it is tried again alone.",
+            Reason.SUSPECTED,
+            "Ray did not take the configuration in which this version was new; it is tried again.",
         )
     return Admission(wanted.entry)
 

@@ -21,6 +21,9 @@ from serve_app.contract import route_prefix
 
 LONGEST_ERROR: Final = 1024
 
+# What keeps an entry out without its own doing.
+_PASSING: Final = (Reason.WAITING_FOR_GATEWAY, Reason.SUSPECTED)
+
 
 @dataclass(frozen=True)
 class Replicas:
@@ -57,11 +60,11 @@ class Verdict:
 def judge(case: Case) -> Verdict:
     """Return the verdict: the endpoint's own trouble first, then the RayService's, then the application's."""
     admission = case.admission
-    if admission.reason not in (None, Reason.WAITING_FOR_GATEWAY):
+    if admission.reason not in (None, *_PASSING):
         return _own_trouble(admission)
     if trouble_of_target := _target_trouble(case.service, case.stale):
         return trouble_of_target
-    if admission.reason is Reason.WAITING_FOR_GATEWAY:
+    if admission.reason is not None:
         return Verdict(admission.reason, admission.message)
     if not case.settled:
         return Verdict(Reason.DEPLOYING, "Handed to Ray; its answer is not there yet.")

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     """The Serve config has no room for another endpoint."""
     REJECTED_BY_RAY = "RejectedByRay"
     """Ray refused the whole Serve config because of this version."""
+    SUSPECTED = "Suspected"
+    """A Serve config in which this version was new was not taken; it waits to be tried again."""
     WAITING_FOR_GATEWAY = "WaitingForGateway"
     """The RayService has never run; models follow once the gateway does."""
     DEPLOYING = "Deploying"
@@ -90,6 +92,7 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.UNFIT_RESOURCES: _STUCK,
     Reason.DOCUMENT_FULL: _STUCK,
     Reason.REJECTED_BY_RAY: _STUCK,
+    Reason.SUSPECTED: _WAIT,
     Reason.WAITING_FOR_GATEWAY: _WAIT,
     Reason.DEPLOYING: _WAIT,
     # The autoscaler may still bring a node; nobody else can.

@@ -105,7 +105,7 @@ def up() -> Cluster:
 
 
 def provide_torch(kubectl: Kubectl, namespace: str) -> None:
-    """Make the claim `torch` in `namespace`: restricted pods may mount claims, but no folders of their node."""
+    """Make the claim `torch` in `namespace`: restricted pods may mount claims, but not folders of nodes."""
     volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -129,6 +129,11 @@ def provide_torch(kubectl: Kubectl, namespace: str) -> None:
             "resources": {"requests": {"storage": "8Gi"}},
         },
     }
+    released = f"--field-selector=metadata.name=torch-{namespace}"
+    for old in kubectl.get("persistentvolumes", released)["items"]:
+        # It remembers the claim of a namespace that was deleted.
+        if old["status"]["phase"] == "Released":
+            kubectl("delete", "persistentvolume", old["metadata"]["name"])
     text = yaml.safe_dump_all([volume, claim])
     kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)
 

@@ -39,7 +39,8 @@ class Release:
     def install(self, *options):
         """Run `helm install`, or `helm upgrade` where it is installed."""
         self._helm(
-            *("upgrade", "--install", "models", str(CHART), f"--values={VALUES}"),
+            # A definition that an earlier release kept is taken over.
+            *("upgrade", "--install", "--take-ownership", "models", str(CHART), f"--values={VALUES}"),
             *(f"--namespace={self.namespace}", *options),
         )
 

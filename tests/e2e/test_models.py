@@ -57,7 +57,8 @@ def test_a_change_of_the_model_under_load_fails_no_request(release):
         release.apply(endpoint("changing", model={"revision": "v2"}))
         release.wait_for("new replicas", lambda: not set(before) & set(release.replicas("changing")))
         release.wait_ready("changing")
-    assert load.failures == [] and other.failures == []
+    assert load.failures == []
+    assert other.failures == []
     assert load.statuses[200] > 20
 
 
