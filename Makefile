@@ -7,7 +7,7 @@ SYNCED := $(VENV)/.synced
 CRD := charts/model-endpoints/files/modelendpoints.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models run test e2e kind-up kind-down kind-node-image lint fmt generate verify clean
+.PHONY: help setup models run test e2e kind-up kind-down kind-node-image images lint fmt generate verify clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ kind-up: $(SYNCED) ## Make the cluster of kind-config.yaml, with KubeRay and the
 kind-down: $(SYNCED) ## Remove the cluster that kind-up made, to the last process
 	@$(BIN)/python -m tests.cluster down
 
+images: $(SYNCED) ## Build the images, with everything in them; MODELS="..." puts models into them
+	@$(BIN)/python -m tests.cluster images --models "$(MODELS)"
+
 kind-node-image: $(SYNCED) ## Build the image of a node, where kindest/node cannot be pulled
 	@$(BIN)/python -m tests.cluster node-image
 
@@ -52,6 +55,7 @@ fmt: $(SYNCED) ## Format the code and sort its imports
 generate: $(SYNCED) ## Write the files that are made from others
 	@mkdir -p $(dir $(CRD))
 	@$(BIN)/python -m endpoint_operator.crd > $(CRD)
+	@$(BIN)/python -m tests.chart.generated
 
 verify: $(SYNCED) ## Check that the generated files are fresh
 	@$(BIN)/python -m endpoint_operator.crd | diff -u $(CRD) - || \

@@ -15,6 +15,7 @@ from endpoint_operator.serve_config import (
     Application,
     AutoscalingConfig,
     Deployment,
+    NodeLabels,
     RayActorOptions,
 )
 from serve_app.contract import (
@@ -102,12 +103,7 @@ def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployme
     return Deployment(
         name=MODEL_DEPLOYMENT,
         autoscaling_config=_autoscaling(spec),
-        ray_actor_options=RayActorOptions(
-            num_cpus=placement.cpus,
-            num_gpus=placement.accelerators,
-            memory=placement.memory_bytes,
-            label_selector=dict(placement.node_labels),
-        ),
+        ray_actor_options=_actor_options(placement),
         user_config=tunables.model_dump(mode="json"),
         # The replica counts requests itself, because only it can refuse one in our error shape and
         # still answer a readiness probe. Serve's own limits lie above and are met only if it fails.
@@ -116,6 +112,20 @@ def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployme
         health_check_period_s=spec.health.period_seconds,
         health_check_timeout_s=spec.health.timeout_seconds,
         graceful_shutdown_timeout_s=spec.health.graceful_shutdown_seconds,
+    )
+
+
+def _actor_options(placement: Placement) -> RayActorOptions:
+    labels = dict(placement.node_labels)
+    return RayActorOptions(
+        num_cpus=placement.cpus,
+        num_gpus=placement.accelerators,
+        memory=placement.memory_bytes,
+        label_selector=labels,
+        # Serve runs the build of an application on a node with the labels of its replicas. The build asks
+        # for nothing else, so the autoscaler would never start the first such node, and the build would wait
+        # for ever. Serve leaves a build free if there is a fallback; this one allows no other place.
+        fallback_strategy=(NodeLabels(label_selector=labels),) if labels else None,
     )
 
 
@@ -164,10 +174,8 @@ def gateway_application(catalogue: Catalogue) -> Application:
                     metrics_interval_s=METRICS_INTERVAL_SECONDS,
                     look_back_period_s=LOOK_BACK_SECONDS,
                 ),
-                ray_actor_options=RayActorOptions(
-                    num_cpus=0.1,
-                    memory=GATEWAY_MEMORY_BYTES,
-                    label_selector=dict(catalogue.gateway_labels),
+                ray_actor_options=_actor_options(
+                    Placement(0.1, 0, GATEWAY_MEMORY_BYTES, catalogue.gateway_labels)
                 ),
                 max_ongoing_requests=GATEWAY_MAX_REQUESTS,
                 max_queued_requests=GATEWAY_MAX_REQUESTS,

@@ -23,6 +23,12 @@ class AutoscalingConfig(StrictModel):
     look_back_period_s: float
 
 
+class NodeLabels(StrictModel):
+    """Labels of nodes, as an alternative to those of `label_selector`."""
+
+    label_selector: dict[str, str]
+
+
 class RayActorOptions(StrictModel):
     """What one replica reserves: cores, accelerators, bytes of memory, and where."""
 
@@ -30,6 +36,7 @@ class RayActorOptions(StrictModel):
     num_gpus: float = 0
     memory: int
     label_selector: dict[str, str] = Field(default_factory=dict)
+    fallback_strategy: tuple[NodeLabels, ...] | None = None
 
 
 class BackpressureConfig(StrictModel):

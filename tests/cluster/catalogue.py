@@ -116,6 +116,13 @@ _BINARIES: Final = (
         stamps=(("helm.sh/helm/v4/internal/version.version", "version"),),
     ),
     Binary(
+        "helm-docs",
+        "helm-docs",
+        require="github.com/norwoodj/helm-docs",
+        package="github.com/norwoodj/helm-docs/cmd/helm-docs",
+        version_arguments=None,
+    ),
+    Binary(
         "kuberay-operator",
         "kuberay",
         require="github.com/ray-project/kuberay/ray-operator",

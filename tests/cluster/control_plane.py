@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -29,6 +29,32 @@ PORT_ATTEMPTS: Final = 5
 _POLL_SECONDS: Final = 0.05
 
 
+class ApiServer:
+    """The kube-apiserver of a control plane: it may crash and come back with the same data, port and keys.
+
+    As with `running`, the thread that starts it must live as long as it does.
+    """
+
+    def __init__(self, command: list[str | Path], log: Path, etcd: Program) -> None:
+        self._command = command
+        self._log = log
+        self._etcd = etcd
+        self._process = ExitStack()
+
+    def start(self, server: "ControlPlane") -> None:
+        """Start it and wait until it answers as `server`."""
+        with ExitStack() as process:
+            program = process.enter_context(running("kube-apiserver", self._command, self._log))
+            # The namespace comes a moment after the server calls itself ready.
+            _wait(server, "/readyz", [self._etcd, program])
+            _wait(server, "/api/v1/namespaces/default", [self._etcd, program])
+            self._process.push(process.pop_all())
+
+    def kill(self) -> None:
+        """End it as a crash would; all connections break."""
+        self._process.close()
+
+
 @dataclass(frozen=True)
 class ControlPlane:
     """A running API server and how a member of system:masters reaches it."""
@@ -38,6 +64,15 @@ class ControlPlane:
     token: str
     kubeconfig: Path
     folder: Path
+    api_server: ApiServer = field(repr=False)
+
+    def kill_api_server(self) -> None:
+        """End the API server as a crash would; etcd stays, with all data."""
+        self.api_server.kill()
+
+    def start_api_server(self) -> None:
+        """Start it again at the same address, and wait until it answers."""
+        self.api_server.start(self)
 
 
 @contextmanager
@@ -55,17 +90,32 @@ def control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
         _write_private(folder / "tokens.csv", f'{token},admin,admin,"system:masters"\n')
         etcd = stack.enter_context(running("etcd", _etcd_command(folder), folder / "etcd.log"))
         server = _start_api_server(stack, etcd, folder, certificates, token)
-        _write_private(server.kubeconfig, _kubeconfig(server))
+        write_kubeconfig(server.kubeconfig, server.url, server.ca, token)
         if controllers:
             _start_controllers(stack, server, certificates)
         yield server
 
 
-def client(server: ControlPlane) -> httpx.Client:
-    """Return an HTTP client that speaks to `server` as its administrator."""
+def client(server: ControlPlane, url: str = "") -> httpx.Client:
+    """Return an HTTP client that speaks to `server` as its administrator; through `url`, if given."""
     context = ssl.create_default_context(cafile=server.ca)
     headers = {"Authorization": f"Bearer {server.token}"}
-    return httpx.Client(base_url=server.url, headers=headers, verify=context, timeout=5, trust_env=False)
+    return httpx.Client(
+        base_url=url or server.url, headers=headers, verify=context, timeout=5, trust_env=False
+    )
+
+
+def write_kubeconfig(path: Path, url: str, ca: Path, token: str) -> None:
+    """Write a kubeconfig for whoever holds `token`."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": str(ca)}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+    }
+    _write_private(path, yaml.safe_dump(document, sort_keys=False))
 
 
 def _etcd_command(folder: Path) -> list[str | Path]:
@@ -95,19 +145,15 @@ def _start_api_server(
 ) -> ControlPlane:
     for attempt in range(1, PORT_ATTEMPTS + 1):
         url = f"https://127.0.0.1:{_free_port()}"
-        server = ControlPlane(url, certificates.ca, token, folder / "kubeconfig", folder)
         command = _api_server_command(folder, certificates, url)
-        with ExitStack() as this_attempt:
-            log = folder / f"kube-apiserver-{attempt}.log"
-            api_server = this_attempt.enter_context(running("kube-apiserver", command, log))
-            try:
-                # The namespace comes a moment after the server calls itself ready.
-                _wait(server, "/readyz", [etcd, api_server])
-                _wait(server, "/api/v1/namespaces/default", [etcd, api_server])
-            except PortTakenError:
-                continue
-            stack.push(this_attempt.pop_all())
-            return server
+        api_server = ApiServer(command, folder / f"kube-apiserver-{attempt}.log", etcd)
+        server = ControlPlane(url, certificates.ca, token, folder / "kubeconfig", folder, api_server)
+        try:
+            api_server.start(server)
+        except PortTakenError:
+            continue
+        stack.callback(api_server.kill)
+        return server
     raise StartError(f"kube-apiserver found its port taken {PORT_ATTEMPTS} times in a row")
 
 
@@ -180,19 +226,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _kubeconfig(server: ControlPlane) -> str:
-    cluster = {"server": server.url, "certificate-authority": str(server.ca)}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-        "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": "admin", "user": {"token": server.token}}],
-    }
-    return yaml.safe_dump(document, sort_keys=False)
 
 
 def _write_private(path: Path, text: str) -> None:

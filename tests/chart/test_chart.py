@@ -1,0 +1,180 @@
+"""What the chart renders, and which values it refuses; the API server and the cluster come in other tiers."""
+
+import itertools
+
+import pytest
+import yaml
+
+from endpoint_operator.api import GROUP
+from endpoint_operator.profiles import parse_catalogue
+from endpoint_operator.settings import Settings
+from tests.chart.generated import CHART, FILES
+from tests.cluster.binaries import binary_path
+from tests.cluster.commands import run
+from tests.cluster.errors import CommandError
+
+READ = ("get", "list", "watch")
+SCENARIOS = sorted((CHART / "ci").glob("*.yaml"))
+EVERYTHING = [
+    "--set=monitoring.podMonitor=true,monitoring.serviceMonitor=true,monitoring.prometheusRule=true",
+    "--set=monitoring.grafanaDashboard=true,hub.tokenSecret.name=hub,hub.cacheClaim=cache",
+    "--set=modelVolumes={first,second},imagePullSecrets[0].name=registry,rbac.aggregate=true",
+]
+
+
+def template(*options):
+    text = run(binary_path("helm"), "template", "models", str(CHART), "--namespace=here", *options)
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(documents, kind):
+    return [document for document in documents if document["kind"] == kind]
+
+
+def ray_pods(documents):
+    [service] = of_kind(documents, "RayService")
+    cluster = service["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"] for group in groups]
+
+
+@pytest.fixture(scope="module")
+def default():
+    return template()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_generated_file_is_fresh(path):
+    assert path.read_text(encoding="utf-8") == FILES[path](), "run 'make generate'"
+
+
+@pytest.mark.parametrize(
+    "options", [[], EVERYTHING, *([f"--values={path}"] for path in SCENARIOS)], ids=["default", "all", "kind"]
+)
+def test_helm_finds_nothing_wrong(options):
+    run(binary_path("helm"), "lint", "--strict", str(CHART), *options)
+    documents = template(*options)
+    names = [(d["kind"], d["metadata"]["name"]) for d in documents]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--set-json=profiles=[]", "/profiles"),
+        ("--set=profiles[0].name=Large,profiles[0].cpus=1,profiles[0].memory=1Gi", "does not match pattern"),
+        ("--set=profiles[0].name=a,profiles[0].cpus=1.5,profiles[0].memory=1Gi", "/profiles/0/cpus"),
+        ("--set=profiles[0].name=a,profiles[0].cpus=1,profiles[0].memory=much", "/profiles/0/memory"),
+        ("--set=servce.type=NodePort", "additional properties 'servce' not allowed"),
+        ("--set=image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("--set=service.nodePort=-1", "/service/nodePort"),
+        ("--set=hub.endpoint=huggingface", "/hub/endpoint"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(option, complaint):
+    with pytest.raises(CommandError, match="(?s)values don't meet.*") as refused:
+        template(option)
+    assert complaint in str(refused.value)
+
+
+def test_the_operator_owns_the_serve_config(default):
+    [service] = of_kind(default, "RayService")
+    assert "serveConfigV2" not in service["spec"]
+
+
+def test_the_operator_reads_the_same_profiles_as_kuberay():
+    documents = template("--values", str(SCENARIOS[0]))
+    [profiles] = of_kind(documents, "ConfigMap")
+    catalogue = parse_catalogue(yaml.safe_load(profiles["data"]["profiles.yaml"]))
+    [service] = of_kind(documents, "RayService")
+    groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert list(catalogue.profiles) == [group["groupName"] for group in groups] == ["cpu", "gpu"]
+    for group, profile in zip(groups, catalogue.profiles.values(), strict=True):
+        assert (group["minReplicas"], group["maxReplicas"]) == (profile.min_workers, profile.max_workers)
+        assert group["rayStartParams"]["num-cpus"] == f"{profile.cpus:g}"
+        spec = group["template"]["spec"]
+        assert spec.get("nodeSelector", {}) == profile.node_selector
+        limits = spec["containers"][0]["resources"]["limits"]
+        assert limits["memory"] == profile.memory
+        assert limits.get("nvidia.com/gpu", 0) == profile.accelerators
+
+
+def test_worker_groups_say_what_kuberay_would_write_back(default):
+    """Else Helm 4 finds the list changed by another manager, and refuses the upgrade."""
+    [service] = of_kind(default, "RayService")
+    for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        assert group["numOfHosts"] == 1
+        assert group["scaleStrategy"] == {}
+    assert all(pod["metadata"]["labels"] for pod in ray_pods(default))
+
+
+def test_no_pod_of_ray_changes_with_the_chart_s_version(default):
+    """A changed pod makes KubeRay replace the whole Ray cluster."""
+    for pod in ray_pods(default):
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & pod["metadata"]["labels"].keys()
+
+
+def test_every_container_is_restricted(default):
+    [operator] = of_kind(default, "Deployment")
+    [service] = of_kind(default, "RayService")
+    pods = [*ray_pods(default), operator["spec"]["template"]]
+    containers = list(itertools.chain.from_iterable(pod["spec"]["containers"] for pod in pods))
+    containers.append(service["spec"]["rayClusterConfig"]["autoscalerOptions"])
+    for container in containers:
+        context = container["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_the_operator_may_do_only_what_it_does(default):
+    [role] = of_kind(default, "Role")
+    allowed = {
+        (group, resource, verb, *rule.get("resourceNames", []))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    reads = {(g, r, v) for g, r in ((GROUP, "modelendpoints"), ("ray.io", "rayservices")) for v in READ}
+    assert allowed == reads | {
+        (GROUP, "modelendpoints/status", "patch"),
+        ("ray.io", "rayservices", "patch", "models-model-endpoints"),
+        ("events.k8s.io", "events", "create"),
+        ("events.k8s.io", "events", "list"),
+    }
+    assert not of_kind(default, "ClusterRoleBinding")
+
+
+def test_people_get_models_and_no_way_to_run_code(default):
+    for role in of_kind(default, "ClusterRole"):
+        assert {(g, r) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"]} == {
+            (GROUP, "modelendpoints")
+        }
+
+
+def test_settings_reach_the_operator_under_the_names_that_it_reads():
+    [operator] = of_kind(template("--set=operator.settings.failedSeconds=7"), "Deployment")
+    [container] = operator["spec"]["template"]["spec"]["containers"]
+    given = {variable["name"]: variable.get("value", "here") for variable in container["env"]}
+    settings = Settings.from_environment(given)
+    assert settings.failed_seconds == 7
+    assert settings.ray_service == "models-model-endpoints"
+    assert settings.serve_api_url == "http://models-model-endpoints-head-svc:8265"
+    known = {f"OPERATOR_{name.upper()}" for name in Settings.model_fields}
+    assert given.keys() <= known
+
+
+def test_a_long_release_name_fits_kuberay():
+    text = run(binary_path("helm"), "template", "a" * 53, str(CHART))
+    [service] = of_kind([d for d in yaml.safe_load_all(text) if d], "RayService")
+    assert len(service["metadata"]["name"]) <= 47
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("true", "keep"), ("false", None)])
+def test_the_definition_is_kept_as_the_value_says(keep, expected):
+    [definition] = of_kind(template(f"--set=crds.keep={keep}"), "CustomResourceDefinition")
+    assert definition["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == expected
+    assert of_kind(template("--set=crds.install=false"), "CustomResourceDefinition") == []
