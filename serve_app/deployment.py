@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 from serve_app.engine import Engine
 from serve_app.errors import ServingError, UnexpectedError
+from serve_app.options import OPTIONS
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
 from serve_app.sources import fetch
@@ -25,7 +26,7 @@ from serve_app.tasks.base import TaskModel
 logger = logging.getLogger("ray.serve")
 
 
-@serve.deployment(name=MODEL_DEPLOYMENT)
+@serve.deployment(name=MODEL_DEPLOYMENT, **OPTIONS)
 @serve.ingress()
 class Model:
     """One replica of a model."""

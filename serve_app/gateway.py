@@ -28,6 +28,7 @@ from serve_app.errors import (
     OverloadedError,
 )
 from serve_app.http import application, read_body
+from serve_app.options import OPTIONS
 from serve_app.reply import JSON_TYPE, Reply
 from serve_app.routes import VERBS
 
@@ -37,7 +38,7 @@ SERVER_NAME: Final = "model-endpoints"
 VERSION: Final = version(SERVER_NAME)
 
 
-@serve.deployment(name=GATEWAY_DEPLOYMENT)
+@serve.deployment(name=GATEWAY_DEPLOYMENT, **OPTIONS)
 @serve.ingress()
 class Gateway:
     """Finds the model that a request names and relays the request to it."""

@@ -14,7 +14,7 @@ from endpoint_operator.observed import ObservedEndpoint
 from endpoint_operator.profiles import Catalogue, UnfitResourcesError
 
 # Between two entries.
-_SEPARATOR_BYTES: Final = 2
+_SEPARATOR_BYTES: Final = 1
 
 
 @dataclass(frozen=True)

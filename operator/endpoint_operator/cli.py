@@ -6,16 +6,15 @@ from typing import Annotated, Any, Final
 
 import httpx
 import typer
-import yaml
-from pydantic import ValidationError
 from pydantic_core import from_json
 from rich.console import Console
 
+from endpoint_operator.cli_inputs import Files, catalogue_of, fail, messages, read_manifests
+from endpoint_operator.cluster_cli import plan, status
 from endpoint_operator.compile import compile_serve_config
 from endpoint_operator.display import Display
 from endpoint_operator.manifests import Workspace
-from endpoint_operator.problems import describe
-from endpoint_operator.profiles import Catalogue, ProfileList, parse_catalogue
+from endpoint_operator.profiles import Catalogue
 from serve_app.contract import route_prefix
 
 app = typer.Typer(
@@ -28,22 +27,10 @@ app = typer.Typer(
 # Generation on a processor takes its time.
 PREDICT_TIMEOUT_SECONDS: Final = 300.0
 
-# Answers go to standard output; what is only for people, to standard error.
-_messages = Display(Console(stderr=True))
-
-Files = Annotated[
-    list[Path], typer.Argument(metavar="FILES…", help="Manifests, or folders of manifests (*.yaml, *.json).")
-]
-
 
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def _fail(sentence: str) -> typer.Exit:
-    _messages.complain(sentence)
-    return typer.Exit(1)
 
 
 @app.command()
@@ -65,7 +52,7 @@ def run(
     try:
         serve_manifests(files, Options(host, port, models, ray_dashboard), Display(Console()))
     except CannotServeError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
 
 
 @app.command()
@@ -76,11 +63,11 @@ def validate(
     ] = None,
 ) -> None:
     """Check manifests; each problem is printed with its file and line."""
-    workspace = _read(files)
+    workspace = read_manifests(files)
     if profiles is not None:
-        _compile(workspace, _catalogue(profiles))
+        _compile(workspace, catalogue_of(profiles))
     count = len(workspace.endpoints)
-    _messages.say(f"{count} endpoint{'s' if count != 1 else ''} valid")
+    messages.say(f"{count} endpoint{'s' if count != 1 else ''} valid")
 
 
 @app.command()
@@ -93,10 +80,14 @@ def render(
     indent: Annotated[int | None, typer.Option(min=0, max=8, help="Spaces; without it, on one line.")] = None,
 ) -> None:
     """Print the Ray Serve configuration that the manifests compile to."""
-    document = _compile(_read(files), _catalogue(profiles))
+    document = _compile(read_manifests(files), catalogue_of(profiles))
     if indent is not None:
         document = json.dumps(json.loads(document), sort_keys=True, indent=indent)
     typer.echo(document)
+
+
+app.command()(plan)
+app.command()(status)
 
 
 @app.command()
@@ -112,12 +103,12 @@ def predict(
     try:
         response = httpx.post(address, json=body, timeout=PREDICT_TIMEOUT_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _fail(f"{url} does not answer: {error}") from error
+        raise fail(f"{url} does not answer: {error}") from error
     if response.is_error:
-        raise _fail(f"{response.status_code}: {_member(response, 'error') or response.text[:400]}")
+        raise fail(f"{response.status_code}: {_member(response, 'error') or response.text[:400]}")
     predictions = _member(response, "predictions")
     if not isinstance(predictions, list):
-        raise _fail(f"{url} is no model service: it answered {response.text[:80]!r}")
+        raise fail(f"{url} is no model service: it answered {response.text[:80]!r}")
     for prediction in predictions:
         typer.echo(json.dumps(prediction, ensure_ascii=False))
 
@@ -128,7 +119,7 @@ def _json_object(text: str) -> dict[str, Any]:
     except ValueError:
         decoded = None
     if not isinstance(decoded, dict):
-        raise _fail(f"--parameters: got {text!r}; must be a JSON object")
+        raise fail(f"--parameters: got {text!r}; must be a JSON object")
     return decoded
 
 
@@ -141,38 +132,13 @@ def _member(response: httpx.Response, name: str) -> Any:
     return document.get(name) if isinstance(document, dict) else None
 
 
-def _read(files: list[Path]) -> Workspace:
-    workspace = Workspace(files)
-    problems = workspace.reread()
-    for problem in problems:
-        _messages.complain(str(problem))
-    if problems:
-        raise typer.Exit(1)
-    return workspace
-
-
 def _compile(workspace: Workspace, catalogue: Catalogue) -> str:
     compilation = compile_serve_config(workspace.endpoints, catalogue)
     for rejection in compilation.rejections:
-        _messages.complain(f"{rejection.key[1]}: {rejection.reason}")
+        messages.complain(f"{rejection.key[1]}: {rejection.reason}")
     if compilation.rejections:
         raise typer.Exit(1)
     return compilation.document
-
-
-def _catalogue(path: Path | None) -> Catalogue:
-    if path is None:
-        from endpoint_operator.ray_here import this_machine
-
-        return this_machine()
-    try:
-        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return parse_catalogue(document)
-    except ValidationError as error:
-        problems = "; ".join(str(problem) for problem in describe(error, ProfileList))
-        raise _fail(f"{path}: {problems}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _fail(f"{path}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -93,18 +93,19 @@ def compile_application(endpoint: ModelEndpoint, catalogue: Catalogue) -> Applic
         name=endpoint.name,
         route_prefix=route_prefix(endpoint.name),
         import_path=BUILD_IMPORT_PATH,
-        args=args.model_dump(mode="json"),
+        args=args.model_dump(mode="json", exclude_defaults=True),
         deployments=(_model_deployment(spec, catalogue.place(spec.resources)),),
     )
 
 
 def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployment:
-    tunables = _tunables(spec)
+    tunables, autoscaling = _tunables(spec), _autoscaling(spec)
     return Deployment(
         name=MODEL_DEPLOYMENT,
-        autoscaling_config=_autoscaling(spec),
+        num_replicas=None if autoscaling else spec.scaling.min_replicas,
+        autoscaling_config=autoscaling,
         ray_actor_options=_actor_options(placement),
-        user_config=tunables.model_dump(mode="json"),
+        user_config=tunables.model_dump(mode="json", exclude_defaults=True),
         # The replica counts requests itself, because only it can refuse one in our error shape and
         # still answer a readiness probe. Serve's own limits lie above and are met only if it fails.
         max_ongoing_requests=2 * tunables.max_requests,
@@ -143,7 +144,10 @@ def _tunables(spec: ModelEndpointSpec) -> Tunables:
     )
 
 
-def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig:
+def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig | None:
+    """Return None for a fixed number: Serve's controller need not watch over it then."""
+    if spec.scaling.min_replicas == spec.scaling.max_replicas:
+        return None
     return AutoscalingConfig(
         min_replicas=spec.scaling.min_replicas,
         max_replicas=spec.scaling.max_replicas,
@@ -165,23 +169,12 @@ def gateway_application(catalogue: Catalogue) -> Application:
         deployments=(
             Deployment(
                 name=GATEWAY_DEPLOYMENT,
-                autoscaling_config=AutoscalingConfig(
-                    min_replicas=1,
-                    max_replicas=1,
-                    target_ongoing_requests=GATEWAY_MAX_REQUESTS,
-                    upscale_delay_s=5,
-                    downscale_delay_s=300,
-                    metrics_interval_s=METRICS_INTERVAL_SECONDS,
-                    look_back_period_s=LOOK_BACK_SECONDS,
-                ),
+                num_replicas=1,
                 ray_actor_options=_actor_options(
                     Placement(0.1, 0, GATEWAY_MEMORY_BYTES, catalogue.gateway_labels)
                 ),
                 max_ongoing_requests=GATEWAY_MAX_REQUESTS,
                 max_queued_requests=GATEWAY_MAX_REQUESTS,
-                health_check_period_s=10,
-                health_check_timeout_s=30,
-                graceful_shutdown_timeout_s=20,
             ),
         ),
     )

@@ -105,13 +105,13 @@ def _application_verdict(case: Case) -> Verdict:
         )
     if report is None:
         return Verdict(Reason.APPLICATION_MISSING, "Ray does not report the application.")
-    cause = trouble(report)
     if status == "RUNNING" and service.ready is not True:
         return Verdict(
             Reason.TARGET_NOT_READY, "The model runs, but the RayService's Service has no endpoints."
         )
     if status == "RUNNING":
         return Verdict(Reason.SERVING, "The model answers.")
+    cause = trouble(report)
     if status in _FAILURES:
         return Verdict(_FAILURES[status], cause, cause)
     waits = missing_place(report)

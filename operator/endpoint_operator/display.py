@@ -75,10 +75,14 @@ class Display:
             )
             for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.name)
         ]
-        lines = [("NAME", "TASK", "STATE", "URL"), *rows]
+        self.say("")
+        self.show_rows(("NAME", "TASK", "STATE", "URL"), rows)
+
+    def show_rows(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print rows below a header, in columns."""
+        lines = [header, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         # Not rich's own table: on a narrow terminal that cuts URLs, and a cut URL is of no use.
-        self.say("")
         for line in lines:
             cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
             self.say("   ".join(cells).rstrip())

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from endpoint_operator.serve_config import Application
 from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, route_prefix
 
-_HEAD: Final = '{"applications": ['
+_HEAD: Final = '{"applications":['
 _TAIL: Final = "]}"
 
 
 def to_entry(application: Application) -> str:
     """Return the text of one application."""
-    return _text(application.model_dump(mode="json", exclude_none=True))
+    return _text(application.model_dump(mode="json", exclude_defaults=True))
 
 
 def to_document(entries: Mapping[str, str]) -> str:
@@ -29,7 +29,7 @@ def to_document(entries: Mapping[str, str]) -> str:
     """
     if not entries:
         raise ValueError("a Serve configuration without applications must not be written")
-    return _HEAD + ", ".join(entries[name] for name in sorted(entries)) + _TAIL
+    return _HEAD + ",".join(entries[name] for name in sorted(entries)) + _TAIL
 
 
 def read_entries(document: str) -> dict[str, str]:
@@ -64,4 +64,4 @@ def fingerprint(entry: str) -> str:
 def _text(value: Any) -> str:
     # JSON is YAML without YAML's surprises; sorted keys make equal configurations equal strings,
     # which is what KubeRay compares.
-    return json.dumps(value, sort_keys=True)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -7,9 +7,9 @@ would not do: it keeps objects that were deleted while its watch was down.
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from endpoint_operator.announcements import announce_changes, announce_drift
 from endpoint_operator.announcer import Announcer
@@ -17,6 +17,7 @@ from endpoint_operator.catalogue_file import CatalogueFile
 from endpoint_operator.cluster import Cluster, ClusterError, ConflictError, InvalidError, NotFoundError
 from endpoint_operator.decision import Decider, Decision, Snapshot
 from endpoint_operator.doorbell import Doorbell
+from endpoint_operator.gathering import few_at_a_time
 from endpoint_operator.health import Pulse
 from endpoint_operator.metrics import Metrics
 from endpoint_operator.observed import ObservedEndpoint, parse_observed
@@ -36,9 +37,6 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 
 # KubeRay's clock against ours, and the second to which it rounds.
 CLOCK_TOLERANCE: Final = timedelta(seconds=1)
-
-
-Result = TypeVar("Result")
 
 
 class DoubtfulListError(Exception):
@@ -70,6 +68,8 @@ class Reconciler:
         self._endpoints: dict[str, ObservedEndpoint] = {}
         self._service: RayService | None = None
         self._list_is_due = True
+        # When everything is listed again although nothing was heard, for what a watch may have missed.
+        self._relist_at = 0.0
         # The document that this process knows to be right, to tell an edit by hand from a change of ours.
         self._right_document = ""
         # The generation that KubeRay has not followed yet, and when it was first seen.
@@ -110,9 +110,7 @@ class Reconciler:
                 continue
             failures = 0
             self._pulse.beat()
-            resync = self._settings.resync_seconds * random.uniform(0.8, 1.0)
-            if not await self.doorbell.wait(min(again_in, resync)) and again_in > resync:
-                self._list_is_due = True
+            await self.doorbell.wait(again_in)
 
     def _note_failure(self, error: Exception) -> None:
         self._list_is_due = True
@@ -129,20 +127,22 @@ class Reconciler:
         """Read, decide and write once; return the seconds until the next look is due by itself."""
         self._catalogue.reread()
         self._metrics.catalogue_broken.set(self._catalogue.broken)
-        listed_now = self._list_is_due
+        now = asyncio.get_running_loop().time()
+        listed_now = self._list_is_due or now >= self._relist_at
         if listed_now:
             await self._list_endpoints()
+            self._relist_at = now + self._settings.resync_seconds * random.uniform(0.8, 1.0)
         service = await self._read_service()
+        snapshot = await self._snapshot(service)
         decision = self._decider.decide(
-            await self._snapshot(service), asyncio.get_running_loop().time(), _timestamp(datetime.now(UTC))
+            snapshot, asyncio.get_running_loop().time(), _timestamp(datetime.now(UTC))
         )
         self._metrics.renders.inc()
         if decision.absent and not listed_now:
             self._list_is_due = True
             return 0.0
         await self._confirm_absence(decision.absent)
-        judged = [self._endpoints[name] for name in sorted(decision.verdicts)]
-        await _few_at_a_time(self._write_status(endpoint, decision) for endpoint in judged)
+        await self._store_verdicts(decision)
         if service is not None:
             await self._write_document(service, decision)
         self._metrics.show_endpoints(decision.reasons)
@@ -197,7 +197,7 @@ class Reconciler:
     async def _confirm_absence(self, names: Iterable[str]) -> None:
         """Raise DoubtfulListError if an endpoint exists that the list did not have."""
         wanted = sorted(names)
-        there = await _few_at_a_time(self._cluster.has_endpoint(name) for name in wanted)
+        there = await few_at_a_time(self._cluster.has_endpoint, wanted, CONCURRENCY)
         forgotten = [name for name, found in zip(wanted, there, strict=True) if found]
         if forgotten:
             self._metrics.doubtful_lists.inc()
@@ -250,7 +250,20 @@ class Reconciler:
                 self._list_is_due = True
                 logger.info("%s", error)
 
-        await _few_at_a_time(write(endpoint) for endpoint in endpoints)
+        await few_at_a_time(write, endpoints, CONCURRENCY)
+
+    async def _store_verdicts(self, decision: Decision) -> None:
+        """Write the statuses without which the document must not be written."""
+
+        async def store(endpoint: ObservedEndpoint) -> None:
+            try:
+                await self._write_status(endpoint, decision)
+            except InvalidError as error:
+                # It would never be taken; all the others must not wait for it.
+                logger.error("A restart will try the failed version again: %s", error)
+
+        judged = [self._endpoints[name] for name in sorted(decision.verdicts)]
+        await few_at_a_time(store, judged, CONCURRENCY)
 
     async def _write_status(self, endpoint: ObservedEndpoint, decision: Decision) -> None:
         status = decision.statuses[endpoint.name]
@@ -266,33 +279,16 @@ class Reconciler:
         await self._announcer.announce(announce_changes(endpoint, status))
 
     def _seconds_to_next(self, decision: Decision) -> float:
-        due = [self._settings.resync_seconds * 2]
+        due = [max(0.0, self._relist_at - asyncio.get_running_loop().time())]
         if decision.again_in is not None:
             due.append(decision.again_in)
         if self._service is not None and self._service.is_behind:
-            due.append(self._settings.settle_seconds)
+            due.append(max(self._settings.settle_seconds, FIRST_PAUSE_SECONDS))
         if self._list_is_due:
             due.append(FIRST_PAUSE_SECONDS)
         if decision.reasons and (seconds := self._serve_status.seconds_to_next) is not None:
             due.append(seconds)
         return min(due)
-
-
-async def _few_at_a_time(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Return the results in order; all is done before the first error, if there is one, is raised."""
-    limit = asyncio.Semaphore(CONCURRENCY)
-
-    async def limited(each: Coroutine[Any, Any, Result]) -> Result:
-        async with limit:
-            return await each
-
-    outcomes = await asyncio.gather(*map(limited, work), return_exceptions=True)
-    results: list[Result] = []
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-        results.append(outcome)
-    return results
 
 
 def _timestamp(moment: datetime) -> str:

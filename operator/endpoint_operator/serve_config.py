@@ -1,10 +1,11 @@
 """The part of Ray Serve's configuration that we write, as strict models.
 
-Ray drops unknown keys without a word, so a mistyped one must fail here. Field names and meanings
-are those of `ray.serve.schema.ServeDeploySchema`; a test holds our output against it.
+Ray drops unknown keys without a word, so a mistyped one must fail here. Field names, meanings and
+defaults are those of `ray.serve.schema.ServeDeploySchema`; a test holds our output against it. What
+has its default is not written: all endpoints share one Kubernetes object, whose size is limited.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -39,35 +40,22 @@ class RayActorOptions(StrictModel):
     fallback_strategy: tuple[NodeLabels, ...] | None = None
 
 
-class BackpressureConfig(StrictModel):
-    """How a request above `max_queued_requests` is refused."""
-
-    status_code: Literal[429] = 429
-    retry_after_s: int = 1
-
-
-class LoggingConfig(StrictModel):
-    """Logging of one deployment."""
-
-    enable_access_log: bool = False
-
-
 class Deployment(StrictModel):
-    """Overrides of one deployment of an application."""
+    """Overrides of one deployment of an application; either a number of replicas or bounds for it.
+
+    What is the same for each deployment stands in its code, in `serve_app`.
+    """
 
     name: str
-    autoscaling_config: AutoscalingConfig
+    num_replicas: int | None = None
+    autoscaling_config: AutoscalingConfig | None = None
     ray_actor_options: RayActorOptions
     user_config: dict[str, Any] | None = None
     max_ongoing_requests: int
     max_queued_requests: int
-    backpressure_config: BackpressureConfig = BackpressureConfig()
-    health_check_period_s: float
-    health_check_timeout_s: float
-    graceful_shutdown_timeout_s: float
-    # A replacement starts before the old replica stops, so that a change has no gap.
-    max_surge_percent: int = 100
-    logging_config: LoggingConfig = LoggingConfig()
+    health_check_period_s: float = 10.0
+    health_check_timeout_s: float = 30.0
+    graceful_shutdown_timeout_s: float = 20.0
 
 
 class Application(StrictModel):

@@ -1,19 +1,31 @@
 """A real API server that knows ModelEndpoints, for all tests of this folder."""
 
 import contextlib
-import time
-from pathlib import Path
+import re
+import secrets
 
 import pytest
 
+from tests.api.documents import ray_service
+from tests.api.harness.crds import CRD_NAME, install_model_endpoints, install_ray_services
+from tests.api.harness.scene import a_peer, a_scene
+from tests.api.harness.service import Service
+from tests.api.kuberay.controller import kuberay
 from tests.cluster.binaries import binary_path
-from tests.cluster.catalogue import CATALOGUE
+from tests.cluster.catalogue import CONTROL_PLANE
 from tests.cluster.control_plane import client, control_plane
-from tests.cluster.errors import CannotBuildError, KubectlError
+from tests.cluster.errors import CannotBuildError
+from tests.cluster.fault_proxy.proxy import fault_proxy
 from tests.cluster.kubectl import Kubectl
 
-CRD = Path(__file__).parents[2] / "charts/model-endpoints/files/modelendpoints.yaml"
-CRD_NAME = "customresourcedefinitions/modelendpoints.serving.modelendpoint.dev"
+# Of the simulated KubeRay; the real one's is 2 s.
+CYCLE_SECONDS = 0.1
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+
+
+def pytest_configure(config):
+    # Ray says it of each document; which fields we write is decided elsewhere.
+    config.addinivalue_line("filterwarnings", "ignore:The `metrics_interval_s` field:DeprecationWarning")
 
 
 def pytest_collection_finish(session):
@@ -24,7 +36,7 @@ def pytest_collection_finish(session):
     terminal = session.config.get_terminal_writer()
     # The fixture meets the same error again, and only the tests that need it fail.
     with contextlib.suppress(CannotBuildError):
-        for name in CATALOGUE:
+        for name in CONTROL_PLANE:
             binary_path(name, write=lambda text: terminal.write(text, flush=True))
 
 
@@ -48,18 +60,86 @@ def http(api_server):
 @pytest.fixture(scope="session")
 def crd(kubectl):
     """The committed CRD, installed; returns it as the API server stores it."""
-    kubectl("apply", "--server-side", "--validate=strict", f"--filename={CRD}")
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", CRD_NAME)
-    _wait_until_served(kubectl)
+    install_model_endpoints(kubectl)
     return kubectl.get(CRD_NAME)
 
 
-def _wait_until_served(kubectl):
-    # Established says that the name is taken; the path is there a moment later.
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(KubectlError):
-            kubectl("get", "modelendpoints")
-            return
-        time.sleep(0.1)
-    raise AssertionError("the API server does not serve modelendpoints 30 s after their CRD was Established")
+@pytest.fixture(scope="session")
+def proxies(api_server):
+    """Return a context manager that runs a fault proxy in front of the API server."""
+    return lambda: fault_proxy(api_server)
+
+
+@pytest.fixture
+def proxy(proxies):
+    with proxies() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def ray_services(kubectl):
+    """KubeRay's own CRD, installed."""
+    install_ray_services(kubectl)
+
+
+@pytest.fixture
+def namespace(http, request):
+    """A namespace of the test's own; it stays, as everything in it, until the API server ends."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())
+    name = f"{words[:50].strip('-')}-{secrets.token_hex(2)}"
+    http.post("/api/v1/namespaces", json={"metadata": {"name": name}}).raise_for_status()
+    return name
+
+
+@pytest.fixture
+def ray(http, ray_services, namespace):
+    """A simulated KubeRay, and a RayService as the chart leaves it."""
+    path = f"/apis/ray.io/v1/namespaces/{namespace}/rayservices"
+    http.post(path, json=ray_service()).raise_for_status()
+    with kuberay(http, namespace, "ray", CYCLE_SECONDS) as controller:
+        yield controller
+
+
+@pytest.fixture
+def service(http, namespace, ray):
+    return Service(http, namespace, ray.cycle)
+
+
+@pytest.fixture
+def scene(api_server, http, crd, ray_services, namespace, tmp_path):
+    """The operator, not started yet, and all around it; the invariants are checked at the end."""
+    with a_scene(api_server, http, namespace, tmp_path, CYCLE_SECONDS) as scene:
+        yield scene
+        assert scene.violations() == []
+
+
+@pytest.fixture
+def second(scene, api_server, tmp_path):
+    """Another operator of the same namespace."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    with a_peer(scene, api_server, folder) as peer:
+        yield peer
+
+
+@pytest.fixture
+def other_scene(tmp_path):
+    """A scene on an API server of its own, and kubectl for it: for what would hurt all other tests."""
+    with control_plane() as server, client(server) as http:
+        kubectl = Kubectl(server)
+        install_model_endpoints(kubectl)
+        install_ray_services(kubectl)
+        with a_scene(server, http, "default", tmp_path, CYCLE_SECONDS) as scene:
+            yield scene, kubectl
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Show what the operator wrote where a test of it failed."""
+    report = yield
+    for name in ("scene", "other_scene"):
+        found = item.funcargs.get(name) if report.failed else None
+        if found is not None:
+            scene = found[0] if isinstance(found, tuple) else found
+            report.sections.append(("the operator", scene.operator.output()))
+    return report

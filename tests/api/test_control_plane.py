@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import httpx
 import psutil
 import pytest
 
@@ -57,6 +58,19 @@ def test_a_failing_start_shows_the_log(monkeypatch):
     monkeypatch.setattr(module, "_etcd_command", lambda folder: broken)
     with pytest.raises(StartError, match="etcd ended with status 3(.|\n)*the disk is full"), control_plane():
         pass
+
+
+def test_an_api_server_that_died_comes_back_with_its_data():
+    with control_plane() as server:
+        kubectl = Kubectl(server)
+        kubectl("create", "namespace", "lasting")
+        server.kill_api_server()
+        with client(server) as http, pytest.raises(httpx.ConnectError):
+            http.get("/readyz")
+        server.start_api_server()
+        assert "lasting" in kubectl("get", "namespaces")
+        before = descendants()
+    assert len(before - descendants()) == 2
 
 
 def test_without_a_token_nothing_can_be_read(api_server):

@@ -1,13 +1,14 @@
 """The committed CRD on a real API server: taken as it is, and what a person then sees."""
 
 import json
+import re
 
 import pytest
 import yaml
 
 from endpoint_operator.api import parse_endpoint
-from tests.api.conftest import CRD
 from tests.api.documents import document
+from tests.api.harness.crds import CRD
 from tests.cluster.errors import KubectlError
 
 SAMPLES = sorted((CRD.parents[3] / "manifests" / "samples").glob("*.yaml"))
@@ -47,9 +48,10 @@ def created(kubectl, manifest):
 
 
 def table(text):
-    """Return the rows of what `kubectl get` prints, each a dictionary by column."""
-    header, *rows = (line.split() for line in text.splitlines())
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    """Return the rows of what `kubectl get` prints, each a dictionary by column; a cell may be empty."""
+    header, *rows = text.splitlines()
+    columns = [(found.group().strip(), found.span()) for found in re.finditer(r"\S+( \S+)*\s*", header)]
+    return [{name: row[start:end].strip() for name, (start, end) in columns} for row in rows]
 
 
 def test_the_api_server_establishes_the_crd_and_finds_its_schema_structural(crd):

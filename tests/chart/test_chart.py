@@ -96,7 +96,7 @@ def test_the_operator_reads_the_same_profiles_as_kuberay():
         assert spec.get("nodeSelector", {}) == profile.node_selector
         limits = spec["containers"][0]["resources"]["limits"]
         assert limits["memory"] == profile.memory
-        assert limits.get("nvidia.com/gpu", 0) == profile.accelerators
+        assert int(limits.get("nvidia.com/gpu", 0)) == profile.accelerators
 
 
 def test_worker_groups_say_what_kuberay_would_write_back(default):
@@ -106,6 +106,24 @@ def test_worker_groups_say_what_kuberay_would_write_back(default):
         assert group["numOfHosts"] == 1
         assert group["scaleStrategy"] == {}
     assert all(pod["metadata"]["labels"] for pod in ray_pods(default))
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("1", "1"),
+        ("2000m", "2"),
+        ("1500m", "1500m"),
+        ("1024Mi", "1Gi"),
+        ("1536Mi", "1536Mi"),
+        ("2048Gi", "2Ti"),
+    ],
+)
+def test_quantities_are_written_as_kubernetes_writes_them_back(given, written):
+    options = "--set=profiles[0].name=a,profiles[0].cpus=1,profiles[0].memory=1Gi"
+    documents = template(f"{options},profiles[0].requests.cpu={given},head.resources.requests.cpu={given}")
+    for pod in ray_pods(documents):
+        assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == written
 
 
 def test_no_pod_of_ray_changes_with_the_chart_s_version(default):

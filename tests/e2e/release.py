@@ -31,7 +31,8 @@ class Release:
         self.http = httpx.Client(base_url=url, timeout=60)
 
     def kubectl(self, *arguments, manifest=None):
-        return self._kubectl(*arguments, f"--namespace={self.namespace}", manifest=manifest)
+        # First: after `--`, arguments belong to the command that runs in a pod.
+        return self._kubectl(f"--namespace={self.namespace}", *arguments, manifest=manifest)
 
     def get(self, *arguments):
         return self._kubectl.get(*arguments, f"--namespace={self.namespace}")

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from serve_app.contract import Task
+from tests.load import load_on
 from tests.serve import tiny_models
 from tests.serve.bad_requests import assert_error
-from tests.load import load_on
 from tests.serve.service import GOOD, manifest
 
 

@@ -14,8 +14,8 @@ import yaml
 
 from endpoint_operator.ray_here import started_ray, this_machine
 from serve_app.contract import Task
-from tests.serve import tiny_models
 from tests.load import load_on
+from tests.serve import tiny_models
 from tests.serve.service import MODELS, START_SECONDS, command, free_port, manifest, running
 
 

@@ -28,11 +28,9 @@ TUNABLE_FIELDS = [
     ("limits.requestTimeoutSeconds", 5, {"user_config"}),
     ("limits.maxInputTokens", 64, {"user_config"}),
     ("limits.truncateInput", True, {"user_config"}),
-    ("scaling.minReplicas", 0, {"autoscaling_config"}),
-    ("scaling.maxReplicas", 4, {"autoscaling_config"}),
-    ("scaling.targetOngoingRequests", 2, {"autoscaling_config"}),
-    ("scaling.upscaleDelaySeconds", 1, {"autoscaling_config"}),
-    ("scaling.downscaleDelaySeconds", 1, {"autoscaling_config"}),
+    # A fixed number becomes bounds.
+    ("scaling.minReplicas", 0, {"num_replicas", "autoscaling_config"}),
+    ("scaling.maxReplicas", 4, {"num_replicas", "autoscaling_config"}),
     ("resources.profile", "gpu-t4", {"ray_actor_options"}),
     ("resources.cpus", 2, {"ray_actor_options"}),
     ("resources.memory", "1Gi", {"ray_actor_options"}),
@@ -40,6 +38,8 @@ TUNABLE_FIELDS = [
     ("health.timeoutSeconds", 1, {"health_check_timeout_s"}),
     ("health.gracefulShutdownSeconds", 1, {"graceful_shutdown_timeout_s"}),
 ]
+
+AUTOSCALER_FIELDS = [("targetOngoingRequests", 2), ("upscaleDelaySeconds", 1), ("downscaleDelaySeconds", 1)]
 
 IDENTITY_FIELDS = [
     ("model.uri", "hf://org/other", {"uri"}),
@@ -88,7 +88,7 @@ def test_there_is_the_gateway_and_each_endpoint_that_is_not_suspended_in_order(e
 @given(strategies.endpoint_sets())
 def test_the_text_has_one_line_and_sorted_keys(endpoints):
     document = compile_serve_config(endpoints, CLUSTER).document
-    assert document == json.dumps(json.loads(document), sort_keys=True)
+    assert document == json.dumps(json.loads(document), sort_keys=True, separators=(",", ":"))
 
 
 @given(strategies.endpoint_sets(), st.sampled_from(BAD_RESOURCES))
@@ -138,6 +138,18 @@ def test_a_setting_leaves_the_arguments_alone_so_that_replicas_need_not_restart(
     after = application(with_value(ON_A_HUB, f"spec.{path}", value))
     assert changed_keys(before, after) == {"deployments"}
     assert changed_keys(before["deployments"][0], after["deployments"][0]) == places
+
+
+@pytest.mark.parametrize(("field", "value"), AUTOSCALER_FIELDS)
+def test_what_the_autoscaler_heeds_matters_only_between_bounds(field, value):
+    bounds = {"minReplicas": 1, "maxReplicas": 3}
+    before, after = (endpoint(scaling={**bounds, **more}) for more in ({}, {field: value}))
+    [old], [new] = (applications([each])["sentiment"]["deployments"] for each in (before, after))
+    assert changed_keys(old, new) == {"autoscaling_config"}
+    fixed = endpoint(scaling={"minReplicas": 2, "maxReplicas": 2, field: value})
+    [deployment] = applications([fixed])["sentiment"]["deployments"]
+    assert deployment["num_replicas"] == 2
+    assert "autoscaling_config" not in deployment
 
 
 @pytest.mark.parametrize(("path", "value", "places"), IDENTITY_FIELDS, ids=lambda part: str(part))

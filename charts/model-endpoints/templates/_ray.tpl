@@ -64,6 +64,39 @@
 {{- end }}
 {{- end -}}
 
+{{/*
+A quantity as Kubernetes itself writes it. KubeRay writes the worker groups back so; one that looks different then
+belongs to KubeRay, and the next upgrade is refused.
+*/}}
+{{- define "model-endpoints.quantity" -}}
+{{- $text := toString . -}}
+{{- $larger := dict "Ki" "Mi" "Mi" "Gi" "Gi" "Ti" -}}
+{{- range list "Ki" "Mi" "Gi" -}}
+{{- if hasSuffix . $text -}}
+{{- $number := trimSuffix . $text | int64 -}}
+{{- if and (gt $number 0) (eq (mod $number 1024) 0) -}}
+{{- $text = printf "%d%s" (div $number 1024) (get $larger .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if hasSuffix "m" $text -}}
+{{- $number := trimSuffix "m" $text | int64 -}}
+{{- if eq (mod $number 1000) 0 -}}
+{{- $text = toString (div $number 1000) -}}
+{{- end -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
+{{- define "model-endpoints.resources" -}}
+{{- range $kind, $quantities := . }}
+{{ $kind }}:
+  {{- range $resource, $quantity := $quantities }}
+  {{ $resource }}: {{ include "model-endpoints.quantity" $quantity | quote }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations. */}}
 {{- define "model-endpoints.rayPod" -}}
 metadata:
@@ -111,7 +144,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       resources:
-        {{- toYaml .resources | nindent 8 }}
+        {{- include "model-endpoints.resources" .resources | trim | nindent 8 }}
       volumeMounts:
         {{- include "model-endpoints.rayVolumeMounts" .context | nindent 8 }}
   volumes:

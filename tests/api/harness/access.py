@@ -1,0 +1,63 @@
+"""The operator's own account in one namespace, with the rights that it needs and no other."""
+
+from typing import Any, Final
+
+import httpx
+
+from endpoint_operator.api import GROUP, PLURAL
+
+_READ: Final = ["get", "list", "watch"]
+NAME: Final = "operator"
+
+# Those of the chart's operator-rbac.yaml.
+RULES: Final = [
+    {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": _READ},
+    {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
+    {"apiGroups": ["ray.io"], "resources": ["rayservices"], "verbs": _READ},
+    {"apiGroups": ["ray.io"], "resources": ["rayservices"], "resourceNames": ["ray"], "verbs": ["patch"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]},
+]
+
+
+class Account:
+    """A service account of the namespace and its role."""
+
+    def __init__(self, http: httpx.Client, namespace: str) -> None:
+        self._http = http
+        self._core = f"/api/v1/namespaces/{namespace}"
+        self._roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+        self.namespace = namespace
+
+    def create(self) -> None:
+        """Create the account with all its rights."""
+        self._post(f"{self._core}/serviceaccounts", {"metadata": {"name": NAME}})
+        self._post(f"{self._roles}/roles", {"metadata": {"name": NAME}, "rules": RULES})
+        binding = {
+            "metadata": {"name": NAME},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": self.namespace}],
+        }
+        self._post(f"{self._roles}/rolebindings", binding)
+
+    def token(self) -> str:
+        """Return a token of the account."""
+        answer = self._post(f"{self._core}/serviceaccounts/{NAME}/token", {"spec": {}})
+        return str(answer["status"]["token"])
+
+    def allow(self, rules: list[dict[str, Any]]) -> None:
+        """Replace the rights of the account by `rules`."""
+        role = {"metadata": {"name": NAME}, "rules": rules}
+        self._http.put(f"{self._roles}/roles/{NAME}", json=role).raise_for_status()
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._http.post(path, json=body).raise_for_status().json()
+
+
+def without(verb: str, resource: str) -> list[dict[str, Any]]:
+    """Return the operator's rules without one verb on one resource."""
+    return [
+        rule | {"verbs": [each for each in rule["verbs"] if each != verb]}
+        if resource in rule["resources"]
+        else rule
+        for rule in RULES
+    ]

@@ -1,0 +1,122 @@
+"""`modelendpoint plan` and `status`, as a person calls them, against a real API server."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.api.documents import document
+from tests.api.harness.process import PROFILES
+
+
+@pytest.fixture
+def served(scene, http, tmp_path):
+    """Two endpoints that an operator serves, and the catalogue as the chart stores it."""
+    data = {"profiles.yaml": yaml.safe_dump({"profiles": PROFILES})}
+    path = f"/api/v1/namespaces/{scene.namespace}/configmaps"
+    http.post(path, json={"metadata": {"name": "ray-profiles"}, "data": data}).raise_for_status()
+    scene.begin("a", "b")
+    return scene
+
+
+@pytest.fixture
+def modelendpoint(api_server, namespace):
+    """Return a function that runs the command as a process: exit code, output, complaints."""
+
+    def run(*arguments):
+        process = subprocess.run(
+            [sys.executable, "-m", "endpoint_operator.cli", *map(str, arguments), "-n", namespace],
+            env=os.environ | {"KUBECONFIG": str(api_server.kubeconfig), "PYTHONPATH": "operator:."},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return process.returncode, process.stdout, process.stderr
+
+    return run
+
+
+def write(path, *documents):
+    path.write_text(yaml.safe_dump_all(documents))
+    return path
+
+
+def test_what_is_served_is_planned_as_unchanged(served, modelendpoint, tmp_path):
+    file = write(tmp_path / "all.yaml", document("a"), document("b"))
+    code, output, complaint = modelendpoint("plan", file, "--exit-code", "-o", "json")
+    assert (code, complaint) == (0, "")
+    assert {plan["name"]: plan["plan"] for plan in json.loads(output)["endpoints"]} == {
+        "a": "unchanged",
+        "b": "unchanged",
+    }
+
+
+def test_changes_are_planned_against_what_is_served(served, modelendpoint, tmp_path):
+    live = document("a", batching={"maxBatchSize": 8})
+    restart = document("b", model={"dtype": "float16"})
+    file = write(tmp_path / "all.yaml", live, restart, document("c"))
+    code, output, complaint = modelendpoint("plan", file, "--exit-code")
+    assert (code, complaint) == (2, "")
+    assert output.splitlines()[1:] == [
+        "a      live      batching.maxBatchSize: 16 → 8, taken over in place",
+        "b      restart   model.dtype: auto → float16, replicas are replaced, without a gap",
+        "c      new       it is not served yet",
+    ]
+
+
+def test_the_catalogue_of_the_cluster_decides_what_fits(served, modelendpoint, tmp_path):
+    file = write(tmp_path / "a.yaml", document("a", resources={"profile": "tpu"}))
+    code, output, _ = modelendpoint("plan", file)
+    assert code == 1
+    assert "no profile is named 'tpu'" in output
+
+
+def test_without_a_ray_service_a_plan_says_so(crd, ray_services, modelendpoint, namespace, tmp_path):
+    file = write(tmp_path / "a.yaml", document("a"))
+    code, _, complaint = modelendpoint("plan", file)
+    assert code == 1
+    assert complaint.startswith(f"namespace {namespace!r} must have one RayService")
+
+
+def test_a_ray_service_without_a_catalogue_is_said(ray, crd, modelendpoint, namespace, tmp_path):
+    file = write(tmp_path / "a.yaml", document("a"))
+    code, _, complaint = modelendpoint("plan", file)
+    assert (code, complaint) == (
+        1,
+        f"cannot read the ConfigMap 'ray-profiles' of namespace '{namespace}': "
+        '404: configmaps "ray-profiles" not found\n',
+    )
+
+
+def test_status_shows_what_kubectl_shows(served, modelendpoint):
+    code, output, complaint = modelendpoint("status")
+    assert (code, complaint) == (0, "")
+    rows = {line.split()[0]: line.split()[1:5] for line in output.splitlines()[1:]}
+    assert rows == {name: ["True", "Serving", "text-classification", "cpu"] for name in ("a", "b")}
+
+
+def test_status_of_one_that_is_not_there_is_an_error(served, modelendpoint):
+    code, output, complaint = modelendpoint("status", "a", "nope", "-o", "json")
+    assert code == 1
+    assert [row["name"] for row in json.loads(output)["endpoints"]] == ["a"]
+    assert complaint == f"namespace '{served.namespace}' has no ModelEndpoint 'nope'\n"
+
+
+def test_without_the_custom_resource_definition_status_says_so(other_scene, tmp_path):
+    scene, kubectl = other_scene
+    kubectl("delete", "crd", "modelendpoints.serving.modelendpoint.dev")
+    process = subprocess.run(
+        [sys.executable, "-m", "endpoint_operator.cli", "status"],
+        env=os.environ | {"KUBECONFIG": str(kubectl.server.kubeconfig), "PYTHONPATH": "operator:."},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert process.returncode == 1
+    assert "its custom resource definition is not installed" in process.stderr
+    assert len(process.stderr.splitlines()) == 1

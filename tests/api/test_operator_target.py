@@ -1,0 +1,182 @@
+"""The RayService is deleted, edited, frozen, upgraded or suspended by others; endpoints say what is known."""
+
+import json
+
+import pytest
+
+from tests.api.kuberay.controller import Head
+from tests.api.kuberay.serve import fails_to_start, runs, sick, waits
+
+
+def test_without_a_ray_service_endpoints_say_so_and_nothing_is_created(scene):
+    scene.remove_service()
+    scene.create("a")
+    scene.operator.start()
+    scene.until(lambda: scene.condition("a") == ("False", "TargetNotFound"))
+    assert not scene.service.exists
+    scene.restore_service()
+    scene.serving("a")
+
+
+def test_a_deleted_ray_service_is_reported_and_served_again_once_it_is_back(scene):
+    scene.begin("a", "b")
+    scene.remove_service()
+    scene.until(lambda: scene.condition("a") == ("False", "TargetNotFound"))
+    assert scene.operator.running
+    scene.restore_service()
+    scene.serving("a", "b")
+
+
+@pytest.mark.parametrize("document", ["", "{}", "applications: []", "nonsense: ["])
+def test_an_edited_document_is_put_right_with_an_event(scene, document):
+    scene.begin("a")
+    scene.service.edit(serveConfigV2=document)
+    scene.until(scene.converged)
+    assert scene.until(lambda: "DriftCorrected" in scene.events("ray"))
+    scene.serving("a")
+
+
+def test_an_edited_entry_is_put_right(scene):
+    scene.begin("a")
+    edited = json.loads(scene.service.document)
+    edited["applications"][0]["args"] = {"uri": "hf://evil/model"}
+    scene.service.edit(serveConfigV2=json.dumps(edited))
+    scene.until(scene.converged)
+    scene.until(lambda: "DriftCorrected" in scene.events("ray"))
+
+
+def test_other_fields_that_are_edited_stay(scene):
+    scene.begin("a")
+    scene.service.edit(excludeHeadPodFromServeSvc=True)
+    scene.create("b")
+    scene.serving("a", "b")
+    assert scene.service.stored["spec"]["excludeHeadPodFromServeSvc"] is True
+
+
+def test_it_owns_the_document_and_nothing_else(scene):
+    scene.begin("a")
+    owned = [
+        entry["fieldsV1"]
+        for entry in scene.service.stored["metadata"]["managedFields"]
+        if entry["manager"] == "model-endpoints-operator"
+    ]
+    assert owned == [{"f:spec": {"f:serveConfigV2": {}}}]
+
+
+def test_it_leaves_no_mark_on_endpoints_but_their_status(scene):
+    scene.begin("a")
+    metadata = scene.endpoint("a")["metadata"]
+    assert not {"finalizers", "annotations"} & metadata.keys()
+
+
+def test_before_the_service_has_run_only_the_gateway_is_written(scene):
+    scene.ray.head = Head.NOT_READY
+    scene.create("a")
+    scene.operator.start()
+    scene.until(lambda: scene.condition("a") == ("False", "WaitingForGateway"))
+    assert scene.service.entries.keys() == {"gateway"}
+    scene.ray.head = Head.READY
+    scene.serving("a")
+
+
+def test_a_broken_model_does_not_keep_the_first_service_from_coming_up(scene):
+    scene.ray.outcomes["broken"] = fails_to_start("ValueError: no")
+    scene.may_leave.add("broken")
+    scene.create("broken", "a")
+    scene.operator.start()
+    scene.until(lambda: scene.is_ready("a"))
+    assert scene.service.condition("Ready")[0] == "True"
+    scene.until(lambda: scene.condition("broken")[0] == "False")
+
+
+def test_ready_is_not_said_of_a_version_that_kuberay_has_not_looked_at(scene):
+    scene.begin("a")
+    scene.ray.outcomes["file:///models/slow"] = runs(after=30)
+    scene.change("a", model={"uri": "file:///models/slow"})
+    scene.until(lambda: "slow" in scene.service.document)
+    # KubeRay reports RUNNING of the old version for a cycle, with the new observedGeneration.
+    scene.stays(lambda: not scene.is_ready("a"), seconds=20 * scene.ray.cycle)
+    scene.serving("a")
+
+
+def test_a_status_that_kuberay_no_longer_updates_is_unknown(scene):
+    scene.begin("a", "b")
+    scene.ray.down = True
+    scene.change("a", limits={"maxQueuedRequests": 7})
+    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetStatusStale"))
+    scene.until(lambda: scene.condition("b") == ("Unknown", "TargetStatusStale"))
+    scene.ray.down = False
+    scene.serving("a", "b")
+
+
+def test_a_status_that_is_frozen_by_a_missing_head_is_unknown(scene):
+    scene.begin("a")
+    # Nothing tells a missing head from a document that Ray does not take, so a newcomer may be held back.
+    scene.may_leave.add("b")
+    scene.ray.head = Head.MISSING
+    scene.create("b")
+    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetStatusStale"))
+    scene.ray.head = Head.READY
+    scene.serving("a", "b")
+
+
+def test_applications_that_vanish_with_the_head_are_not_taken_for_deleted(scene):
+    scene.begin("a")
+    before = len(scene.documents())
+    scene.ray.head = Head.NOT_READY
+    scene.until(lambda: scene.condition("a")[0] != "True")
+    scene.stays(lambda: len(scene.documents()) == before, seconds=2)
+    scene.ray.head = Head.READY
+    scene.serving("a")
+
+
+def test_during_an_upgrade_endpoints_are_unknown_and_afterwards_ready(scene):
+    scene.begin("a")
+    scene.ray.outcomes["a"] = runs(after=20)
+    scene.ray.upgrade()
+    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetUpgrading"))
+    scene.serving("a")
+
+
+def test_a_model_that_fails_does_not_hold_up_an_upgrade_for_ever(scene):
+    scene.begin("a", "b")
+    scene.ray.outcomes["b"] = fails_to_start("ValueError: no")
+    scene.may_leave.add("b")
+    scene.ray.upgrade()
+    scene.until(lambda: scene.service.condition("UpgradeInProgress") == ("False", "NoPendingCluster"))
+    scene.until(lambda: scene.is_ready("a"))
+
+
+def test_a_suspended_ray_service_is_reported(scene):
+    scene.begin("a")
+    scene.ray.suspended = True
+    scene.until(lambda: scene.condition("a") == ("False", "TargetSuspended"))
+    scene.ray.suspended = False
+    scene.serving("a")
+
+
+def test_an_application_deleted_in_ray_is_brought_back(scene):
+    scene.begin("a", "b")
+    scene.may_push = True
+    scene.ray.delete_application("a")
+    scene.until(lambda: not scene.is_ready("a"))
+    scene.until(lambda: scene.is_ready("a", "b"))
+
+
+def test_an_unhealthy_model_says_so_and_recovers(scene):
+    scene.begin("a", "b")
+    scene.ray.outcomes["file:///models/sick"] = sick()
+    scene.change("a", model={"uri": "file:///models/sick"})
+    scene.until(lambda: scene.condition("a") == ("False", "Unhealthy"))
+    assert scene.is_ready("b")
+    scene.change("a", model={"uri": "file:///models/sentiment"})
+    scene.serving("a", "b")
+
+
+def test_a_model_that_finds_no_place_says_what_it_asks_for(scene):
+    scene.begin("a")
+    scene.ray.outcomes["b"] = waits("b", {"CPU": 1.0, "GPU": 1.0}, {"CPU": 3.0})
+    scene.create("b")
+    scene.until(lambda: scene.condition("b") == ("False", "Unschedulable"))
+    assert "GPU" in scene.status("b")["lastError"]
+    assert scene.is_ready("a")

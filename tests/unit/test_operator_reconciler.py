@@ -1,0 +1,313 @@
+"""The loop against a cluster of plain values: what it writes, in which order, and when it writes nothing."""
+
+import asyncio
+
+import pytest
+
+from endpoint_operator.catalogue_file import CatalogueFile
+from endpoint_operator.cluster import ClusterError, ConflictError, InvalidError
+from endpoint_operator.document import to_document
+from endpoint_operator.health import Pulse
+from endpoint_operator.metrics import Metrics
+from endpoint_operator.reconciler import DoubtfulListError, Reconciler
+from endpoint_operator.serve_status import ServeStatus
+from endpoint_operator.settings import Settings
+from tests.unit.builders import run, until
+from tests.unit.small_world import FAILED, World
+
+PROFILES = "profiles: [{name: cpu, cpus: 8, memory: 16Gi}]"
+
+
+class FakeCluster:
+    """The calls of `Cluster` on a `World`; what is written is noted."""
+
+    def __init__(self, world):
+        self.world = world
+        self.written = []
+        self.announced = []
+        self.lists = 0
+        self.hidden = set()
+        self.errors = {}
+
+    def _meet(self, call):
+        error = self.errors.get(call)
+        if error is not None:
+            raise error
+
+    async def list_endpoints(self):
+        self._meet("list")
+        self.lists += 1
+        return [stored for name, stored in self.world.endpoints.items() if name not in self.hidden]
+
+    async def has_endpoint(self, name):
+        return name in self.world.endpoints
+
+    async def get_ray_service(self):
+        self._meet("service")
+        return self.world.service
+
+    async def apply_serve_config(self, service, document):
+        self._meet("document")
+        self.written.append("document")
+        metadata = self.world.service["metadata"]
+        metadata["generation"] += 1
+        metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
+        self.world.service["spec"]["serveConfigV2"] = document
+        return self.world.service
+
+    async def apply_status(self, name, uid, resource_version, status):
+        self._meet(name)
+        self.written.append(name)
+        stored = self.world.endpoints[name]
+        assert (stored["metadata"]["uid"], stored["metadata"]["resourceVersion"]) == (uid, resource_version)
+        version = str(int(resource_version) + 1000)
+        self.world.endpoints[name] = stored | {
+            "status": status,
+            "metadata": stored["metadata"] | {"resourceVersion": version},
+        }
+        return self.world.endpoints[name]
+
+    async def was_refused(self, service, since):
+        return False
+
+    async def announce(self, announcement, now):
+        self.announced.append(announcement.reason)
+
+
+class Scene:
+    """A world and a loop over it."""
+
+    def __init__(self, folder, *names, **settings):
+        path = folder / "profiles.yaml"
+        path.write_text(PROFILES)
+        self.world = World(*names)
+        self.cluster = FakeCluster(self.world)
+        self.metrics = Metrics()
+        self.pulse = Pulse()
+        self.reconciler = Reconciler(
+            Settings(namespace="models", ray_service="ray", profiles_file=path, **settings),
+            self.cluster,
+            CatalogueFile(path),
+            ServeStatus("", None, 10, 30),
+            self.metrics,
+            self.pulse,
+        )
+
+    async def look(self):
+        """Look as often as is due at once, and return what was written."""
+        self.cluster.written.clear()
+        while await self.reconciler.look() == 0:
+            pass
+        return list(self.cluster.written)
+
+    async def serve(self, **applications):
+        """Bring everything up."""
+        await self.look()
+        self.world.follow()
+        await self.look()
+        self.world.follow(**applications)
+        await self.look()
+
+    def metric(self, name):
+        text = self.metrics.exposition(0).decode()
+        line = next(line for line in text.splitlines() if line.startswith(f"model_endpoints_operator_{name}"))
+        return float(line.split()[-1])
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path, "a", "b", settle_seconds=0, failed_seconds=0)
+
+
+def test_the_document_comes_before_the_statuses_that_speak_of_it(scene):
+    async def story():
+        assert (await scene.look())[0] == "document"
+
+    run(story())
+
+
+def test_what_is_right_is_not_written_again(scene):
+    async def story():
+        await scene.serve()
+        assert await scene.look() == []
+        scene.reconciler.endpoint_changed("a", "unknown")
+        assert await scene.look() == []
+
+    run(story())
+
+
+def test_a_verdict_is_stored_before_the_document_follows_it(scene):
+    async def story():
+        await scene.serve()
+        scene.world.change("a", model={"uri": "file:///models/broken"})
+        scene.reconciler.endpoint_changed("a", "new")
+        await scene.look()
+        scene.world.follow(a=FAILED)
+        assert (await scene.look())[:2] == ["a", "document"]
+
+    run(story())
+
+
+@pytest.mark.parametrize(("error", "goes_on"), [(ConflictError("x"), False), (InvalidError("x"), True)])
+def test_a_verdict_that_may_still_be_stored_holds_the_document_up(scene, error, goes_on):
+    async def story():
+        await scene.serve()
+        scene.world.change("a", model={"uri": "file:///models/broken"})
+        scene.reconciler.endpoint_changed("a", "new")
+        await scene.look()
+        failing = scene.world.document
+        scene.world.follow(a=FAILED)
+        scene.cluster.errors["a"] = error
+        try:
+            await scene.reconciler.look()
+        except ConflictError:
+            assert not goes_on
+        assert (scene.world.document != failing) == goes_on
+
+    run(story())
+
+
+def test_a_status_that_cannot_be_written_holds_nothing_else_up(scene):
+    async def story():
+        scene.cluster.errors["a"] = InvalidError("x")
+        assert set(await scene.look()) == {"document", "b"}
+
+    run(story())
+
+
+@pytest.mark.parametrize("call", ["list", "service", "document"])
+def test_nothing_is_written_if_something_could_not_be_read_or_written(scene, call):
+    async def story():
+        scene.cluster.errors[call] = ClusterError("no")
+        with pytest.raises(ClusterError):
+            await scene.reconciler.look()
+        assert scene.cluster.written == []
+
+    run(story())
+
+
+@pytest.mark.parametrize("hidden", [{"a"}, {"a", "b"}])
+def test_a_list_that_lacks_what_exists_removes_nothing(scene, hidden):
+    async def story():
+        await scene.serve()
+        before = scene.world.document
+        scene.cluster.hidden = hidden
+        scene.reconciler.endpoint_deleted()
+        with pytest.raises(DoubtfulListError):
+            await scene.look()
+        assert scene.world.document == before
+        assert scene.metric("doubtful_lists_total") == 1
+
+    run(story())
+
+
+def test_what_is_really_gone_leaves(scene):
+    async def story():
+        await scene.serve()
+        del scene.world.endpoints["a"]
+        scene.reconciler.endpoint_deleted()
+        assert await scene.look() == ["document"]
+        assert list(scene.world.entries) == ["b", "gateway"]
+
+    run(story())
+
+
+def test_nothing_leaves_before_everything_was_listed_anew(scene):
+    async def story():
+        await scene.serve()
+        lists = scene.cluster.lists
+        # Nothing was heard of it; another document has it.
+        strangers = {"stranger": '{"name":"stranger"}'}
+        scene.world.service["spec"]["serveConfigV2"] = to_document(strangers)
+        await scene.look()
+        assert scene.cluster.lists == lists + 1
+        assert list(scene.world.entries) == ["a", "b", "gateway"]
+
+    run(story())
+
+
+def test_an_edit_by_hand_is_undone_with_an_event(scene):
+    async def story():
+        await scene.serve()
+        before = scene.world.document
+        scene.world.service["spec"]["serveConfigV2"] = before.replace("sentiment", "other")
+        await scene.look()
+        assert scene.world.document == before
+        assert scene.cluster.announced.count("DriftCorrected") == 1
+        assert scene.metric("drifts_corrected_total") == 1
+
+    run(story())
+
+
+def test_a_thousand_changes_do_not_make_a_thousand_events(tmp_path):
+    async def story():
+        scene = Scene(tmp_path, *(f"m{number}" for number in range(100)))
+        await scene.look()
+        assert len(scene.cluster.announced) < 30
+        assert scene.metric("events_dropped_total") > 70
+
+    run(story())
+
+
+def test_many_statuses_are_written_in_portions(tmp_path):
+    async def story():
+        scene = Scene(tmp_path, *(f"m{number}" for number in range(450)))
+        portions = []
+        again_in = 0
+        while again_in == 0:
+            scene.cluster.written.clear()
+            again_in = await scene.reconciler.look()
+            portions.append(len([name for name in scene.cluster.written if name != "document"]))
+        assert portions == [200, 200, 50]
+
+    run(story())
+
+
+def test_what_a_watch_has_missed_is_found_at_the_next_resync(tmp_path):
+    async def story():
+        scene = Scene(tmp_path, "a", resync_seconds=0.05, serve_api_seconds=0.01)
+        loop = asyncio.create_task(scene.reconciler.run())
+        await until(lambda: scene.cluster.lists == 1)
+        scene.world.create("b")
+        await until(lambda: "b" in scene.cluster.written)
+        loop.cancel()
+
+    run(story())
+
+
+def test_our_own_writes_bring_no_new_list(scene):
+    async def story():
+        await scene.serve()
+        lists = scene.cluster.lists
+        for name, stored in scene.world.endpoints.items():
+            scene.reconciler.endpoint_changed(name, stored["metadata"]["resourceVersion"])
+        await scene.look()
+        assert scene.cluster.lists == lists
+
+    run(story())
+
+
+def test_the_loop_goes_on_after_errors_and_only_success_counts_as_life(scene):
+    async def story():
+        scene.cluster.errors["list"] = ClusterError("no", retry_after=0)
+        loop = asyncio.create_task(scene.reconciler.run())
+        await until(lambda: scene.metric("failed_loops_total") >= 1)
+        silent = scene.pulse.age
+        assert silent > 0
+        scene.cluster.errors.clear()
+        await until(lambda: "document" in scene.cluster.written)
+        loop.cancel()
+
+    run(story())
+
+
+def test_what_the_api_server_wants_to_be_spared_is_kept(scene):
+    async def story():
+        scene.cluster.errors["list"] = ClusterError("busy", retry_after=60)
+        loop = asyncio.create_task(scene.reconciler.run())
+        await until(lambda: scene.metric("failed_loops_total") == 1)
+        await asyncio.sleep(1.2)
+        assert scene.metric("failed_loops_total") == 1
+        loop.cancel()
+
+    run(story())

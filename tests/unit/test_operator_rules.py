@@ -1,0 +1,355 @@
+"""The rules that keep models apart, and what survives a restart, watched in a small world."""
+
+import pytest
+
+from endpoint_operator.profiles import parse_catalogue
+from tests.unit.small_world import DEADLINES, FAILED, World, application
+
+BROKEN = {"uri": "file:///models/broken"}
+NO_SUCH_PROFILE = {"profile": "nowhere"}
+
+FAILED_SECONDS = DEADLINES.failed_seconds
+
+
+@pytest.fixture
+def world():
+    world = World("a", "b")
+    world.serve()
+    return world
+
+
+def others(entries, name="a"):
+    return {other: entry for other, entry in entries.items() if other != name}
+
+
+def fail(world, name="a", restart=False):
+    """Let the version of `name` fail for as long as it may."""
+    world.change(name, model=BROKEN)
+    world.settle(**{name: FAILED})
+    if restart:
+        world.restart()
+        world.settle(**{name: FAILED})
+    world.look(after=FAILED_SECONDS)
+
+
+def test_before_the_service_has_run_there_is_only_the_gateway():
+    world = World("a")
+    world.look()
+    assert list(world.entries) == ["gateway"]
+    assert world.condition("a") == ("False", "WaitingForGateway")
+    world.follow()
+    world.look()
+    assert list(world.entries) == ["a", "gateway"]
+
+
+def test_a_restarted_operator_does_not_go_back_to_the_gateway_alone(world):
+    before = world.document
+    world.service["status"] = {}
+    world.restart()
+    world.look()
+    assert world.document == before
+
+
+def test_all_that_runs_is_ready(world):
+    assert world.condition("a") == ("True", "Serving")
+    assert world.condition("a", "Accepted") == ("True", "Accepted")
+    assert world.status("a")["url"] == "http://ray/v2/models/a"
+
+
+def test_nothing_that_stays_is_written_again(world):
+    before = [dict(world.status(name)) for name in world.endpoints], world.document
+    world.look(after=1000)
+    world.restart()
+    world.look()
+    assert before == ([dict(world.status(name)) for name in world.endpoints], world.document)
+
+
+def test_a_version_that_fits_nowhere_leaves_the_one_before(world):
+    before = world.document
+    world.change("a", resources=NO_SUCH_PROFILE)
+    world.look()
+    assert world.document == before
+    assert world.condition("a", "Accepted") == ("False", "UnfitResources")
+    assert "nowhere" in world.status("a")["lastError"]
+
+
+def test_an_endpoint_that_never_fitted_is_left_out_and_changes_nothing(world):
+    before = world.document
+    world.create("c", resources=NO_SUCH_PROFILE)
+    world.look()
+    assert world.document == before
+    assert world.condition("c", "Stalled") == ("True", "UnfitResources")
+
+
+def test_an_invalid_spec_that_got_past_the_api_server_is_left_out_with_its_reason(world):
+    world.create("c")
+    world.endpoints["c"]["spec"]["model"]["uri"] = "ftp://x"
+    world.look()
+    assert "c" not in world.entries
+    assert world.condition("c") == ("False", "InvalidSpec")
+    assert "spec.model.uri" in world.status("c")["lastError"]
+
+
+def test_one_created_again_does_not_inherit_what_is_live(world):
+    world.create("a", resources=NO_SUCH_PROFILE)
+    world.look()
+    assert "a" not in world.entries
+
+
+def test_a_version_that_failed_is_rolled_back_and_no_other_entry_changes(world):
+    good = world.entries
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    assert world.condition("a") == ("False", "DeployFailed")
+    assert others(world.entries) == others(good)
+    decision = world.look(after=FAILED_SECONDS)
+    assert world.entries == good
+    assert decision.verdicts == {"a"}
+    world.settle()
+    assert world.condition("a") == ("False", "RolledBack")
+    assert world.condition("a", "Stalled")[0] == "True"
+    assert "there is no folder" in world.status("a")["lastError"]
+
+
+def test_until_the_deadline_a_failure_is_let_be(world):
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    tried = world.document
+    world.look(after=FAILED_SECONDS - 1)
+    assert world.document == tried
+
+
+def test_a_failure_that_heals_starts_anew(world):
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    world.look(after=FAILED_SECONDS - 1)
+    world.follow()
+    world.look()
+    world.follow(a=FAILED)
+    tried = world.document
+    world.look(after=1)
+    assert world.document == tried
+
+
+def test_a_restarted_operator_neither_tries_the_failed_version_nor_forgets_the_good_one(world):
+    good = world.document
+    fail(world)
+    world.restart()
+    world.settle()
+    assert world.document == good
+    assert world.condition("a") == ("False", "RolledBack")
+
+
+def test_a_restart_before_the_deadline_still_knows_the_way_back(world):
+    good = world.document
+    fail(world, restart=True)
+    assert world.document == good
+
+
+def test_what_never_ran_is_withdrawn(world):
+    world.create("c", model=BROKEN)
+    world.settle(c=FAILED)
+    world.look(after=FAILED_SECONDS)
+    assert "c" not in world.entries
+    world.look()
+    assert world.condition("c") == ("False", "Withdrawn")
+    assert world.status("c")["url"] == ""
+
+
+def test_another_version_is_tried_and_then_the_failed_one_again(world):
+    fail(world)
+    world.change("a", model={"uri": "file:///models/other"})
+    world.settle()
+    assert world.condition("a") == ("True", "Serving")
+    world.change("a", model=BROKEN)
+    world.look()
+    assert "broken" in world.entries["a"]
+
+
+def test_to_suspend_and_resume_tries_a_failed_version_again(world):
+    fail(world)
+    world.change("a", suspend=True)
+    world.look()
+    assert "a" not in world.entries
+    world.change("a", suspend=False)
+    world.look()
+    assert "broken" in world.entries["a"]
+
+
+def test_another_generation_of_the_failed_version_is_not_tried(world):
+    fail(world)
+    good = world.document
+    world.change("a", model=BROKEN)
+    world.look()
+    assert world.document == good
+
+
+def test_another_catalogue_that_changes_the_entry_is_tried(world):
+    # Without accelerators in the profile, the entry asks for none.
+    world.change("a", resources={"profile": "gpu-t4"})
+    world.settle(a=FAILED)
+    world.look(after=FAILED_SECONDS)
+    assert "gpu-t4" not in world.entries["a"]
+    world.catalogue = parse_catalogue(
+        {"profiles": [{"name": name, "cpus": 8, "memory": "16Gi"} for name in ("cpu", "gpu-t4")]}
+    )
+    world.look()
+    assert "gpu-t4" in world.entries["a"]
+
+
+def test_a_good_version_that_fails_in_its_turn_is_withdrawn(world):
+    fail(world)
+    world.settle(a=FAILED)
+    world.look(after=FAILED_SECONDS)
+    world.look()
+    assert "a" not in world.entries
+    assert world.condition("a") == ("False", "Withdrawn")
+
+
+def test_an_edited_memory_cannot_bring_code(world):
+    fail(world)
+    memory = world.status("a")["lastGood"]
+    memory["application"] = memory["application"].replace("serve_app.app:build", "os:system")
+    world.look()
+    assert "a" not in world.entries
+
+
+def test_running_of_the_version_before_is_not_taken_for_the_new_one(world):
+    good = world.status("a")["lastGood"]["application"]
+    world.change("a", batching={"maxBatchSize": 2})
+    world.look()
+    world.follow()
+    world.look()
+    assert world.condition("a") == ("False", "Deploying")
+    assert world.status("a")["lastGood"]["application"] == good
+    world.look(after=DEADLINES.settle_seconds)
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_a_change_of_one_leaves_the_others_ready(world):
+    world.change("a", batching={"maxBatchSize": 2})
+    world.look()
+    assert world.condition("b") == ("True", "Serving")
+
+
+def test_without_a_ray_service_nothing_is_decided_for_it(world):
+    world.service = None
+    assert world.look().document is None
+    assert world.condition("a") == ("False", "TargetNotFound")
+
+
+def test_a_new_ray_service_starts_with_the_gateway(world):
+    world.service = World().service | {
+        "metadata": {"uid": "another", "resourceVersion": "9", "generation": 1}
+    }
+    world.look()
+    assert list(world.entries) == ["gateway"]
+
+
+def test_a_suspended_ray_service_keeps_its_document(world):
+    before = world.document
+    world.service["status"] = {"conditions": [{"type": "Suspended", "status": "True"}]}
+    world.look()
+    assert world.document == before
+    assert world.condition("a") == ("False", "TargetSuspended")
+
+
+def test_when_kuberay_stops_to_follow_nothing_is_left_ready(world):
+    world.service["metadata"]["generation"] += 1
+    world.look()
+    assert world.condition("a") == ("True", "Serving")
+    world.look(after=DEADLINES.behind_seconds)
+    assert world.condition("a") == ("Unknown", "TargetStatusStale")
+
+
+def test_when_the_head_is_lost_nothing_is_left_ready(world):
+    world.head_lost = True
+    world.look()
+    assert world.condition("a") == ("Unknown", "TargetStatusStale")
+
+
+def test_applications_that_vanish_are_unknown_and_stay_in_the_document(world):
+    before = world.document
+    world.service["status"]["activeServiceStatus"]["applicationStatuses"] = {}
+    world.look(after=10 * DEADLINES.missing_seconds)
+    assert world.condition("a") == ("Unknown", "ApplicationMissing")
+    assert world.document == before
+
+
+def test_an_application_that_ray_lacks_is_handed_over_again_in_another_string(world):
+    before = world.document
+    del world.service["status"]["activeServiceStatus"]["applicationStatuses"]["a"]
+    world.look()
+    assert world.document == before
+    world.look(after=DEADLINES.missing_seconds)
+    assert world.document == f"{before}\n"
+    world.service["status"]["observedGeneration"] += 1
+    world.look()
+    assert world.document == f"{before}\n"
+    world.look(after=DEADLINES.missing_seconds)
+    assert world.document == before
+
+
+def test_during_an_upgrade_nobody_knows_and_a_failure_is_still_taken_back(world):
+    world.create("c", model=BROKEN)
+    world.settle(c=FAILED)
+    status = world.service["status"]
+    status["pendingServiceStatus"] = status["activeServiceStatus"] | {"rayClusterName": "two"}
+    status["activeServiceStatus"] = {"rayClusterName": "one"}
+    world.look(after=FAILED_SECONDS)
+    assert world.condition("a") == ("Unknown", "TargetUpgrading")
+    assert "c" not in world.entries
+
+
+def test_the_document_has_room_for_the_oldest_and_for_what_is_served(world):
+    world.document_limit = len(world.document) + 100
+    world.restart()
+    world.create("c")
+    world.look()
+    assert list(world.entries) == ["a", "b", "gateway"]
+    assert world.condition("c") == ("False", "DocumentFull")
+    del world.endpoints["b"]
+    world.look()
+    world.look()
+    assert list(world.entries) == ["a", "c", "gateway"]
+
+
+def test_one_that_is_being_deleted_leaves(world):
+    world.endpoints["a"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    decision = world.look()
+    assert "a" not in world.entries
+    assert decision.absent == frozenset()
+
+
+def test_what_no_endpoint_stands_for_is_named_before_it_goes(world):
+    del world.endpoints["a"]
+    assert world.look().absent == {"a"}
+
+
+def test_a_document_of_another_shape_is_replaced(world):
+    before = world.document
+    world.service["spec"]["serveConfigV2"] = "applications: none"
+    world.look()
+    assert world.document == before
+
+
+def test_a_replica_without_a_place_says_what_it_asks_for_and_is_stalled_after_a_while(world):
+    waits = (
+        "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. "
+        "This may be due to waiting for the cluster to auto-scale. "
+        'Resources required for each replica: {"CPU": 2, "GPU": 1}, total resources available: {"CPU": 4}. '
+        "Use `ray status` for more details."
+    )
+    world.change("a", model=BROKEN)
+    world.settle(a=application("DEPLOYING", waits))
+    assert world.condition("a") == ("False", "Deploying")
+    assert '{"CPU": 2, "GPU": 1}, and the cluster has {"CPU": 4}' in world.status("a")["lastError"]
+    world.look(after=DEADLINES.unschedulable_seconds)
+    assert world.condition("a", "Stalled") == ("True", "Unschedulable")
+    assert "broken" in world.entries["a"]
+
+
+def test_the_next_look_is_due_when_a_deadline_ends(world):
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    assert world.look(after=1).again_in == FAILED_SECONDS - 1

@@ -1,0 +1,235 @@
+"""What a plan says of each change, held against Ray's own code where Ray decides."""
+
+import json
+
+import pytest
+from ray.serve._private.config import DeploymentConfig
+from ray.serve._private.deploy_utils import get_app_code_version
+from ray.serve._private.utils import DeploymentOptionUpdateType
+from ray.serve._private.version import DeploymentVersion
+from ray.serve.schema import ServeApplicationSchema
+
+from endpoint_operator.compile import compile_application
+from endpoint_operator.document import fingerprint, to_entry
+from endpoint_operator.endpoint_status import Refused
+from endpoint_operator.plan import EFFECTS, Effect, Served, Verdict, plan_endpoints
+from endpoint_operator.serve_config import Deployment
+from tests.unit.builders import CLUSTER, endpoint
+
+SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}
+ON_A_GPU = {"resources": {"profile": "gpu-t4"}}
+
+# A field, the section before and after, what is shown of both, and what becomes of the endpoint.
+CHANGES = [
+    ("model.uri", {}, {"model": {"uri": "hf://a/b"}}, "file:///models/sentiment", "hf://a/b"),
+    (
+        "model.revision",
+        {"model": {"uri": "hf://a/b"}},
+        {"model": {"uri": "hf://a/b", "revision": "v2"}},
+        "",
+        "v2",
+    ),
+    (
+        "model.task",
+        {},
+        {"model": {"task": "feature-extraction"}},
+        "text-classification",
+        "feature-extraction",
+    ),
+    ("model.dtype", {}, {"model": {"dtype": "float16"}}, "auto", "float16"),
+    ("model.parameters.top_k", {}, {"model": {"parameters": {"top_k": 2}}}, None, 2),
+    ("resources.profile", {}, ON_A_GPU, "cpu", "gpu-t4"),
+    ("resources.count", ON_A_GPU, {"resources": {"profile": "gpu-t4", "count": 2}}, 1, 2),
+    ("resources.cpus", {}, {"resources": {"cpus": 2}}, 1, 2),
+    ("resources.memory", {}, {"resources": {"memory": "512Mi"}}, "2Gi", "512Mi"),
+    ("scaling.minReplicas", SCALED, {"scaling": {"minReplicas": 2, "maxReplicas": 4}}, 1, 2),
+    ("scaling.maxReplicas", {}, SCALED, 1, 4),
+    ("scaling.maxReplicas", SCALED, {}, 4, 1),
+    (
+        "scaling.targetOngoingRequests",
+        SCALED,
+        {"scaling": SCALED["scaling"] | {"targetOngoingRequests": 2}},
+        8,
+        2,
+    ),
+    (
+        "scaling.upscaleDelaySeconds",
+        SCALED,
+        {"scaling": SCALED["scaling"] | {"upscaleDelaySeconds": 9}},
+        5,
+        9,
+    ),
+    (
+        "scaling.downscaleDelaySeconds",
+        SCALED,
+        {"scaling": SCALED["scaling"] | {"downscaleDelaySeconds": 9}},
+        300,
+        9,
+    ),
+    ("batching.maxBatchSize", {}, {"batching": {"maxBatchSize": 32}}, 16, 32),
+    ("batching.maxBatchTokens", {}, {"batching": {"maxBatchTokens": 32}}, 4096, 32),
+    ("batching.maxWaitMilliseconds", {}, {"batching": {"maxWaitMilliseconds": 3}}, 0, 3),
+    ("limits.maxOngoingRequests", {}, {"limits": {"maxOngoingRequests": 32}}, 64, 32),
+    ("limits.maxQueuedRequests", {}, {"limits": {"maxQueuedRequests": 32}}, 256, 32),
+    ("limits.requestTimeoutSeconds", {}, {"limits": {"requestTimeoutSeconds": 3}}, 60, 3),
+    ("limits.maxInputTokens", {}, {"limits": {"maxInputTokens": 3}}, 512, 3),
+    ("limits.truncateInput", {}, {"limits": {"truncateInput": True}}, False, True),
+    ("health.periodSeconds", {}, {"health": {"periodSeconds": 3}}, 10, 3),
+    ("health.timeoutSeconds", {}, {"health": {"timeoutSeconds": 3}}, 30, 3),
+    ("health.gracefulShutdownSeconds", {}, {"health": {"gracefulShutdownSeconds": 3}}, 20, 3),
+]
+
+
+def application(spec):
+    return compile_application(endpoint(**spec), CLUSTER)
+
+
+def entry(**spec):
+    return to_entry(application(spec))
+
+
+def the_plan(endpoint, served):
+    [plan] = plan_endpoints([endpoint], CLUSTER, served)
+    return plan
+
+
+def plan_of(before, **spec):
+    """Return the plan for an endpoint that is served as `before`, or not at all."""
+    return the_plan(endpoint(**spec), Served({} if before is None else {"sentiment": before}))
+
+
+@pytest.mark.parametrize(("field", "before", "after", "old", "new"), CHANGES)
+def test_a_change_is_told_once_in_the_words_of_the_manifest(field, before, after, old, new):
+    [change] = plan_of(entry(**before), **after).changes
+    assert (change.field, change.old, change.new) == (field, old, new)
+
+
+@pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
+def test_what_restarts_is_what_ray_restarts(before, after):
+    plan = plan_of(entry(**before), **after)
+    restarts = ray_version(before).requires_actor_restart(ray_version(after))
+    assert plan.verdict is (Verdict.RESTART if restarts else Verdict.LIVE)
+
+
+def ray_version(spec):
+    """Return the version that Serve gives to the deployment, as it compares it with another."""
+    schema = ServeApplicationSchema.model_validate(json.loads(entry(**spec)))
+    [deployment] = schema.deployments
+    options = deployment.ray_actor_options.model_dump(exclude_unset=True)
+    return DeploymentVersion(get_app_code_version(schema), DeploymentConfig(), options)
+
+
+def test_every_field_that_we_write_has_an_effect_and_ray_agrees():
+    written = Deployment.model_fields.keys() - {"name"} | {"args"}
+    assert EFFECTS.keys() == written
+    for name in written & DeploymentConfig.model_fields.keys():
+        update = DeploymentConfig.model_fields[name].json_schema_extra["update_type"]
+        assert update is not DeploymentOptionUpdateType.HeavyWeight
+        assert EFFECTS[name] is Effect.IN_PLACE
+    replaced = {name for name, effect in EFFECTS.items() if effect is Effect.REPLACED}
+    assert replaced == written - DeploymentConfig.model_fields.keys()
+
+
+def test_what_is_not_served_is_new():
+    assert plan_of(None).verdict is Verdict.NEW
+
+
+def test_the_same_is_unchanged():
+    plan = plan_of(entry(**SCALED), **SCALED)
+    assert (plan.verdict, plan.changes, plan.reason) == (Verdict.UNCHANGED, (), "")
+
+
+def test_another_spelling_of_the_same_memory_is_unchanged():
+    assert plan_of(entry(), resources={"memory": "2048Mi"}).verdict is Verdict.UNCHANGED
+
+
+def test_a_value_that_decides_nothing_is_unchanged():
+    assert plan_of(entry(), scaling={"targetOngoingRequests": 3}).verdict is Verdict.UNCHANGED
+
+
+def test_a_change_that_replaces_replicas_comes_first():
+    plan = plan_of(entry(), batching={"maxBatchSize": 2}, model={"dtype": "float16"})
+    assert plan.verdict is Verdict.RESTART
+    assert [change.effect for change in plan.changes] == [Effect.REPLACED, Effect.IN_PLACE]
+    assert plan.rows == [
+        ("sentiment", "restart", "model.dtype: auto → float16, replicas are replaced, without a gap"),
+        ("", "", "batching.maxBatchSize: 16 → 2, taken over in place"),
+    ]
+
+
+def test_a_parameter_that_goes_is_told():
+    before = entry(model={"parameters": {"top_k": 2}})
+    [change] = plan_of(before).changes
+    assert str(change) == "model.parameters.top_k: 2 → unset, taken over in place"
+
+
+def test_suspended_its_replicas_go():
+    plan = plan_of(entry(), suspend=True)
+    assert plan.verdict is Verdict.STOP
+    assert "its replicas go" in plan.reason
+
+
+def test_suspended_and_not_served_nothing_changes():
+    assert plan_of(None, suspend=True).verdict is Verdict.UNCHANGED
+
+
+@pytest.mark.parametrize(("before", "kept"), [(None, False), (entry(), True)])
+def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
+    plan = plan_of(before, resources={"profile": "tpu"})
+    assert plan.verdict is Verdict.REJECTED
+    assert plan.reason.startswith("resources.profile: no profile is named 'tpu'")
+    assert plan.reason.endswith("what is served stays") == kept
+
+
+def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
+    refused = Refused(fingerprint=fingerprint(entry(model={"dtype": "float16"})), message="no memory")
+    served = Served({"sentiment": entry()}, {"sentiment": refused})
+    again = the_plan(endpoint(model={"dtype": "float16"}), served)
+    assert again.verdict is Verdict.REJECTED
+    assert "no memory" in again.reason
+    assert the_plan(endpoint(model={"dtype": "bfloat16"}), served).verdict is Verdict.RESTART
+
+
+@pytest.mark.parametrize(("planned", "verdict"), [("default", Verdict.NEW), ("b", Verdict.REJECTED)])
+def test_a_manifest_for_another_namespace_is_rejected(planned, verdict):
+    assert the_plan(endpoint(namespace="default"), Served({}, namespace=planned)).verdict is verdict
+
+
+def edited(text, **changes):
+    document = json.loads(text)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        part = document
+        for parent in parents:
+            part = part[int(parent) if parent.isdigit() else parent]
+        part[last] = value
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"import_path": "evil:app"},
+        {"deployments": []},
+        {"deployments__0__name": "Other"},
+        {"deployments__0__nonsense": 1},
+        {"deployments__0__user_config": {"max_batch_size": "many"}},
+    ],
+)
+def test_of_an_entry_that_somebody_else_wrote_a_restart_is_feared(changes):
+    plan = plan_of(edited(entry(), **changes))
+    assert plan.verdict is Verdict.RESTART
+    assert "not written by this version" in plan.reason
+
+
+def test_arguments_that_mean_the_same_and_are_written_differently_restart_as_ray_compares_text():
+    plan = plan_of(edited(entry(), args__revision=""))
+    assert plan.verdict is Verdict.RESTART
+    assert [str(change) for change in plan.changes] == [
+        "args of the Serve config: is written differently, replicas are replaced, without a gap"
+    ]
+
+
+def test_each_endpoint_has_a_plan_and_what_is_not_in_the_files_has_none():
+    plans = plan_endpoints([endpoint("b"), endpoint("a")], CLUSTER, Served({"c": entry()}))
+    assert [plan.name for plan in plans] == ["a", "b"]
