@@ -141,8 +141,6 @@ class Decider:
         wanted: Mapping[str, Wanted],
     ) -> Mapping[str, str]:
         """Note what Ray made of the live document, and return the entries that are convicted."""
-        if service.uid != self._service_uid:
-            self._suspicion = Suspicion()
         self._suspicion.forget_all_but(
             {name: each.entry for name, each in wanted.items() if each.entry is not None}
         )

@@ -15,7 +15,7 @@ from tests.api.harness.process import PROFILES
 @pytest.fixture
 def served(scene, http, tmp_path):
     """Two endpoints that an operator serves, and the catalogue as the chart stores it."""
-    data = {"profiles.yaml": yaml.safe_dump({"profiles": PROFILES})}
+    data = {"profiles.yaml": yaml.safe_dump(PROFILES)}
     path = f"/api/v1/namespaces/{scene.namespace}/configmaps"
     http.post(path, json={"metadata": {"name": "ray-profiles"}, "data": data}).raise_for_status()
     scene.begin("a", "b")

@@ -20,7 +20,12 @@ LOGS = HERE.parents[1] / "e2e-logs"
 WAIT_SECONDS = 300
 
 
+# The samples first, because they are timed on a fresh service; the faults last.
+ORDER = ("test_cluster", "test_models", "test_gpu", "test_security", "test_helm", "test_faults")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
     for item in items:
         if item.path.is_relative_to(HERE):
             # Making the cluster takes longer on a machine that builds everything for the first time.
@@ -119,6 +124,14 @@ def release(kubectl, helm, host_port):
     yield release
     release.uninstall()
     kubectl("delete", "namespace", "models", "--timeout=180s")
+
+
+@pytest.fixture(scope="session")
+def steady(release):
+    """An endpoint that serves all the time, to see whether others are disturbed."""
+    release.apply(endpoint("steady"))
+    release.wait_ready("steady")
+    return "steady"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,8 +5,6 @@ import time
 
 import pytest
 
-from tests.e2e.release import endpoint
-
 # What the operator may take to see that Ray's head is gone: its look at the dashboard, and its patience.
 LONGEST_LIE_SECONDS = 60
 
@@ -60,14 +58,6 @@ class Watch(threading.Thread):
             lie_since = (lie_since or time.monotonic()) if lies else None
             if lie_since:
                 self.longest_lie = max(self.longest_lie, time.monotonic() - lie_since)
-
-
-@pytest.fixture(scope="module")
-def steady(release):
-    release.apply(endpoint("steady"))
-    release.wait_ready("steady")
-    yield "steady"
-    release.delete("steady")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -11,22 +11,22 @@ def cluster_of(release):
     return release.get("rayservice", release.name)["status"]["activeServiceStatus"]["rayClusterName"]
 
 
-def test_an_upgrade_without_force_leaves_the_serve_config_and_the_cluster_alone(release):
+def test_an_upgrade_without_force_leaves_the_serve_config_and_the_cluster_alone(release, steady):
     before, cluster = release.serve_config(), cluster_of(release)
     release.install()
     assert release.serve_config() == before
     assert cluster_of(release) == cluster
-    assert release.answers("sentiment")["label"] == "POSITIVE"
+    assert release.answers(steady)["label"] == "POSITIVE"
 
 
-def test_appending_a_profile_adds_a_worker_group_to_the_same_ray_cluster(release, tmp_path):
+def test_appending_a_profile_adds_a_worker_group_to_the_same_ray_cluster(release, steady, tmp_path):
     values = yaml.safe_load(VALUES.read_text())
     more = copy.deepcopy(values["profiles"])
     more.append({"name": "large", "cpus": 8, "memory": "8Gi", "requests": {"cpu": "100m", "memory": "1Gi"}})
     file = tmp_path / "more.yaml"
     file.write_text(yaml.safe_dump({"profiles": more}))
     cluster = cluster_of(release)
-    with release.load("sentiment") as load:
+    with release.load(steady) as load:
         release.install(f"--values={file}")
 
         def groups():

@@ -49,11 +49,11 @@ def test_the_model_that_cannot_load_says_why_and_becomes_ready_when_it_is_mended
     release.delete("broken")
 
 
-def test_a_change_of_the_model_under_load_fails_no_request(release):
+def test_a_change_of_the_model_under_load_fails_no_request(release, steady):
     release.apply(endpoint("changing"))
     release.wait_ready("changing")
     before = release.replicas("changing")
-    with release.load("changing") as load, release.load("sentiment") as other:
+    with release.load("changing") as load, release.load(steady) as other:
         release.apply(endpoint("changing", model={"revision": "v2"}))
         release.wait_for("new replicas", lambda: not set(before) & set(release.replicas("changing")))
         release.wait_ready("changing")
@@ -73,8 +73,8 @@ def test_a_change_of_a_tunable_keeps_the_replicas(release):
     assert release.replicas("changing") == before
 
 
-def test_deleting_an_endpoint_fails_no_request_of_another(release):
-    with release.load("sentiment") as load:
+def test_deleting_an_endpoint_fails_no_request_of_another(release, steady):
+    with release.load(steady) as load:
         release.delete("changing")
         release.wait_for("it is gone", lambda: "changing" not in release.applications(), seconds=60)
     assert load.failures == []
@@ -100,15 +100,15 @@ def elastic(release):
     release.delete("elastic")
 
 
-def test_load_scales_an_endpoint_up_and_down_and_no_other(release, elastic):
-    others = release.replicas("topic")
+def test_load_scales_an_endpoint_up_and_down_and_no_other(release, steady, elastic):
+    others = release.replicas(steady)
     with release.load(elastic, clients=12, pause=0) as load:
         release.wait_for("3 replicas", lambda: len(release.replicas(elastic)) == 3)
         release.wait_for(
             "the status says so",
             lambda: release.get("modelendpoint", elastic)["status"]["readyReplicas"] == 3,
         )
-        assert release.replicas("topic") == others
+        assert release.replicas(steady) == others
     assert load.failures == []
     release.wait_for("1 replica", lambda: len(release.replicas(elastic)) == 1)
-    assert release.replicas("topic") == others
+    assert release.replicas(steady) == others

@@ -94,6 +94,18 @@ def test_while_kuberay_is_silent_nothing_is_rewritten_over_and_over(world):
     assert world.document == before
 
 
+def test_a_suspect_whose_author_wants_something_else_by_now_holds_up_no_other(world):
+    change(world, "a", "b")
+    world.look(after=BEHIND_SECONDS)
+    world.follow()
+    world.change("a", batching={"maxBatchSize": 3})
+    world.look()
+    for _ in range(3):
+        world.settle()
+    assert [world.condition(name) for name in "ab"] == [("True", "Serving")] * 2
+    assert '"max_batch_size":2' in world.entries["b"]
+
+
 @given(st.integers(1, 12), st.data())
 def test_the_guilty_are_found_and_all_others_are_let_in(number, data):
     names = [f"m{index}" for index in range(number)]

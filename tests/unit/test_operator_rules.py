@@ -1,8 +1,7 @@
-"""The rules that keep models apart, and what survives a restart, watched in a small world."""
+"""The rules that keep models apart, watched in a small world."""
 
 import pytest
 
-from endpoint_operator.profiles import parse_catalogue
 from tests.unit.small_world import DEADLINES, FAILED, World, application
 
 BROKEN = {"uri": "file:///models/broken"}
@@ -16,20 +15,6 @@ def world():
     world = World("a", "b")
     world.serve()
     return world
-
-
-def others(entries, name="a"):
-    return {other: entry for other, entry in entries.items() if other != name}
-
-
-def fail(world, name="a", restart=False):
-    """Let the version of `name` fail for as long as it may."""
-    world.change(name, model=BROKEN)
-    world.settle(**{name: FAILED})
-    if restart:
-        world.restart()
-        world.settle(**{name: FAILED})
-    world.look(after=FAILED_SECONDS)
 
 
 def test_before_the_service_has_run_there_is_only_the_gateway():
@@ -96,124 +81,6 @@ def test_one_created_again_does_not_inherit_what_is_live(world):
     assert "a" not in world.entries
 
 
-def test_a_version_that_failed_is_rolled_back_and_no_other_entry_changes(world):
-    good = world.entries
-    world.change("a", model=BROKEN)
-    world.settle(a=FAILED)
-    assert world.condition("a") == ("False", "DeployFailed")
-    assert others(world.entries) == others(good)
-    decision = world.look(after=FAILED_SECONDS)
-    assert world.entries == good
-    assert decision.verdicts == {"a"}
-    world.settle()
-    assert world.condition("a") == ("False", "RolledBack")
-    assert world.condition("a", "Stalled")[0] == "True"
-    assert "there is no folder" in world.status("a")["lastError"]
-
-
-def test_until_the_deadline_a_failure_is_let_be(world):
-    world.change("a", model=BROKEN)
-    world.settle(a=FAILED)
-    tried = world.document
-    world.look(after=FAILED_SECONDS - 1)
-    assert world.document == tried
-
-
-def test_a_failure_that_heals_starts_anew(world):
-    world.change("a", model=BROKEN)
-    world.settle(a=FAILED)
-    world.look(after=FAILED_SECONDS - 1)
-    world.follow()
-    world.look()
-    world.follow(a=FAILED)
-    tried = world.document
-    world.look(after=1)
-    assert world.document == tried
-
-
-def test_a_restarted_operator_neither_tries_the_failed_version_nor_forgets_the_good_one(world):
-    good = world.document
-    fail(world)
-    world.restart()
-    world.settle()
-    assert world.document == good
-    assert world.condition("a") == ("False", "RolledBack")
-
-
-def test_a_restart_before_the_deadline_still_knows_the_way_back(world):
-    good = world.document
-    fail(world, restart=True)
-    assert world.document == good
-
-
-def test_what_never_ran_is_withdrawn(world):
-    world.create("c", model=BROKEN)
-    world.settle(c=FAILED)
-    world.look(after=FAILED_SECONDS)
-    assert "c" not in world.entries
-    world.look()
-    assert world.condition("c") == ("False", "Withdrawn")
-    assert world.status("c")["url"] == ""
-
-
-def test_another_version_is_tried_and_then_the_failed_one_again(world):
-    fail(world)
-    world.change("a", model={"uri": "file:///models/other"})
-    world.settle()
-    assert world.condition("a") == ("True", "Serving")
-    world.change("a", model=BROKEN)
-    world.look()
-    assert "broken" in world.entries["a"]
-
-
-def test_to_suspend_and_resume_tries_a_failed_version_again(world):
-    fail(world)
-    world.change("a", suspend=True)
-    world.look()
-    assert "a" not in world.entries
-    world.change("a", suspend=False)
-    world.look()
-    assert "broken" in world.entries["a"]
-
-
-def test_another_generation_of_the_failed_version_is_not_tried(world):
-    fail(world)
-    good = world.document
-    world.change("a", model=BROKEN)
-    world.look()
-    assert world.document == good
-
-
-def test_another_catalogue_that_changes_the_entry_is_tried(world):
-    # Without accelerators in the profile, the entry asks for none.
-    world.change("a", resources={"profile": "gpu-t4"})
-    world.settle(a=FAILED)
-    world.look(after=FAILED_SECONDS)
-    assert "gpu-t4" not in world.entries["a"]
-    world.catalogue = parse_catalogue(
-        {"profiles": [{"name": name, "cpus": 8, "memory": "16Gi"} for name in ("cpu", "gpu-t4")]}
-    )
-    world.look()
-    assert "gpu-t4" in world.entries["a"]
-
-
-def test_a_good_version_that_fails_in_its_turn_is_withdrawn(world):
-    fail(world)
-    world.settle(a=FAILED)
-    world.look(after=FAILED_SECONDS)
-    world.look()
-    assert "a" not in world.entries
-    assert world.condition("a") == ("False", "Withdrawn")
-
-
-def test_an_edited_memory_cannot_bring_code(world):
-    fail(world)
-    memory = world.status("a")["lastGood"]
-    memory["application"] = memory["application"].replace("serve_app.app:build", "os:system")
-    world.look()
-    assert "a" not in world.entries
-
-
 def test_running_of_the_version_before_is_not_taken_for_the_new_one(world):
     good = world.status("a")["lastGood"]["application"]
     world.change("a", batching={"maxBatchSize": 2})
@@ -271,6 +138,7 @@ def test_when_the_head_is_lost_nothing_is_left_ready(world):
 def test_applications_that_vanish_are_unknown_and_stay_in_the_document(world):
     before = world.document
     world.service["status"]["activeServiceStatus"]["applicationStatuses"] = {}
+    world.look()
     world.look(after=10 * DEADLINES.missing_seconds)
     assert world.condition("a") == ("Unknown", "ApplicationMissing")
     assert world.document == before
@@ -296,8 +164,10 @@ def test_during_an_upgrade_nobody_knows_and_a_failure_is_still_taken_back(world)
     status = world.service["status"]
     status["pendingServiceStatus"] = status["activeServiceStatus"] | {"rayClusterName": "two"}
     status["activeServiceStatus"] = {"rayClusterName": "one"}
-    world.look(after=FAILED_SECONDS)
+    world.look()
     assert world.condition("a") == ("Unknown", "TargetUpgrading")
+    assert world.condition("c") == ("False", "DeployFailed")
+    world.look(after=FAILED_SECONDS)
     assert "c" not in world.entries
 
 
@@ -312,6 +182,24 @@ def test_the_document_has_room_for_the_oldest_and_for_what_is_served(world):
     world.look()
     world.look()
     assert list(world.entries) == ["a", "c", "gateway"]
+
+
+def test_what_is_served_goes_before_what_is_older():
+    world = World("a", "b", "c")
+    world.change("a", suspend=True)
+    world.serve()
+    world.document_limit = len(world.document) + 100
+    world.restart()
+    world.change("a", suspend=False)
+    world.look()
+    assert list(world.entries) == ["b", "c", "gateway"]
+    assert world.condition("a") == ("False", "DocumentFull")
+
+
+def test_a_model_that_runs_behind_a_service_without_endpoints_is_not_ready(world):
+    world.service["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    world.look()
+    assert world.condition("a") == ("False", "TargetNotReady")
 
 
 def test_one_that_is_being_deleted_leaves(world):
@@ -347,9 +235,3 @@ def test_a_replica_without_a_place_says_what_it_asks_for_and_is_stalled_after_a_
     world.look(after=DEADLINES.unschedulable_seconds)
     assert world.condition("a", "Stalled") == ("True", "Unschedulable")
     assert "broken" in world.entries["a"]
-
-
-def test_the_next_look_is_due_when_a_deadline_ends(world):
-    world.change("a", model=BROKEN)
-    world.settle(a=FAILED)
-    assert world.look(after=1).again_in == FAILED_SECONDS - 1

@@ -12,7 +12,8 @@ from ray.serve.schema import ServeApplicationSchema
 from endpoint_operator.compile import compile_application
 from endpoint_operator.document import fingerprint, to_entry
 from endpoint_operator.endpoint_status import Refused
-from endpoint_operator.plan import EFFECTS, Effect, Served, Verdict, plan_endpoints
+from endpoint_operator.entry_changes import EFFECTS, FIELDS, Effect
+from endpoint_operator.plan import Served, Verdict, plan_endpoints
 from endpoint_operator.serve_config import Deployment
 from tests.unit.builders import CLUSTER, endpoint
 
@@ -102,6 +103,10 @@ def plan_of(before, **spec):
 def test_a_change_is_told_once_in_the_words_of_the_manifest(field, before, after, old, new):
     [change] = plan_of(entry(**before), **after).changes
     assert (change.field, change.old, change.new) == (field, old, new)
+
+
+def test_every_field_is_tried():
+    assert {row[0] for row in CHANGES} == {*FIELDS.values(), "model.parameters.top_k"}
 
 
 @pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
