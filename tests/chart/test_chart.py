@@ -196,3 +196,14 @@ def test_the_definition_is_kept_as_the_value_says(keep, expected):
     [definition] = of_kind(template(f"--set=crds.keep={keep}"), "CustomResourceDefinition")
     assert definition["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == expected
     assert of_kind(template("--set=crds.install=false"), "CustomResourceDefinition") == []
+
+
+def test_the_hubs_token_is_a_file_that_ray_finds():
+    for pod in ray_pods(template("--set=hub.tokenSecret.name=hub")):
+        [container] = pod["spec"]["containers"]
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        [volume] = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "hub-token"]
+        [item] = volume["secret"]["items"]
+        assert (volume["secret"]["secretName"], item["key"]) == ("hub", "token")
+        assert variables["HF_TOKEN_PATH"] == f"{mounts['hub-token']}/{item['path']}"

@@ -21,6 +21,10 @@ def main() -> None:
         "up", help="make the cluster of kind-config.yaml, with KubeRay and this project's images"
     )
     commands.add_parser("down", help="remove it again")
+    images = commands.add_parser("images", help="build this project's images, with everything in them")
+    images.add_argument(
+        "--models", default="", help="models to put in: folders of models/build, or hf://org/name@revision"
+    )
     commands.add_parser(
         "node-image", help="make the image of a node, for machines that cannot pull kindest/node"
     )

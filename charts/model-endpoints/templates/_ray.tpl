@@ -20,15 +20,10 @@
 -}}
 {{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
 {{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}
+{{- if .Values.hub.tokenSecret.name }}{{ $_ := set $defaults "HF_TOKEN_PATH" "/var/run/secrets/hub/token" }}{{ end -}}
 {{- range $name, $value := $defaults }}
 {{- if not (has $name $given) }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
-{{- end }}
-{{- with .Values.hub.tokenSecret }}
-{{- if .name }}
-- name: HF_TOKEN
-  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
 {{- end }}
 {{- end }}
 {{- with .Values.ray.env }}
@@ -40,6 +35,9 @@
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /home/ray}
 - {name: cache, mountPath: /cache}
+{{- if .Values.hub.tokenSecret.name }}
+- {name: hub-token, mountPath: /var/run/secrets/hub, readOnly: true}
+{{- end }}
 {{- range .Values.modelVolumes }}
 - {name: {{ printf "models-%s" . }}, mountPath: /volumes/{{ . }}, readOnly: true}
 {{- end }}
@@ -55,6 +53,11 @@
 - {name: cache, persistentVolumeClaim: {claimName: {{ .Values.hub.cacheClaim }}}}
 {{- else }}
 - {name: cache, emptyDir: {}}
+{{- end }}
+{{- with .Values.hub.tokenSecret }}
+{{- if .name }}
+- {name: hub-token, secret: {secretName: {{ .name }}, items: [{key: {{ .key }}, path: token}]}}
+{{- end }}
 {{- end }}
 {{- range .Values.modelVolumes }}
 - {name: {{ printf "models-%s" . }}, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}
