@@ -1,4 +1,4 @@
-"""checkov and kubernetes-validate find nothing in the chart that charts/model-endpoints/.checkov.yaml does not explain."""
+"""checkov and kubernetes-validate find nothing that charts/model-endpoints/.checkov.yaml does not explain."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def scanner(requirement, *arguments):
 
 @pytest.fixture(scope="module", params=VALUES)
 def objects(request, tmp_path_factory):
-    """The rendered objects; the pods of the RayService, which scanners do not know, stand there as pods, too."""
+    """The rendered objects, and the pods of the RayService, which scanners do not know, as pods."""
     documents = template("--set=auth.secretName=ray-auth", *VALUES[request.param])
     pods = [
         {
@@ -57,7 +57,7 @@ def test_checkov_finds_only_what_is_explained(objects):
 
 
 def test_every_object_is_of_its_schema(objects):
-    # Kinds of KubeRay and of Prometheus are not known to it; the API server of the cluster tests holds the former.
+    # It does not know kinds of KubeRay and of Prometheus; a real API server sees the former in other tests.
     output = scanner(
         "kubernetes-validate@1.37.0", f"--kubernetes-version={KUBERNETES}", "--strict", str(objects)
     )

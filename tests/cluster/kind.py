@@ -19,9 +19,9 @@ from tests.cluster.engine import Engine, image_id, running_engine, start_engine,
 from tests.cluster.errors import MissingError
 from tests.cluster.helm import Helm
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.kubectl_link import link_kubectl, unlink_kubectl
 from tests.cluster.node_image import KUBERNETES, node_image
 from tests.cluster.paths import CACHE, PROJECT
+from tests.cluster.program_links import link_programs, unlink_programs
 from tests.cluster.progress import step
 from tests.cluster.project_images import operator_image, serve_image
 from tests.cluster.simulated_gpu import GPU_LABEL, set_accelerators
@@ -58,9 +58,9 @@ class Cluster:
         return self.folder / "cluster.json"
 
     @property
-    def kubectl_link(self) -> Path:
-        """Where it is noted that kubectl was put on the PATH."""
-        return self.folder / "kubectl-link"
+    def program_links(self) -> Path:
+        """Where it is noted what was put on the PATH."""
+        return self.folder / "program-links"
 
 
 def cluster() -> Cluster:
@@ -100,7 +100,7 @@ def up() -> Cluster:
         _load(ours, engine, image, archive)
         kuberay.install_module(kubectl, image)
     provide_torch(kubectl, "default")
-    link_kubectl(ours.kubectl_link)
+    link_programs(ours.program_links)
     return ours
 
 
@@ -148,7 +148,7 @@ def down() -> None:
     if engine is not None and _is_there(ours, engine):
         with step(f"deleting cluster {ours.name}"):
             _kind(engine, "delete", "cluster", f"--name={ours.name}")
-    unlink_kubectl(ours.kubectl_link)
+    unlink_programs(ours.program_links)
     record = json.loads(ours.record.read_text(encoding="utf-8"))
     if engine is not None and not record["network_was_there"]:
         # Fails, as it should, while another kind cluster is in it.
