@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from endpoint_operator.document import to_entry
-from endpoint_operator.profiles import NODE_GROUP_LABEL
+from endpoint_operator.profiles import PROFILE_LABEL
 from endpoint_operator.serve_config import Application
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 
@@ -188,7 +188,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _profile(labels: Mapping[str, str] | None) -> str | None:
-    return (labels or {}).get(NODE_GROUP_LABEL)
+    return (labels or {}).get(PROFILE_LABEL)
 
 
 def _quantity(size: int | None) -> str | None:

@@ -13,8 +13,9 @@ from pydantic import Field
 from endpoint_operator.api import CPU_PROFILE, ApiModel, ProfileName, Resources
 from endpoint_operator.rules import MEMORY_RULE, Rule, at_most
 
-# KubeRay puts this label, with the group's name, on each Ray node of a worker group.
-NODE_GROUP_LABEL: Final = "ray.io/node-group"
+# The chart puts this label on the Ray nodes of each worker group. Ray's own, ray.io/node-group, would not do:
+# the autoscaler does not know it of a group without nodes, and would never start the first one (Ray 2.60).
+PROFILE_LABEL: Final = "modelendpoint.dev/profile"
 
 _UNITS: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40} | {
     "k": 10**3,
@@ -123,13 +124,13 @@ class ClusterCatalogue:
                 f"resources.memory: asks for {resources.memory}, and {workers} {profile.memory}"
             )
         accelerators = resources.count if profile.accelerators else 0.0
-        return Placement(resources.cpus, accelerators, memory, {NODE_GROUP_LABEL: profile.name})
+        return Placement(resources.cpus, accelerators, memory, {PROFILE_LABEL: profile.name})
 
     @property
     def gateway_labels(self) -> Mapping[str, str]:
         """The first profile without accelerators: a costly node must not be kept for the gateway alone."""
         plain = [name for name, profile in self.profiles.items() if not profile.accelerators]
-        return {NODE_GROUP_LABEL: plain[0]} if plain else {}
+        return {PROFILE_LABEL: plain[0]} if plain else {}
 
 
 def parse_catalogue(document: Any) -> ClusterCatalogue:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import yaml
 
-from endpoint_operator.api import GROUP
+from endpoint_operator.api import GROUP, Resources
 from endpoint_operator.profiles import parse_catalogue
 from endpoint_operator.settings import Settings
 from tests.chart.generated import CHART, FILES
@@ -97,6 +97,8 @@ def test_the_operator_reads_the_same_profiles_as_kuberay():
         limits = spec["containers"][0]["resources"]["limits"]
         assert limits["memory"] == profile.memory
         assert int(limits.get("nvidia.com/gpu", 0)) == profile.accelerators
+        asked = catalogue.place(Resources(profile=profile.name, cpus=1, memory="1Gi"))
+        assert group["labels"] == asked.node_labels
 
 
 def test_worker_groups_say_what_kuberay_would_write_back(default):

@@ -60,7 +60,7 @@ def test_every_quantity_that_the_api_allows_can_be_read(quantity):
 def test_a_replica_lands_in_the_worker_group_of_its_profile():
     placement = CLUSTER.place(resources(profile="gpu-t4", count=2, cpus=4, memory="8Gi"))
     assert (placement.cpus, placement.accelerators, placement.memory_bytes) == (4, 2, 8 * GIBIBYTE)
-    assert placement.node_labels == {"ray.io/node-group": "gpu-t4"}
+    assert placement.node_labels == {"modelendpoint.dev/profile": "gpu-t4"}
 
 
 def test_a_fraction_of_an_accelerator_is_asked_for_as_it_is():
