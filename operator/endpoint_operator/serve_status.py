@@ -29,6 +29,7 @@ class ServeStatus:
         self._patience = patience
         self._asked: float | None = None
         self._answered: float | None = None
+        self._silent = False
         self._replicas: dict[str, Replicas] | None = None
 
     @property
@@ -60,9 +61,12 @@ class ServeStatus:
             answer.raise_for_status()
             self._replicas = count_replicas(answer.json())
             self._answered = time.monotonic()
+            self._silent = False
         except (httpx.HTTPError, OSError, ValueError) as error:
-            if self._replicas is not None or self._answered is None:
+            # Said once, not at each try.
+            if not self._silent:
                 logger.warning("Ray's dashboard at %s gives no numbers of replicas: %r", self._url, error)
+            self._silent = True
             self._replicas = None
 
     def _headers(self) -> dict[str, str]:
