@@ -24,7 +24,7 @@ def bake(model: str, built: Path, into: Path) -> Path:
     if not (source / "config.json").is_file():
         raise SourceError(f"{model}: there is no config.json in {source}")
     # The hub's cache is made of links to files that the image will not have.
-    shutil.copytree(source, target, symlinks=False)
+    shutil.copytree(source, target, symlinks=False, dirs_exist_ok=True)
     return target
 
 

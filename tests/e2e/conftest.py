@@ -20,8 +20,16 @@ LOGS = HERE.parents[1] / "e2e-logs"
 WAIT_SECONDS = 300
 
 
-# The samples first, because they are timed on a fresh service; the faults last.
-ORDER = ("test_cluster", "test_models", "test_gpu", "test_security", "test_helm", "test_faults")
+# The samples early, because they are timed on a fresh service; the faults late, and the end at the end.
+ORDER = (
+    "test_cluster",
+    "test_models",
+    "test_gpu",
+    "test_security",
+    "test_helm",
+    "test_faults",
+    "test_uninstall",
+)
 
 
 def pytest_collection_modifyitems(items):

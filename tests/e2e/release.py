@@ -46,7 +46,8 @@ class Release:
         )
 
     def uninstall(self):
-        self._helm("uninstall", "models", f"--namespace={self.namespace}", "--wait")
+        """Run `helm uninstall`, if it is installed."""
+        self._helm("uninstall", "models", f"--namespace={self.namespace}", "--wait", "--ignore-not-found")
 
     def prepare(self):
         """Make the namespace, and the claim through which its pods see torch."""

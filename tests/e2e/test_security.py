@@ -55,7 +55,7 @@ def selected(release, policy):
 
 
 def test_the_network_policies_mean_exactly_the_pods_and_ports_that_are_there(release):
-    """The node image made here enforces no policy, so what they select is held against what runs."""
+    """No policy is enforced here (tests/cluster/README.md), so what they select is held against what runs."""
     ray = sorted(pod["metadata"]["name"] for pod in release.pods())
     operator = [name for name in names(release) if name not in ray]
     assert selected(release, f"{release.name}-ray") == ray

@@ -1,4 +1,4 @@
-"""The operator asks Ray's dashboard for numbers of replicas, over real HTTP; a double stands in for the dashboard."""
+"""The operator asks Ray's dashboard for numbers of replicas, over real HTTP, from a double of it."""
 
 import asyncio
 import json

@@ -1,0 +1,35 @@
+"""What `helm uninstall` leaves; the last tests of the release."""
+
+import pytest
+
+from tests.cluster.errors import KubectlError
+
+KINDS = (
+    "rayservices,rayclusters,deployments,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,"
+    "networkpolicies,clusterroles"
+)
+DEFINITION = "modelendpoints.serving.modelendpoint.dev"
+
+
+def left(release):
+    """Return what is there of the release, or belongs to its Ray cluster."""
+    ours = release.get(KINDS, "--selector=app.kubernetes.io/instance=models")["items"]
+    rays = release.get("pods,services", "--selector=ray.io/cluster")["items"]
+    return [f"{item['kind']} {item['metadata']['name']}" for item in (*ours, *rays)]
+
+
+def test_everything_goes_but_the_definition_and_the_models(release, steady, kubectl):
+    assert left(release)
+    release.uninstall()
+    release.wait_for("nothing is left", lambda: not left(release))
+    assert kubectl.get("customresourcedefinition", DEFINITION)["metadata"]["name"] == DEFINITION
+    # Nothing holds them back without an operator.
+    assert release.get("modelendpoint", steady)["spec"]["model"]["task"] == "text-classification"
+    release.delete(steady)
+
+
+def test_the_definition_goes_too_if_it_is_not_to_be_kept(release, kubectl):
+    release.install("--set=crds.keep=false")
+    release.uninstall()
+    with pytest.raises(KubectlError, match="NotFound"):
+        kubectl.get("customresourcedefinition", DEFINITION)
