@@ -152,3 +152,18 @@ def pytest_runtest_makereport(item, call):
         release.logs(folder)
         report.sections.append(("logs of the cluster", str(folder)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests measured, whether they passed or not."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call" and report.user_properties
+    ]
+    if reports:
+        terminalreporter.section("measured")
+    for report in reports:
+        for name, value in report.user_properties:
+            terminalreporter.line(f"{name}: {value}")
