@@ -173,7 +173,7 @@ class Reconciler:
             endpoints=tuple(self._endpoints.values()),
             service=service,
             catalogue=self._catalogue.catalogue,
-            replicas=await self._serve_status.replicas(),
+            replicas=await self._serve_status.replicas(service.resource_version if service else ""),
             refused=service is not None and await self._was_refused(service),
             head_lost=self._serve_status.lost,
         )

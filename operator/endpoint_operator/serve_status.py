@@ -17,6 +17,8 @@ from endpoint_operator.conditions import Replicas
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 5.0
+# However fast the RayService changes, the dashboard is asked no more often.
+SHORTEST_INTERVAL_SECONDS: Final = 1.0
 
 
 class ServeStatus:
@@ -28,6 +30,7 @@ class ServeStatus:
         self._interval = interval
         self._patience = patience
         self._asked: float | None = None
+        self._asked_at_version = ""
         self._answered: float | None = None
         self._silent = False
         self._replicas: dict[str, Replicas] | None = None
@@ -44,12 +47,17 @@ class ServeStatus:
             return None
         return max(0.0, self._asked + self._interval - time.monotonic())
 
-    async def replicas(self) -> Mapping[str, Replicas] | None:
-        """Return the replicas of each application; None if they are not known."""
+    async def replicas(self, version: str) -> Mapping[str, Replicas] | None:
+        """Return the replicas of each application; None if they are not known.
+
+        `version` is the resourceVersion of the RayService: numbers from before its last change are old.
+        """
         if not self._url:
             return None
-        if self._asked is None or time.monotonic() - self._asked >= self._interval:
+        shortest = SHORTEST_INTERVAL_SECONDS if version != self._asked_at_version else self._interval
+        if self._asked is None or time.monotonic() - self._asked >= min(shortest, self._interval):
             self._asked = time.monotonic()
+            self._asked_at_version = version
             await self._ask()
         return self._replicas
 
