@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -214,10 +214,8 @@ def process(
         yield started
     finally:
         started.send_signal(signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             started.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         _end_group(started)
 
 

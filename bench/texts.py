@@ -10,14 +10,15 @@ MIXED_WORDS: Final = (8, 256)
 MIXED_MEDIAN: Final = 40
 MIXED_SPREAD: Final = 0.9
 
-WORDS: Final = (
-    "the a this that my our we it they people room food movie story music service price time day "
-    "year city hotel waiter actor film scene book song phone screen battery sound staff was is "
-    "felt seemed looked came went made gave took wanted loved hated liked enjoyed missed bought "
-    "returned watched heard tried very quite really almost never always often again good bad great "
-    "poor slow quick clean dirty cheap loud quiet bright dark happy sad and but because with without "
-    "for from after before while"
-).split()
+VOCABULARY: Final = """
+the a this that my our we it they people room food movie story music service price time day
+year city hotel waiter actor film scene book song phone screen battery sound staff was is
+felt seemed looked came went made gave took wanted loved hated liked enjoyed missed bought
+returned watched heard tried very quite really almost never always often again good bad great
+poor slow quick clean dirty cheap loud quiet bright dark happy sad and but because with without
+for from after before while
+"""
+WORDS: Final = VOCABULARY.split()
 
 
 def make_texts(kind: str, count: int, seed: int = 11) -> list[str]:
