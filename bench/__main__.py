@@ -96,7 +96,7 @@ def _processor() -> str:
 def show(console: Console, rows: Sequence[Row], claims: Sequence[Claim], problems: Sequence[str]) -> None:
     """Print the rows, what could not be measured, and the promises."""
     table = Table("server", "model", "dtype", "texts", "load")
-    for heading in ("requests/s", "p50 ms", "p99 ms", "failures", "client cores", "of ours"):
+    for heading in ("requests/s", "p50 ms", "p99 ms", "failures", "client cores", "server cores", "of ours"):
         table.add_column(heading, justify="right")
     for row in rows:
         load = f"{row.clients} clients" if row.clients else f"{row.offered_rps:.1f}/s ({row.share:.0%})"
@@ -104,7 +104,7 @@ def show(console: Console, rows: Sequence[Row], claims: Sequence[Claim], problem
         compared = ratio(rows, row)
         table.add_row(
             named, row.model, row.dtype, row.texts, load, f"{row.rps:.1f}", f"{row.p50_ms:.1f}",
-            f"{row.p99_ms:.1f}", str(row.failures), f"{row.client_cpu:.2f}",
+            f"{row.p99_ms:.1f}", str(row.failures), f"{row.client_cpu:.2f}", f"{row.server_cpu:.2f}",
             "" if compared is None else f"{compared:.2f}",
         )  # fmt: skip
     console.print(table)

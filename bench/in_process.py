@@ -4,18 +4,22 @@ Reads one JSON object from standard input, a `Loop` with the texts, and writes o
 Each window of texts is what a server with that many clients could see at once.
 """
 
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from bench.servers import Job, environment
 from bench.texts import sorted_batches
 from bench.timing import percentile
+
+SEED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,20 @@ def measure(job: Job, loops: Sequence[Loop], texts: Sequence[str]) -> list[Speed
 
 
 def _run(model: Any, loop: Loop, texts: Sequence[str]) -> Speed:
-    lengths = [len(text) for text in texts]
-    batches = sorted_batches(lengths, loop.window, loop.batch)
+    batches = sorted_batches([len(text) for text in texts], loop.window, loop.batch)
+    # In no order, so that the time may be over before all have had their turn.
+    random.Random(SEED).shuffle(batches)
     model([texts[at] for at in batches[0]])
     seconds: list[float] = []
     done = 0
     started = time.perf_counter()
-    # Whole rounds only: the windows differ in length.
-    while time.perf_counter() - started < loop.seconds:
-        for batch in batches:
-            begun = time.perf_counter()
-            model([texts[at] for at in batch])
-            seconds.append(time.perf_counter() - begun)
-            done += len(batch)
+    for batch in itertools.cycle(batches):
+        begun = time.perf_counter()
+        if begun - started > loop.seconds:
+            break
+        model([texts[at] for at in batch])
+        seconds.append(time.perf_counter() - begun)
+        done += len(batch)
     elapsed = time.perf_counter() - started
     return Speed(done / elapsed, percentile(seconds, 0.5) * 1000, percentile(seconds, 0.99) * 1000)
 

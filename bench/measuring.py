@@ -1,10 +1,13 @@
 """Turn a plan into rows: one server after the other, each with one model at a time."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 import httpx
+import psutil
 from rich.console import Console
 
 from bench import in_process, load
@@ -113,7 +116,8 @@ class Bench:
             bodies = [f'{{"model": "{job.model.name}", {body[1:]}' for body in bodies]
         rate = kind.share * capacity
         seconds = plan.seconds[kind.texts]
-        report = load.measure(load.Load(url, kind.clients, rate, WARM_UP_SECONDS, seconds), bodies)
+        with _ServerCpu(service.pid) as cpu:
+            report = load.measure(load.Load(url, kind.clients, rate, WARM_UP_SECONDS, seconds), bodies)
         self._note(
             Row(
                 server=service.server.name,
@@ -127,6 +131,7 @@ class Bench:
                 route=kind.route,
                 variant=service.server.variant,
                 default_dtype=kind.default_dtype,
+                server_cpu=cpu.cores,
                 **asdict(report),
             )
         )
@@ -180,6 +185,32 @@ class _Kind:
     share: float = 0.0
     default_dtype: bool = True
     route: str = "direct"
+
+
+class _ServerCpu:
+    """Measures the processor time of a process and all below it, in cores."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.cores = 0.0
+
+    def __enter__(self) -> "_ServerCpu":
+        self._before, self._started = self._seconds(), time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        after, elapsed = self._seconds(), time.monotonic() - self._started
+        # A process that has come meanwhile has used next to nothing before.
+        used = sum(seconds - self._before.get(pid, 0.0) for pid, seconds in after.items())
+        self.cores = used / elapsed
+
+    def _seconds(self) -> dict[int, float]:
+        found = {}
+        for each in (self._process, *self._process.children(recursive=True)):
+            with suppress(psutil.Error):
+                times = each.cpu_times()
+                found[each.pid] = times.user + times.system
+        return found
 
 
 class _Noting:

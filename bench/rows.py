@@ -30,6 +30,8 @@ class Row:
     requests: int = 0
     # Cores that the load generator used.
     client_cpu: float = 0.0
+    # Cores that all processes of the server used: tells more than requests/s when others use them too.
+    server_cpu: float = 0.0
     # Of the open loop: the share of our capacity, and the requests a second that it amounts to.
     share: float = 0.0
     offered_rps: float = 0.0

@@ -181,7 +181,9 @@ def running(server: Server, job: Job, console: Console) -> Iterator[Running]:
     with TemporaryDirectory(prefix="bench-") as name:
         folder, port = Path(name), free_port()
         command = server.command(job, port, folder, console)
-        with process(command, environment(job, port) | (server.environment or {}), folder / "log") as started:
+        with process(
+            command, {**environment(job, port), **(server.environment or {})}, folder / "log"
+        ) as started:
             service = Running(server, job, f"http://127.0.0.1:{port}", started.pid, folder)
             wait_for_answer(service.url, service.bodies(["ready"])[0], started, folder / "log")
             yield service
