@@ -79,7 +79,13 @@ def main() -> None:
     device = os.environ["BENCH_DEVICE"]
     if device == "cuda":
         OPTIONS["num_gpus"] = 1
-    ray.init(address="local", include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
+    # Ray only admits by this number: the router needs a place beside a model on all cores.
+    settings = {
+        "num_cpus": (os.cpu_count() or 1) + 2,
+        "object_store_memory": 128 * 2**20,
+        "log_to_driver": False,
+    }
+    ray.init(address="local", include_dashboard=False, **settings)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])})
     model = SentimentService.options(ray_actor_options=OPTIONS).bind(
         os.environ["BENCH_MODEL"], os.environ["BENCH_DTYPE"], device
