@@ -51,13 +51,13 @@ class Bench:
             job = Job(MODELS[name](), FLOAT32, self.machine)
             self._ours(job, plan)
             self._loop(job, plan)
-            for server in self._others(name, job):
+            for server in self._others(plan, job):
                 with self._noting_failure(server, job):
                     self._closed_and_open(server, job, plan)
 
-    def _others(self, model: str, job: Job) -> Iterator[Server]:
+    def _others(self, plan: Plan, job: Job) -> Iterator[Server]:
         servers = [ARTICLE, *PEER_SERVERS]
-        if model == "distilbert":
+        if plan.thorough:
             cores = {"BENCH_REPLICA_CPUS": str(self.machine.cores)}
             servers.insert(1, replace(ARTICLE, environment=cores, variant="all cores"))
         yield from (each for each in servers if self._wanted(each.name) and job.model.task in each.tasks)
@@ -93,16 +93,16 @@ class Bench:
                 self._load(service, job, plan, _Kind(texts, clients, default_dtype=default_dtype))
             if service.server.variant:
                 return
-            for share in self._shares(service, job, plan, texts):
+            for share in self._shares(service, plan, texts):
                 self._load(service, job, plan, _Kind(texts, 0, share, default_dtype=default_dtype))
         if service.server.name == OURS and job.model.task == CLASSIFICATION:
             kind = _Kind(plan.texts[0], 1, default_dtype=default_dtype, route="gateway")
             self._load(service, job, plan, kind)
 
-    def _shares(self, service: Running, job: Job, plan: Plan, texts: str) -> tuple[float, ...]:
-        """Ours under all open loads; the others where the model is large and the texts short."""
+    def _shares(self, service: Running, plan: Plan, texts: str) -> tuple[float, ...]:
+        """Ours under all open loads; the others with short texts where the plan is thorough."""
         ours = service.server.name == OURS
-        return plan.shares if ours or (job.model.name, texts) == ("distilbert", "short") else ()
+        return plan.shares if ours or (plan.thorough and texts == "short") else ()
 
     def _load(self, service: Running, job: Job, plan: Plan, kind: "_Kind") -> None:
         capacity = self._capacity(job, kind.texts)
