@@ -51,7 +51,8 @@ def main() -> None:
     try:
         bench.run()
         if not arguments.quick and not arguments.only:
-            cold = cold_start.measure(machine, console)
+            with bench.noting("starting"):
+                cold = cold_start.measure(machine, console)
     finally:
         # What was measured before an interruption is worth keeping.
         claims = check(bench.rows, cold)

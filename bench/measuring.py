@@ -52,7 +52,7 @@ class Bench:
             self._ours(job, plan)
             self._loop(job, plan)
             for server in self._others(plan, job):
-                with self._noting_failure(server, job):
+                with self.noting(f"{server.name} with {name}"):
                     self._closed_and_open(server, job, plan)
 
     def _others(self, plan: Plan, job: Job) -> Iterator[Server]:
@@ -65,22 +65,20 @@ class Bench:
     def _wanted(self, server: str) -> bool:
         return not self.only or server in self.only
 
-    def _noting_failure(self, server: Server, job: Job) -> "_Noting":
-        return _Noting(self, f"{server.name} with {job.model.name}")
+    def noting(self, what: str) -> "_Noting":
+        """Note that `what` could not be measured, if so, and go on."""
+        return _Noting(self, what)
 
     def _ours(self, job: Job, plan: Plan) -> None:
         if not self._wanted(OURS):
             return
-        chosen = ""
-        with (
-            self._noting_failure(OURS_SERVER, job),
-            running(OURS_SERVER, replace(job, dtype="auto"), self.console) as service,
-        ):
-            chosen = _dtype(service)
-            self._loads(service, replace(job, dtype=chosen), plan, default_dtype=True)
-        if chosen and chosen != FLOAT32:
-            with self._noting_failure(OURS_SERVER, job), running(OURS_SERVER, job, self.console) as service:
-                self._loads(service, job, plan, default_dtype=False)
+        with self.noting(f"ours with {job.model.name}"):
+            with running(OURS_SERVER, replace(job, dtype="auto"), self.console) as service:
+                chosen = _dtype(service)
+                self._loads(service, replace(job, dtype=chosen), plan, default_dtype=True)
+            if chosen != FLOAT32:
+                with running(OURS_SERVER, job, self.console) as service:
+                    self._loads(service, job, plan, default_dtype=False)
 
     def _closed_and_open(self, server: Server, job: Job, plan: Plan) -> None:
         with running(server, job, self.console) as service:
