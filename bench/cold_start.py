@@ -34,6 +34,9 @@ CHANGE_SECONDS: Final = 120.0
 # Enough for each of two replicas to have touched all of its weights.
 TOUCHES: Final = 32
 BODY: Final = '{"text": "a quick look at a slow film"}'
+# What the command says last before it watches its files.
+FOLLOWING: Final = "Ctrl-C stops everything"
+SETTLE_SECONDS: Final = 1.0
 # What Serve's controller writes when a replica is ready.
 READY: Final = re.compile(r"started successfully on node '\w+' after ([\d.]+)s")
 
@@ -107,7 +110,16 @@ def serving(model: BenchModel, names: Sequence[str], machine: Machine, folder: P
         service = Service(manifests, f"http://127.0.0.1:{port}", psutil.Process(started.pid))
         for name in names:
             wait_for_answer(service.url(name), BODY, started, log)
+        _wait_until_it_follows(log)
         yield service
+
+
+def _wait_until_it_follows(log: Path) -> None:
+    """Wait for the command to watch its files, which it does once all models have settled."""
+    deadline = time.monotonic() + CHANGE_SECONDS
+    while FOLLOWING not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(SETTLE_SECONDS)
 
 
 def measure(machine: Machine, console: Console) -> ColdStart:
