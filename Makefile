@@ -7,7 +7,7 @@ SYNCED := $(VENV)/.synced
 CRD := charts/model-endpoints/files/modelendpoints.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models run test e2e kind-up kind-down kind-node-image images lint fmt generate verify clean
+.PHONY: help setup models run test bench e2e kind-up kind-down kind-node-image images lint fmt generate verify clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ run: models ## Serve the sample models on this machine, at port 8000
 
 test: models ## Run all tests that need no cluster
 	@$(BIN)/python -m pytest $(TESTS)
+
+bench: models ## Measure ours beside other servers, in 40 minutes; ARGS=--quick in 5
+	@$(BIN)/python -m bench $(ARGS)
 
 e2e: $(SYNCED) ## Run the tests on a real cluster; it is made for them unless kind-up made it
 	@$(BIN)/python -m pytest tests/e2e

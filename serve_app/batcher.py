@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 
@@ -29,11 +30,16 @@ class Sequenced(Protocol):
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait."""
+    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait.
+
+    `overhead_tokens` is what a batch costs besides its tokens, in tokens: padding up to there is
+    cheaper than one more batch.
+    """
 
     max_size: int
     max_tokens: int
     max_wait_seconds: float
+    overhead_tokens: int = 32
 
 
 @dataclass(eq=False)
@@ -61,25 +67,38 @@ Forward = Callable[[list[Any], Progress], Sequence[Any]]
 
 
 def cut(waiting: Sequence[Waiting], limits: BatchLimits) -> list[list[Waiting]]:
-    """Cut into batches of one group each, sorted by length so that little is padding.
+    """Cut into batches of one group each, sorted by length, at the least cost within the limits.
 
-    A batch's cost is its longest sequence times its size. A sequence above the token limit gets a
-    batch of its own.
+    A batch costs its longest sequence times its size, and the overhead. A sequence above the token
+    limit gets a batch of its own.
     """
     groups: dict[Hashable, list[Waiting]] = {}
     for entry in waiting:
         groups.setdefault(entry.sequence.group, []).append(entry)
     batches: list[list[Waiting]] = []
     for group in groups.values():
-        batch: list[Waiting] = []
-        for entry in sorted(group, key=lambda entry: entry.sequence.length):
-            tokens = entry.sequence.length * (len(batch) + 1)
-            if batch and (len(batch) == limits.max_size or tokens > limits.max_tokens):
-                batches.append(batch)
-                batch = []
-            batch.append(entry)
-        batches.append(batch)
+        group.sort(key=lambda entry: entry.sequence.length)
+        edges = _cheapest_edges([entry.sequence.length for entry in group], limits)
+        batches += [group[start:end] for start, end in pairwise(edges)]
     return batches
+
+
+def _cheapest_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
+    """Return where the batches of sorted `lengths` begin and end."""
+    # For each number of sequences: the least cost of running them, and where their last batch starts.
+    costs, starts = [0], [0]
+    for end, longest in enumerate(lengths, start=1):
+        fitting = max(1, min(limits.max_size, limits.max_tokens // max(longest, 1), end))
+        cost, size = min(
+            (costs[end - size] + limits.overhead_tokens + longest * size, size)
+            for size in range(1, fitting + 1)
+        )
+        costs.append(cost)
+        starts.append(end - size)
+    edges = [len(lengths)]
+    while edges[-1]:
+        edges.append(starts[edges[-1]])
+    return edges[::-1]
 
 
 @dataclass

@@ -6,10 +6,11 @@ inside the constructor only.
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ray import serve
 from starlette.types import ASGIApp
@@ -24,6 +25,10 @@ from serve_app.sources import fetch
 from serve_app.tasks.base import TaskModel
 
 logger = logging.getLogger("ray.serve")
+
+# How often a thread of torch looks for more work before it sleeps: OpenMP's default of 300,000 is
+# milliseconds, in which it keeps a core from the event loop and from the other replicas of the node.
+SPINS: Final = "20000"
 
 
 @serve.deployment(name=MODEL_DEPLOYMENT, **OPTIONS)
@@ -66,6 +71,9 @@ class Model:
 
 
 def _load(args: ModelArgs, folder: Path) -> TaskModel:
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # OpenMP reads it when torch is imported.
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     from serve_app.tasks import load_task
 
     return load_task(args.task, folder, args.dtype)

@@ -41,7 +41,7 @@ class Engine:
         self.args = args
         self.model = model
         self._tunables = tunables
-        self._batcher = Batcher(model.forward, _batch_limits(tunables))
+        self._batcher = Batcher(model.forward, _batch_limits(tunables, model))
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._requests = 0
 
@@ -54,7 +54,7 @@ class Engine:
     def configure(self, tunables: Tunables) -> None:
         """Take over new settings; requests that are inside keep the limits that they came with."""
         self._tunables = tunables
-        self._batcher.limits = _batch_limits(tunables)
+        self._batcher.limits = _batch_limits(tunables, self.model)
 
     async def predict(
         self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
@@ -151,9 +151,12 @@ class Engine:
         ]
 
 
-def _batch_limits(tunables: Tunables) -> BatchLimits:
+def _batch_limits(tunables: Tunables, model: TaskModel) -> BatchLimits:
     return BatchLimits(
-        tunables.max_batch_size, tunables.max_batch_tokens, tunables.max_wait_milliseconds / 1000
+        tunables.max_batch_size,
+        tunables.max_batch_tokens,
+        tunables.max_wait_milliseconds / 1000,
+        model.batch_overhead_tokens,
     )
 
 

@@ -93,6 +93,14 @@ class TaskModel(ABC):
     def description(self) -> Mapping[str, Any]:
         """Facts about the loaded model for its metadata: dtype, device, labels."""
 
+    @property
+    def batch_overhead_tokens(self) -> int:
+        """What a batch costs besides its tokens, in tokens: above all, all weights are read once.
+
+        About right for encoders on processors, measured with those of 22 and 66 million parameters.
+        """
+        return 32
+
     @abstractmethod
     def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
         """Return the sequences that answer `text`; raise a ServingError if it cannot be answered."""

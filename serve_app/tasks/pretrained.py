@@ -18,6 +18,9 @@ from serve_app.batcher import Progress
 from serve_app.contract import Dtype, Task
 from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, TaskModel
 
+# A batch of any size takes about the same time on an accelerator, and so does one that generates.
+FULL_BATCHES: Final = 10**6
+
 # Tokenizers of models without a fixed context report a length of this order.
 _NO_LIMIT: Final = 10**9
 
@@ -99,6 +102,11 @@ class PretrainedTask(TaskModel):
     @property
     def description(self) -> Mapping[str, Any]:
         return self._pretrained.description
+
+    @property
+    def batch_overhead_tokens(self) -> int:
+        on_processor = self._pretrained.device.type == "cpu"
+        return super().batch_overhead_tokens if on_processor else FULL_BATCHES
 
     def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
         return [Encoded(self._pretrained.encode(text, limit))]

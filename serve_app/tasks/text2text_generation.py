@@ -10,7 +10,7 @@ from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
 from serve_app.parameters import Text2TextGenerationParameters
 from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask, Ticker
+from serve_app.tasks.pretrained import FULL_BATCHES, PretrainedTask, Ticker
 from serve_app.tasks.text_generation import generation_options
 
 
@@ -21,6 +21,10 @@ class Text2TextGeneration(PretrainedTask):
     auto_class: ClassVar = AutoModelForSeq2SeqLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
     probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+
+    @property
+    def batch_overhead_tokens(self) -> int:
+        return FULL_BATCHES
 
     def encode(
         self, text: str, parameters: Text2TextGenerationParameters, limit: InputLimit

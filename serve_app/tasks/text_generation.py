@@ -11,7 +11,7 @@ from serve_app.contract import ParameterValue, Task
 from serve_app.errors import InputTooLongError
 from serve_app.parameters import GenerationParameters, TextGenerationParameters
 from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask, Ticker
+from serve_app.tasks.pretrained import FULL_BATCHES, PretrainedTask, Ticker
 
 
 class TextGeneration(PretrainedTask):
@@ -21,6 +21,10 @@ class TextGeneration(PretrainedTask):
     auto_class: ClassVar = AutoModelForCausalLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
     probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+
+    @property
+    def batch_overhead_tokens(self) -> int:
+        return FULL_BATCHES
 
     def encode(self, text: str, parameters: TextGenerationParameters, limit: InputLimit) -> Sequence[Encoded]:
         """Return the prompt; it and the new tokens must fit into the model together."""

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,13 +27,41 @@ def test_the_queue_is_parted_into_batches_of_one_group_within_the_limits(waiting
         assert len(batch) == 1 or max(lengths) * len(batch) <= max_tokens
 
 
-@given(st.lists(entries, max_size=30), st.integers(1, 6), st.integers(1, 80))
-def test_no_two_batches_in_a_row_would_have_fitted_into_one(waiting, max_size, max_tokens):
-    batches = cut(waiting, BatchLimits(max_size, max_tokens, 0))
-    for batch, following in zip(batches, batches[1:], strict=False):
-        if batch[0].sequence.group == following[0].sequence.group:
-            tokens = following[0].sequence.length * (len(batch) + 1)
-            assert len(batch) == max_size or tokens > max_tokens
+def cost(batches, limits):
+    longest = [max(entry.sequence.length for entry in batch) for batch in batches]
+    return sum(
+        limits.overhead_tokens + most * len(batch) for most, batch in zip(longest, batches, strict=True)
+    )
+
+
+def all_cuts(entries):
+    """Yield every way to cut a list into consecutive parts."""
+    if not entries:
+        yield []
+    for size in range(1, len(entries) + 1):
+        yield from ([entries[:size], *rest] for rest in all_cuts(entries[size:]))
+
+
+def fits(batch, limits):
+    tokens = max(entry.sequence.length for entry in batch) * len(batch)
+    return len(batch) == 1 or (len(batch) <= limits.max_size and tokens <= limits.max_tokens)
+
+
+@given(st.lists(entries, max_size=7), st.integers(1, 4), st.integers(1, 80), st.integers(0, 60))
+def test_no_other_cut_of_the_sorted_queue_costs_less(waiting, max_size, max_tokens, overhead):
+    limits = BatchLimits(max_size, max_tokens, 0, overhead)
+    for group in "ab":
+        members = [entry for entry in waiting if entry.sequence.group == group]
+        in_order = sorted(members, key=lambda entry: entry.sequence.length)
+        possible = [each for each in all_cuts(in_order) if all(fits(batch, limits) for batch in each)]
+        assert cost(cut(members, limits), limits) == min(cost(each, limits) for each in possible)
+
+
+@pytest.mark.parametrize(("overhead", "batches"), [(10, [[2, 3], [40]]), (100, [[2, 3, 40]])])
+def test_padding_is_accepted_as_far_as_a_further_batch_costs_more(overhead, batches):
+    waiting = [Waiting(SimpleNamespace(length=length, group=None), output=None) for length in (40, 2, 3)]
+    found = cut(waiting, BatchLimits(9, 1000, 0, overhead))
+    assert [[entry.sequence.length for entry in batch] for batch in found] == batches
 
 
 def test_an_empty_queue_makes_no_batch():

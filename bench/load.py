@@ -1,0 +1,138 @@
+"""The load generator: a process that sends texts to one URL and reports what came back.
+
+Reads one JSON object from its standard input, a `Load` with the bodies, and writes one to its standard
+output. Knows nothing of servers.
+"""
+
+import asyncio
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from bench.timing import Answered, Summary, poisson_times, summarize
+
+# A request that takes longer has failed.
+PATIENCE_SECONDS: Final = 60.0
+MOST_IN_FLIGHT: Final = 1024
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send: by `clients` that each wait for their answer, or at `rate` whatever the answers do."""
+
+    url: str
+    clients: int = 0
+    rate: float = 0.0
+    warm_up_seconds: float = 1.0
+    seconds: float = 5.0
+    seed: int = 5
+
+
+@dataclass(frozen=True)
+class Report(Summary):
+    """A summary with the client's own use of the processor, in cores."""
+
+    client_cpu: float
+
+
+class _Sender:
+    """Sends one body after the other and notes what happened."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, bodies: Sequence[bytes]) -> None:
+        self._session = session
+        self._url = url
+        self._bodies: Iterator[bytes] = itertools.cycle(bodies)
+        self.answered: list[Answered] = []
+
+    async def send(self, intended: float) -> None:
+        succeeded = False
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.post(self._url, data=next(self._bodies)) as response:
+                await response.read()
+                succeeded = response.status == 200
+        self.answered.append(Answered(intended, time.perf_counter(), succeeded))
+
+
+async def run(load: Load, bodies: Sequence[bytes]) -> Report:
+    """Send until the time is over, wait for the last answers, and report."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=load.clients or MOST_IN_FLIGHT),
+        timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
+        headers={"content-type": "application/json"},
+    ) as session:
+        sender = _Sender(session, load.url, bodies)
+        begun = time.perf_counter()
+        start, end = begun + load.warm_up_seconds, begun + load.warm_up_seconds + load.seconds
+        cpu = asyncio.create_task(_cpu_between(start, end))
+        if load.clients:
+            await asyncio.gather(*(_closed(sender, end) for _ in range(load.clients)))
+        else:
+            await _open(sender, load, begun)
+        return Report(**asdict(summarize(sender.answered, start, end)), client_cpu=await cpu / load.seconds)
+
+
+async def _closed(sender: _Sender, end: float) -> None:
+    while (now := time.perf_counter()) < end:
+        await sender.send(now)
+
+
+async def _open(sender: _Sender, load: Load, begun: float) -> None:
+    """Send at random times; a request that is sent late counts from when it should have been sent."""
+    async with asyncio.TaskGroup() as group:
+        for offset in poisson_times(load.rate, load.warm_up_seconds + load.seconds, load.seed):
+            await asyncio.sleep(begun + offset - time.perf_counter())
+            group.create_task(sender.send(begun + offset))
+
+
+async def _cpu_between(start: float, end: float) -> float:
+    await asyncio.sleep(start - time.perf_counter())
+    before = time.process_time()
+    await asyncio.sleep(end - time.perf_counter())
+    return time.process_time() - before
+
+
+def measure(load: Load, bodies: Sequence[str]) -> Report:
+    """Run the load in a process of its own."""
+    document = {"load": asdict(load), "bodies": list(bodies)}
+    finished = subprocess.run(
+        [sys.executable, "-m", "bench.load"],
+        input=json.dumps(document),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=load.warm_up_seconds + load.seconds + 2 * PATIENCE_SECONDS,
+    )
+    if finished.returncode:
+        raise RuntimeError(f"the load generator failed: {finished.stderr.strip()[-500:]}")
+    return Report(**json.loads(finished.stdout))
+
+
+def main() -> None:
+    """Do what standard input says."""
+    document: dict[str, Any] = json.load(sys.stdin)
+    bodies = [body.encode() for body in document["bodies"]]
+    runner = asyncio.Runner(loop_factory=_event_loop())
+    with runner:
+        report = runner.run(run(Load(**document["load"]), bodies))
+    json.dump(asdict(report), sys.stdout)
+
+
+def _event_loop() -> Any:
+    """Return the cheapest event loop that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

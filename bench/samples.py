@@ -1,0 +1,103 @@
+"""The models that are served: two samples, and one of DistilBERT's size with random weights."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.environments import cache_folder
+
+BUILT: Final = Path(__file__).parents[1] / "models" / "build"
+CLASSIFICATION: Final = "text-classification"
+EMBEDDING: Final = "feature-extraction"
+SEED: Final = 7
+MAX_TOKENS: Final = 512
+# Part of the folder's name: a change of the recipe makes new models.
+RECIPE: Final = 1
+
+
+@dataclass(frozen=True)
+class BenchModel:
+    """A model folder and its task."""
+
+    name: str
+    folder: Path
+    task: str
+
+
+def distilbert() -> BenchModel:
+    """Return the classifier of DistilBERT's size, which is made when it is not there."""
+    return _made("distilbert", CLASSIFICATION, _make_distilbert)
+
+
+def nothing() -> BenchModel:
+    """Return a classifier of hardly any size: what a replica costs without a model."""
+    return _made("nothing", CLASSIFICATION, _make_nothing)
+
+
+def sample(name: str) -> BenchModel:
+    """Return one of the sample models; `make models` builds them."""
+    folder = BUILT / name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there: run `make models`")
+    return BenchModel(name, folder, CLASSIFICATION if name == "sentiment" else EMBEDDING)
+
+
+MODELS: Final[Mapping[str, Callable[[], BenchModel]]] = {
+    "distilbert": distilbert,
+    "sentiment": lambda: sample("sentiment"),
+    "minilm": lambda: sample("minilm"),
+}
+
+
+def _made(name: str, task: str, make: Callable[[Path], None]) -> BenchModel:
+    folder = cache_folder() / f"models-{RECIPE}" / name
+    if not folder.is_dir():
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make(unfinished)
+        unfinished.rename(folder)
+    return BenchModel(name, folder, task)
+
+
+def _make_distilbert(folder: Path) -> None:
+    _write(folder, {})
+
+
+def _make_nothing(folder: Path) -> None:
+    _write(folder, {"dim": 8, "hidden_dim": 8, "n_heads": 1, "n_layers": 1})
+
+
+def _write(folder: Path, sizes: dict[str, int]) -> None:
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        DistilBertConfig,
+        DistilBertForSequenceClassification,
+        PreTrainedTokenizerFast,
+    )
+
+    words = AutoTokenizer.from_pretrained(BUILT / "sentiment").backend_tokenizer
+    words.no_truncation()
+    words.no_padding()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_max_length=MAX_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    config = DistilBertConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"},
+        label2id={"NEGATIVE": 0, "POSITIVE": 1},
+        **sizes,
+    )
+    torch.manual_seed(SEED)
+    DistilBertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

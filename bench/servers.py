@@ -1,0 +1,247 @@
+"""Start one server with one model, wait until it answers, stop it to its last process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import httpx
+import yaml
+from rich.console import Console
+
+from bench.environments import PEERS, python_of
+from bench.samples import CLASSIFICATION, BenchModel
+
+START_SECONDS: Final = 180.0
+# Ray's own drain of replicas that take HTTP themselves is the longest.
+STOP_SECONDS: Final = 90.0
+# Of the peers that batch; the article's service has its own 16 and ours the endpoint's default.
+MAX_BATCH: Final = 32
+
+Body = Callable[[str, str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the servers may use."""
+
+    cores: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model in one number format."""
+
+    model: BenchModel
+    dtype: str
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started and asked; `command` gets the job, its port and a folder to write in."""
+
+    name: str
+    command: Callable[[Job, int, Path, Console], Sequence[str]]
+    path: str
+    body: Body
+    tasks: tuple[str, ...] = (CLASSIFICATION,)
+    # What it sets besides the model: the article's service says nothing of cores.
+    environment: Mapping[str, str] | None = None
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    server: Server
+    job: Job
+    base_url: str
+    pid: int
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """Where its model takes texts."""
+        return self.base_url + self.server.path.format(name=self.job.model.name)
+
+    def bodies(self, texts: Sequence[str]) -> list[str]:
+        """Return the request bodies for `texts`."""
+        return [json.dumps(self.server.body(self.job.model.name, text)) for text in texts]
+
+
+def _one_text(model: str, text: str) -> Mapping[str, Any]:
+    return {"text": text}
+
+
+def _peer(name: str) -> Callable[[Job, int, Path, Console], Sequence[str]]:
+    def command(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
+        return [str(python_of(name, console)), str(PEERS / f"{name}_server.py")]
+
+    return command
+
+
+def _bentoml(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
+    tool = python_of("bentoml", console).with_name("bentoml")
+    return [
+        str(tool), "serve", "bentoml_server:Service", "--working-dir", str(PEERS),
+        "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+
+
+def _mosec(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
+    options = ["--address", "127.0.0.1", "--port", str(port), "--timeout", "120000", "--log-level", "warning"]
+    return [*_peer("mosec")(job, port, folder, console), *options]
+
+
+def _article(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
+    return [sys.executable, str(PEERS / "article_server.py")]
+
+
+def _ours(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
+    manifests = folder / "manifests"
+    manifests.mkdir()
+    write_manifest(manifests, job.model.name, job)
+    return run_command(manifests, port, job.model.folder.parent)
+
+
+def run_command(manifests: Path, port: int, models: Path) -> list[str]:
+    """Return the command that serves the manifests as `modelendpoint run` does."""
+    command = [sys.executable, "-m", "endpoint_operator.cli", "run", str(manifests)]
+    return [*command, "--port", str(port), "--models", str(models)]
+
+
+def write_manifest(folder: Path, name: str, job: Job, replicas: int = 1) -> None:
+    """Write the endpoint `name`: all cores or one accelerator a replica, everything else by default."""
+    on_cuda = job.machine.device == "cuda"
+    resources = {"profile": "gpu", "count": 1} if on_cuda else {"cpus": job.machine.cores}
+    document = {
+        "apiVersion": "serving.modelendpoint.dev/v1alpha1",
+        "kind": "ModelEndpoint",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {
+                "uri": f"file:///models/{job.model.folder.name}",
+                "task": job.model.task,
+                "dtype": job.dtype,
+            },
+            "resources": {"memory": "1Gi", **resources},
+            "scaling": {"minReplicas": replicas, "maxReplicas": replicas},
+            "limits": {"truncateInput": True},
+        },
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
+def _named_text(model: str, text: str) -> Mapping[str, Any]:
+    return {"model": "sentiment", "text": text}
+
+
+def _list_of_texts(model: str, text: str) -> Mapping[str, Any]:
+    return {"texts": [text]}
+
+
+def _instances(model: str, text: str) -> Mapping[str, Any]:
+    return {"instances": [text]}
+
+
+ANY_TASK: Final = (CLASSIFICATION, "feature-extraction")
+ARTICLE: Final = Server("article", _article, "/predict", _named_text)
+OURS: Final = Server("ours", _ours, "/v2/models/{name}/predict", _one_text, ANY_TASK)
+PEER_SERVERS: Final = (
+    Server("fastapi", _peer("fastapi"), "/predict", _one_text),
+    Server("litserve", _peer("litserve"), "/predict", _one_text, ANY_TASK),
+    Server("bentoml", _bentoml, "/predict", _list_of_texts, ANY_TASK),
+    Server("mosec", _mosec, "/inference", _one_text, ANY_TASK),
+    Server("kserve", _peer("kserve"), "/v1/models/bench:predict", _instances, ANY_TASK),
+)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(server: Server, job: Job, console: Console) -> Iterator[Running]:
+    """Run a server until the end of the block; raises RuntimeError if it does not come to answer."""
+    with TemporaryDirectory(prefix="bench-") as name:
+        folder, port = Path(name), free_port()
+        command = server.command(job, port, folder, console)
+        with process(
+            command, {**environment(job, port), **(server.environment or {})}, folder / "log"
+        ) as started:
+            service = Running(server, job, f"http://127.0.0.1:{port}", started.pid, folder)
+            wait_for_answer(service.url, service.bodies(["ready"])[0], started, folder / "log")
+            yield service
+
+
+def environment(job: Job, port: int) -> dict[str, str]:
+    """Return the variables by which a server learns what to serve."""
+    return {
+        "BENCH_MODEL": str(job.model.folder),
+        "BENCH_TASK": job.model.task,
+        "BENCH_DTYPE": job.dtype,
+        "BENCH_DEVICE": job.machine.device,
+        "BENCH_PORT": str(port),
+        "BENCH_MAX_BATCH": str(MAX_BATCH),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+@contextmanager
+def process(
+    command: Sequence[str], variables: Mapping[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command in a session of its own; interrupt it at the end, and kill what does not stop."""
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            command, env=os.environ | variables, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(STOP_SECONDS)
+        _end_group(started)
+
+
+def _end_group(started: "subprocess.Popen[bytes]") -> None:
+    """Kill what is left of the session that `process` made."""
+    try:
+        os.killpg(started.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    started.wait()
+
+
+def wait_for_answer(
+    url: str, body: str, started: "subprocess.Popen[bytes]", log: Path, every: float = 0.1
+) -> float:
+    """Return the time at which the URL first answered with 200."""
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(timeout=START_SECONDS, trust_env=False) as http:
+        while time.monotonic() < deadline and started.poll() is None:
+            try:
+                answer = http.post(url, content=body, headers={"content-type": "application/json"})
+                if answer.status_code == 200:
+                    return time.monotonic()
+            except httpx.TransportError:
+                pass
+            time.sleep(every)
+    raise RuntimeError(f"{url} did not answer; the server said:\n{log.read_text(errors='replace')[-2000:]}")
