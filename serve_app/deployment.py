@@ -6,9 +6,7 @@ inside the constructor only.
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -21,6 +19,7 @@ from serve_app.options import OPTIONS
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
 from serve_app.sources import fetch
+from serve_app.startup import Startup
 from serve_app.tasks.base import TaskModel
 
 logger = logging.getLogger("ray.serve")
@@ -34,13 +33,19 @@ class Model:
     # Serve awaits the constructor; typing knows no such thing.
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
         """Load the model; raises SourceError or ModelLoadError, whose sentence becomes the status."""
-        started = time.monotonic()
-        folder = await asyncio.to_thread(fetch, args.uri, args.revision)
-        # Loading takes seconds; the replica must answer Ray's own calls meanwhile.
-        model = await asyncio.to_thread(_load, args, folder)
+        startup = Startup.of_this_worker()
+        # All of this takes seconds; the replica must answer Ray's own calls meanwhile.
+        with startup.part("fetch"):
+            folder = await asyncio.to_thread(fetch, args.uri, args.revision)
+        with startup.part("import"):
+            task_class = await asyncio.to_thread(_task_class, args)
+        with startup.part("load"):
+            model = await asyncio.to_thread(task_class, folder, args.dtype)
         self._engine = Engine(args, model, Tunables())
-        await self._engine.warm_up()
-        logger.info("%s is loaded from %s in %.1f s", args.name, folder, time.monotonic() - started)
+        with startup.part("warm_up"):
+            await self._engine.warm_up()
+        self._engine.cold_start = startup.report()
+        logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP; Serve calls this once after the constructor."""
@@ -65,7 +70,7 @@ class Model:
             return Reply.for_error(UnexpectedError())
 
 
-def _load(args: ModelArgs, folder: Path) -> TaskModel:
-    from serve_app.tasks import load_task
+def _task_class(args: ModelArgs) -> type[TaskModel]:
+    from serve_app.tasks import task_class
 
-    return load_task(args.task, folder, args.dtype)
+    return task_class(args.task)

@@ -1,7 +1,8 @@
 """Hand a starting worker of Ray over to the fork server of its node; imports only what is quick to import.
 
-Python calls `start` in each process of an installation with the fork server switched on, before anything else. In
-any process but a worker, and whenever something is amiss, it returns, and the process goes on as it would have.
+Python calls `start` in each process of an installation with the fork server switched on, before anything
+else. In any process but a worker, and whenever something is amiss, it returns, and the process goes on as
+it would have.
 """
 
 import fcntl
@@ -79,7 +80,7 @@ def _fork(command: Sequence[str]) -> bool:
 
 
 def _connect(address: str) -> socket.socket | None:
-    """Return a connection to the fork server, which is started if there is none; None if it does not start."""
+    """Return a connection to the fork server, starting one if there is none; None if it does not start."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     started = False
     while time.monotonic() < deadline:
@@ -114,22 +115,23 @@ def _lock(path: str) -> int | None:
 
 
 def _start_server(address: str, lock: int) -> None:
-    """Start the fork server in a session of its own; it holds the lock for as long as it lives."""
-    log = os.open(_log_file(address), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    """Return in a child of this process, which itself becomes the fork server.
+
+    So the server is a child of the raylet, and all workers stay its descendants. It holds the lock for as
+    long as it lives.
+    """
+    if os.fork() == 0:
+        os.close(lock)
+        return
+    log = os.open(_log_file(address), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for target, source in enumerate((null, log, log)):
+        os.dup2(source, target)
+        os.close(source)
     os.set_inheritable(lock, True)
     # The last argument is room for the titles that Ray gives to the processes.
     command = [sys.executable, "-m", "serve_app.forking.server", address, str(lock), "-" * 200]
-    os.posix_spawn(
-        sys.executable,
-        command,
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate((null, log, log))],
-        setsid=True,
-    )
-    os.close(lock)
-    os.close(log)
-    os.close(null)
+    os.execv(sys.executable, command)
 
 
 def _log_file(address: str) -> str:

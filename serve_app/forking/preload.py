@@ -71,8 +71,8 @@ def ray_ids_untouched() -> Iterator[None]:
 def has_own_ids() -> bool:
     """Return whether processes forked now make different identifiers for Ray.
 
-    Ray's generator is in its C++ part and cannot be seeded. Once it has been used, all children would draw the
-    same identifiers, and overwrite each other's objects.
+    Ray's generator is in its C++ part and cannot be seeded. Once it has been used, all children would draw
+    the same identifiers, and overwrite each other's objects.
     """
     from ray import ObjectRef
 

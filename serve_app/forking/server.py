@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 from serve_app.forking.preload import MODEL_MODULES, SERVE_MODULES, has_own_ids, preload, ray_ids_untouched
 from serve_app.forking.wire import receive, same_imports
 from serve_app.forking.worker import Fork, become_worker
 
-# Settings of the imports here that the workers do not inherit. One thread up to the fork: numpy's OpenBLAS would
-# start its own. And NVML says which devices there are without starting CUDA.
+# Settings of the imports here that the workers do not inherit. One thread up to the fork: numpy's OpenBLAS
+# would start its own. And NVML says which devices there are without starting CUDA.
 HERE_ONLY: Final = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 _BACKLOG: Final = 128
@@ -35,30 +36,31 @@ class ForkServer:
         self._environment = environment
         self._raylet = os.pidfd_open(raylet)
 
-    def serve(self, successor: int | None = None) -> Fork | None:
-        """Fork a worker for each request; return in each child with its request.
+    def serve(self, *, successor: int | None = None, predecessor: int | None = None) -> Fork | None:
+        """Fork a worker for each request; return in each child with its request, in the server at its end.
 
-        In the server itself, return None when the raylet has ended, or when the successor, another process with
-        the same socket, says on its descriptor that it serves.
+        A successor is another server with the same socket, known by a pipe: once it says that it serves,
+        this one rests until the other dies. `predecessor` is the other end of that pipe.
         """
         poll = select.poll()
-        watched = [self._listener.fileno(), self._raylet, *([] if successor is None else [successor])]
-        for descriptor in watched:
+        for descriptor in filter(None, (self._listener.fileno(), self._raylet, successor)):
             poll.register(descriptor, select.POLLIN)
-        while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if self._raylet in ready:
-                return None
-            if successor in ready and successor is not None:
+        while self._raylet not in (ready := {descriptor for descriptor, _ in poll.poll()}):
+            if successor is not None and successor in ready:
                 if os.read(successor, 1):
-                    return None
-                logger.error("the import of the models' modules failed; workers are forked without them")
+                    poll.unregister(self._listener)
+                    continue
+                logger.error(
+                    "the process with the models' modules has ended; workers are forked without them"
+                )
                 poll.unregister(successor)
-            if self._listener.fileno() in ready:
-                fork = self._answer()
-                if fork is not None:
-                    self._close(successor)
-                    return fork
+                poll.register(self._listener, select.POLLIN)
+            elif fork := self._answer():
+                for descriptor in filter(None, (self._raylet, successor, predecessor)):
+                    os.close(descriptor)
+                self._listener.close()
+                return fork
+        return None
 
     def _answer(self) -> Fork | None:
         try:
@@ -81,12 +83,6 @@ class ForkServer:
             os.close(stream)
         connection.close()
         return None
-
-    def _close(self, successor: int | None) -> None:
-        self._listener.close()
-        os.close(self._raylet)
-        if successor is not None:
-            os.close(successor)
 
 
 def listen(address: str) -> socket.socket:
@@ -114,28 +110,31 @@ def _serve(address: str) -> Fork | None:
         if not has_own_ids():
             logger.error("workers forked here would draw the same identifiers; each has to start by itself")
             return None
+        if os.environ[FORK_WORKERS_VARIABLE] != ForkWorkers.MODELS:
+            return server.serve()
         reader, writer = os.pipe()
         # Importing torch takes seconds; Serve's own actors must not wait for that.
         if os.fork():
             os.close(writer)
-            return server.serve(reader)
+            return server.serve(successor=reader)
         os.close(reader)
         preload(MODEL_MODULES)
     gc.collect()
     gc.freeze()
     logger.info("ready, with %d thread(s)", len(os.listdir("/proc/self/task")))
     os.write(writer, b"1")
-    os.close(writer)
-    return server.serve()
+    return server.serve(predecessor=writer)
 
 
 def main() -> None:
     """Serve at the address of the first argument; the second is the descriptor that is the server's lock."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     fork = _serve(sys.argv[1])
-    if fork is not None:
-        os.close(int(sys.argv[2]))
-        become_worker(fork, HERE_ONLY)
+    if fork is None:
+        # Some extension modules complain at length about an orderly end.
+        os._exit(0)
+    os.close(int(sys.argv[2]))
+    become_worker(fork, HERE_ONLY)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the starting worker and the fork server say to each other; imports only what is quick to import.
 
-One request on one connection: a length, JSON, and the three standard streams as descriptors. The answer is the
-new process's number as text.
+One request on one connection: a length, JSON, and the three standard streams as descriptors. The answer
+is the new process's number as text.
 """
 
 import json
@@ -10,9 +10,6 @@ import socket
 import struct
 from dataclasses import dataclass
 from typing import Any, Final
-
-# Set to 1, workers of Ray are forked; otherwise, or where that is impossible, they start as Ray starts them.
-SWITCH: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
 
 # What Ray sets anew for each worker. A worker whose environment differs in anything else may have to
 # import differently, so it is not forked.

@@ -21,10 +21,14 @@ _TASKS: Final[dict[Task, str]] = {
 }
 
 
+def task_class(task: Task) -> type[TaskModel]:
+    """Return the class for `task`; this imports torch and transformers."""
+    return cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))
+
+
 def load_task(task: Task, folder: Path, dtype: Dtype) -> TaskModel:
     """Return the model in `folder`, loaded for `task`.
 
     Raises ModelLoadError with a sentence if the folder does not hold such a model.
     """
-    task_class = cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))
-    return task_class(folder, dtype)
+    return task_class(task)(folder, dtype)
