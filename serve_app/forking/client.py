@@ -123,11 +123,10 @@ def _start_server(address: str, lock: int) -> None:
     if os.fork() == 0:
         os.close(lock)
         return
-    log = os.open(_log_file(address), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    null = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(_log_file(address), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for target, source in enumerate((null, log, log)):
         os.dup2(source, target)
-        os.close(source)
     os.set_inheritable(lock, True)
     # The last argument is room for the titles that Ray gives to the processes.
     command = [sys.executable, "-m", "serve_app.forking.server", address, str(lock), "-" * 200]
