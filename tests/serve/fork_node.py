@@ -28,7 +28,10 @@ def facts():
         "job": os.environ.get("RAY_JOB_ID"), "blas": os.environ.get("OPENBLAS_NUM_THREADS"),
         "has_torch": "torch" in modules, "has_serve": "ray.serve" in modules,
         "threads": threads, "cuda": torch.cuda.is_initialized(),
-        "numbers": [ray.ObjectRef.from_random().hex(), random.random(), *map(float, (numpy.random.rand(), torch.rand(1)))],
+        "numbers": [
+            ray.ObjectRef.from_random().hex(), random.random(),
+            float(numpy.random.rand()), float(torch.rand(1)),
+        ],
     }
 
 threads = len(os.listdir("/proc/self/task"))
