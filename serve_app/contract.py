@@ -17,6 +17,21 @@ GATEWAY_DEPLOYMENT: Final = "Gateway"
 # The gateway is an application like any other, so no endpoint may take its name.
 GATEWAY_APPLICATION: Final = "gateway"
 
+# Environment variable of Ray's processes: what the fork server of a node has imported for its workers.
+FORK_WORKERS_VARIABLE: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
+
+
+class ForkWorkers(StrEnum):
+    """How Ray's workers start."""
+
+    # Each by itself, as Ray does it.
+    OFF = "off"
+    # Forked with what Serve's own actors need: for nodes without models.
+    SERVE = "serve"
+    # Forked with torch and transformers too.
+    MODELS = "models"
+
+
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 MAX_TEXTS_PER_REQUEST: Final = 256
 

@@ -6,11 +6,8 @@ inside the constructor only.
 
 import asyncio
 import logging
-import os
-import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ray import serve
 from starlette.types import ASGIApp
@@ -22,13 +19,10 @@ from serve_app.options import OPTIONS
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
 from serve_app.sources import fetch
+from serve_app.startup import Startup
 from serve_app.tasks.base import TaskModel
 
 logger = logging.getLogger("ray.serve")
-
-# How often a thread of torch looks for more work before it sleeps: OpenMP's default of 300,000 is
-# milliseconds, in which it keeps a core from the event loop and from the other replicas of the node.
-SPINS: Final = "20000"
 
 
 @serve.deployment(name=MODEL_DEPLOYMENT, **OPTIONS)
@@ -39,13 +33,19 @@ class Model:
     # Serve awaits the constructor; typing knows no such thing.
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
         """Load the model; raises SourceError or ModelLoadError, whose sentence becomes the status."""
-        started = time.monotonic()
-        folder = await asyncio.to_thread(fetch, args.uri, args.revision)
-        # Loading takes seconds; the replica must answer Ray's own calls meanwhile.
-        model = await asyncio.to_thread(_load, args, folder)
+        startup = Startup.of_this_worker()
+        # All of this takes seconds; the replica must answer Ray's own calls meanwhile.
+        with startup.part("fetch"):
+            folder = await asyncio.to_thread(fetch, args.uri, args.revision)
+        with startup.part("import"):
+            task_class = await asyncio.to_thread(_task_class, args)
+        with startup.part("load"):
+            model = await asyncio.to_thread(task_class, folder, args.dtype)
         self._engine = Engine(args, model, Tunables())
-        await self._engine.warm_up()
-        logger.info("%s is loaded from %s in %.1f s", args.name, folder, time.monotonic() - started)
+        with startup.part("warm_up"):
+            await self._engine.warm_up()
+        self._engine.cold_start = startup.report()
+        logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP; Serve calls this once after the constructor."""
@@ -70,10 +70,7 @@ class Model:
             return Reply.for_error(UnexpectedError())
 
 
-def _load(args: ModelArgs, folder: Path) -> TaskModel:
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # OpenMP reads it when torch is imported.
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    from serve_app.tasks import load_task
+def _task_class(args: ModelArgs) -> type[TaskModel]:
+    from serve_app.tasks import task_class
 
-    return load_task(args.task, folder, args.dtype)
+    return task_class(args.task)

@@ -40,6 +40,8 @@ class Engine:
     def __init__(self, args: ModelArgs, model: TaskModel, tunables: Tunables) -> None:
         self.args = args
         self.model = model
+        # Seconds of the parts of this replica's start, once it is over.
+        self.cold_start: Mapping[str, float] = {}
         self._tunables = tunables
         self._batcher = Batcher(model.forward, _batch_limits(tunables, model))
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from serve_app.engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
+from serve_app.memory import memory_of_this_process
 from serve_app.predict import raise_for_body
 from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
@@ -106,6 +107,8 @@ def metadata(engine: Engine) -> Reply:
         "max_input_tokens": limit.max_tokens,
         "truncate_input": limit.truncate,
         **engine.model.description,
+        "cold_start": engine.cold_start,
+        "memory": memory_of_this_process(),
     }
     document = {
         "name": engine.args.name,

@@ -1,5 +1,6 @@
 """The routes of one model: predict, Open Inference Protocol, readiness. Wiring, no decisions."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -35,7 +36,8 @@ def model_application(engine: Engine) -> ASGIApp:
         return (await verb(engine, body, request.headers)).response()
 
     async def describe(request: Request) -> Response:
-        return metadata(engine).response()
+        # Linux adds up the memory of a large process for several milliseconds.
+        return (await asyncio.to_thread(metadata, engine)).response()
 
     async def ready(request: Request) -> Response:
         # A replica gets requests only once its model is loaded and has answered a first text.

@@ -20,6 +20,7 @@ import httpx
 import psutil
 
 from endpoint_operator.profiles import Machine
+from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 from serve_app.failure import cause_of
 
 APPLICATIONS_PATH: Final = "/api/serve/applications/"
@@ -41,6 +42,7 @@ _SERVE_FLAGS: Final[Mapping[str, str]] = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    FORK_WORKERS_VARIABLE: ForkWorkers.MODELS.value,
 }
 # Further settings for one's own machine.
 _LOCAL_FLAGS: Final[Mapping[str, str]] = {

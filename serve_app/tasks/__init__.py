@@ -3,12 +3,19 @@
 Task modules import torch and transformers, so only the replica that serves a task imports its module.
 """
 
+import os
 import pkgutil
 from pathlib import Path
 from typing import Final, cast
 
 from serve_app.contract import Dtype, Task
 from serve_app.tasks.base import TaskModel
+
+# How often a thread of torch looks for more work before it sleeps. OpenMP's default of 300,000 is milliseconds,
+# in which it keeps a core from the event loop and from the other replicas of the node. OpenMP reads it when
+# torch is imported, and whatever imports torch here imports this package first.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 _TASKS: Final[dict[Task, str]] = {
     Task.TEXT_CLASSIFICATION: "serve_app.tasks.text_classification:TextClassification",
@@ -21,10 +28,14 @@ _TASKS: Final[dict[Task, str]] = {
 }
 
 
+def task_class(task: Task) -> type[TaskModel]:
+    """Return the class for `task`; this imports torch and transformers."""
+    return cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))
+
+
 def load_task(task: Task, folder: Path, dtype: Dtype) -> TaskModel:
     """Return the model in `folder`, loaded for `task`.
 
     Raises ModelLoadError with a sentence if the folder does not hold such a model.
     """
-    task_class = cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))
-    return task_class(folder, dtype)
+    return task_class(task)(folder, dtype)

@@ -4,6 +4,7 @@ Only safetensors are read and no code from the folder is run. Everything that ca
 folder becomes one sentence of ModelLoadError.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ def load(auto_class: Any, folder: Path, dtype: Dtype, *, task: Task) -> Pretrain
     """
     if not any(folder.glob("*.safetensors")):
         raise ModelLoadError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
+    _take_granted_threads()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -153,6 +155,13 @@ def load(auto_class: Any, folder: Path, dtype: Dtype, *, task: Task) -> Pretrain
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return Pretrained(model.eval().to(device), tokenizer, device)
+
+
+def _take_granted_threads() -> None:
+    """Use as many threads as Ray has granted; torch itself looks only while it is imported."""
+    granted = os.environ.get("OMP_NUM_THREADS", "")
+    if granted.isdecimal() and int(granted) > 0:
+        torch.set_num_threads(int(granted))
 
 
 def _require_all_weights(folder: Path, task: Task, info: dict[str, Any]) -> None:

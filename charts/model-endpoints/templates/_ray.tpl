@@ -1,6 +1,9 @@
 {{/* What Ray's head and workers have in common. */}}
 
+{{/* Environment of a pod's container: a dict of context and component. */}}
 {{- define "model-endpoints.rayEnv" -}}
+{{- $component := .component -}}
+{{- with .context -}}
 {{- $given := list -}}
 {{- range .Values.ray.env }}{{ $given = append $given .name }}{{ end -}}
 {{/* HAProxy in front of the replicas, and Ray's own choice of settings for throughput. */}}
@@ -14,6 +17,7 @@
   "RAY_SERVE_LOG_TO_STDERR" "1"
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" "1"
   "RAY_USAGE_STATS_ENABLED" "0"
+  "MODEL_ENDPOINTS_FORK_WORKERS" (ternary (ternary "serve" "models" (eq $component "head")) "off" .Values.ray.forkWorkers)
   "TOKENIZERS_PARALLELISM" "false"
   "HOME" "/home/ray"
   "HF_HOME" "/cache/huggingface"
@@ -28,6 +32,7 @@
 {{- end }}
 {{- with .Values.ray.env }}
 {{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -141,7 +146,7 @@ spec:
       securityContext:
         {{- include "model-endpoints.securityContext" .context | nindent 8 }}
       env:
-        {{- include "model-endpoints.rayEnv" .context | nindent 8 }}
+        {{- include "model-endpoints.rayEnv" . | nindent 8 }}
       {{- with .ports }}
       ports:
         {{- toYaml . | nindent 8 }}
