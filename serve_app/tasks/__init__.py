@@ -11,9 +11,9 @@ from typing import Final, cast
 from serve_app.contract import Dtype, Task
 from serve_app.tasks.base import TaskModel
 
-# How often a thread of torch looks for more work before it sleeps. OpenMP's default of 300,000 is milliseconds,
-# in which it keeps a core from the event loop and from the other replicas of the node. OpenMP reads it when
-# torch is imported, and whatever imports torch here imports this package first.
+# How often a thread of torch looks for more work before it sleeps. OpenMP's default of 300,000 takes
+# milliseconds, in which it keeps a core from the event loop and from the other replicas of the node. OpenMP
+# reads it when torch is imported, and whatever imports torch here imports this package first.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
