@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from watchfiles import watch
 from endpoint_operator.api import ModelEndpoint
 from endpoint_operator.compile import Rejection, compile_serve_config
 from endpoint_operator.display import Display
-from endpoint_operator.manifests import Workspace
+from endpoint_operator.manifests import ManifestError, Workspace
 from endpoint_operator.profiles import Catalogue, Machine, UnfitResourcesError
 from endpoint_operator.ray_here import (
     RayUnavailableError,
@@ -61,9 +61,16 @@ class LocalService:
     """The endpoints of a workspace on one Ray."""
 
     def __init__(
-        self, workspace: Workspace, catalogue: Catalogue, client: ServeClient, display: Display
+        self,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        client: ServeClient,
+        display: Display,
+        said: Iterable[ManifestError] = (),
     ) -> None:
+        """`said` are problems of the workspace that were complained of before."""
         self._workspace = workspace
+        self._said = frozenset(said)
         self._catalogue = catalogue
         self._client = client
         self._display = display
@@ -124,6 +131,8 @@ class LocalService:
     def follow(self, stop: threading.Event) -> None:
         """Apply changes of the files and show changes of states until `stop` is set."""
         answered = time.monotonic()
+        # No watch has seen what was edited while the models were loading.
+        unread = True
         folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
         for changes in watch(
             *folders,
@@ -134,8 +143,9 @@ class LocalService:
             raise_interrupt=False,
         ):
             try:
-                if changes:
+                if changes or unread:
                     self._take_over()
+                    unread = False
                 self._display.show_changes(self.states().values())
                 answered = time.monotonic()
             except RayUnavailableError as error:
@@ -145,7 +155,9 @@ class LocalService:
 
     def _take_over(self) -> None:
         for problem in self._workspace.reread():
-            self._display.complain(f"{problem}\n  what was running goes on unchanged")
+            if problem not in self._said:
+                self._display.complain(f"{problem}\n  what was running goes on unchanged")
+        self._said = frozenset()
         if self.apply():
             self._display.say("Applied the change.")
 
@@ -166,7 +178,7 @@ def serve_manifests(arguments: Sequence[Path], options: Options, display: Displa
     machine = this_machine()
     _require_room(workspace.endpoints, machine)
     with _stop_signal() as stop, _ray(machine, options, display) as client:
-        service = LocalService(workspace, machine, client, display)
+        service = LocalService(workspace, machine, client, display, problems)
         service.apply()
         display.say("Ray is up; the models are loading.")
         states = service.wait_until_settled(stop)
