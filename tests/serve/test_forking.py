@@ -113,7 +113,8 @@ def test_a_second_copy_of_a_model_shares_the_pages_of_its_weights(here, distilbe
     finally:
         for worker in workers:
             worker.end()
-    assert first - empty > 0.8 * weights
+    # Pages that nobody has used yet do not count: a third of the weights are embeddings of words.
+    assert first - empty > 0.6 * weights
     assert second - empty < 0.2 * weights, (first >> 20, second >> 20, empty >> 20)
 
 
