@@ -34,7 +34,8 @@ def bake(built, tmp_path):
             tmp_path / "image",
             *models,
         ]
-        environment = os.environ | {"HF_HOME": str(tmp_path / "hub")} | environment
+        settings = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+        environment = os.environ | settings | environment
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     return run
