@@ -15,6 +15,8 @@ GPU_RESOURCE: Final = "nvidia.com/gpu"
 
 def set_accelerators(kubectl: Kubectl, nodes: Iterable[str], count: int) -> None:
     """Give each of `nodes` a capacity of `count` accelerators; 0 takes them away."""
-    patch = json.dumps({"status": {"capacity": {GPU_RESOURCE: str(count)}}})
+    amount = {GPU_RESOURCE: str(count)}
+    # The kubelet makes what is allocatable follow the capacity, but takes its time.
+    patch = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
     for node in nodes:
         kubectl("patch", "node", node, "--subresource=status", "--type=merge", f"--patch={patch}")
