@@ -23,9 +23,9 @@ from rich.table import Table
 
 from bench import cold_start
 from bench.claims import Claim, ColdStart, check
-from bench.measuring import FLOAT32, Bench
+from bench.measuring import Bench
 from bench.picture import draw
-from bench.rows import FULL, QUICK, Row, ratio
+from bench.rows import FLOAT32, FULL, QUICK, Row, ratio
 from bench.servers import Machine
 
 RESULTS: Final = Path(__file__).parent / "results"

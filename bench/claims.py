@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.rows import ARTICLE, IN_PROCESS, OURS, PEERS, Row, find, limits
+from bench.rows import ARTICLE, FLOAT32, IN_PROCESS, OURS, PEERS, Row, find, limits
 
-FLOAT32: Final = "float32"
 # Times of a lone client that differ by less are the same.
 SAME: Final = 1.05
 LEAST_OF_LIMIT: Final = {"distilbert": 0.9, "sentiment": 0.8, "minilm": 0.8}

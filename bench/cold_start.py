@@ -16,17 +16,18 @@ from rich.console import Console
 
 from bench import samples
 from bench.claims import ColdStart
+from bench.rows import FLOAT32
 from bench.samples import BenchModel
 from bench.servers import (
     Job,
     Machine,
     environment,
-    free_port,
     process,
     run_command,
     wait_for_answer,
     write_manifest,
 )
+from tests.ports import free_port
 
 ADDED_MODELS: Final = 4
 ADDED_REPLICAS: Final = 5
@@ -102,7 +103,7 @@ def serving(model: BenchModel, names: Sequence[str], machine: Machine, folder: P
     """Serve `model` under each of the names."""
     manifests, log, port = folder / "manifests", folder / "log", free_port()
     manifests.mkdir()
-    job = Job(model, "float32", machine)
+    job = Job(model, FLOAT32, machine)
     for name in names:
         write_manifest(manifests, name, job)
     command = run_command(manifests, port, model.folder.parent)
@@ -134,7 +135,7 @@ def _models_and_replicas(machine: Machine) -> tuple[list[float], list[float]]:
     with TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         model = _copies(samples.sample("minilm"), folder)
-        job = Job(model, "float32", machine)
+        job = Job(model, FLOAT32, machine)
         with serving(model, ["first"], machine, folder) as service:
             answers = [_added(service, job, f"added-{number}") for number in range(ADDED_MODELS)]
             for count in range(2, ADDED_REPLICAS + 2):
@@ -170,13 +171,13 @@ def _second_copy(machine: Machine, console: Console) -> float:
         TemporaryDirectory(prefix="bench-") as name,
         serving(large, ["large"], machine, Path(name)) as service,
     ):
-        write_manifest(service.manifests, "small", Job(small, "float32", machine))
+        write_manifest(service.manifests, "small", Job(small, FLOAT32, machine))
         service.wait_for_replicas("small", 1)
         before = _proportional(service, "large", "small")
-        write_manifest(service.manifests, "small", Job(small, "float32", machine), replicas=2)
+        write_manifest(service.manifests, "small", Job(small, FLOAT32, machine), replicas=2)
         service.wait_for_replicas("small", 2)
         between = _proportional(service, "large", "small")
-        write_manifest(service.manifests, "large", Job(large, "float32", machine), replicas=2)
+        write_manifest(service.manifests, "large", Job(large, FLOAT32, machine), replicas=2)
         service.wait_for_replicas("large", 2)
         after = _proportional(service, "large", "small")
     console.print(f"proportional bytes: {before}, with a second small {between}, with a second large {after}")
@@ -187,10 +188,4 @@ def _proportional(service: Service, *names: str) -> int:
     """Return the proportional set size of all replicas, in bytes, after all of them were asked."""
     for name in names:
         service.ask(name)
-    return sum(_pss(each.pid) for each in service.replicas())
-
-
-def _pss(pid: int) -> int:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
+    return sum(each.memory_full_info().pss for each in service.replicas())

@@ -11,7 +11,7 @@ import psutil
 from rich.console import Console
 
 from bench import in_process, load
-from bench.rows import IN_PROCESS, OURS, Plan, Row, find
+from bench.rows import FLOAT32, IN_PROCESS, OURS, Plan, Row, find
 from bench.samples import CLASSIFICATION, MODELS
 from bench.servers import (
     ARTICLE,
@@ -28,10 +28,8 @@ from bench.texts import make_texts
 
 TEXTS: Final = 512
 WARM_UP_SECONDS: Final = 1.5
-FLOAT32: Final = "float32"
 # Sorted together by the loop without a server: as many texts as there are clients, and all of them.
 LOOPS: Final = ((1, 1), (16, 16), (64, 16), (64, 32), (TEXTS, 16), (TEXTS, 32))
-GATEWAY_MODEL: Final = "sentiment"
 
 
 @dataclass

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+FLOAT32: Final = "float32"
 OURS: Final = "ours"
 IN_PROCESS: Final = "in-process"
 ARTICLE: Final = "article"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from rich.console import Console
 
 from bench.environments import PEERS, python_of
 from bench.samples import CLASSIFICATION, BenchModel
+from tests.ports import free_port
 
 START_SECONDS: Final = 180.0
 # Ray's own drain of replicas that take HTTP themselves is the longest.
@@ -166,13 +166,6 @@ PEER_SERVERS: Final = (
     Server("mosec", _mosec, "/inference", _one_text, ANY_TASK),
     Server("kserve", _peer("kserve"), "/v1/models/bench:predict", _instances, ANY_TASK),
 )
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

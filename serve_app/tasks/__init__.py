@@ -5,10 +5,9 @@ Task modules import torch and transformers, so only the replica that serves a ta
 
 import os
 import pkgutil
-from pathlib import Path
 from typing import Final, cast
 
-from serve_app.contract import Dtype, Task
+from serve_app.contract import Task
 from serve_app.tasks.base import TaskModel
 
 # How often a thread of torch looks for more work before it sleeps. OpenMP's default of 300,000 takes
@@ -29,13 +28,9 @@ _TASKS: Final[dict[Task, str]] = {
 
 
 def task_class(task: Task) -> type[TaskModel]:
-    """Return the class for `task`; this imports torch and transformers."""
-    return cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))
+    """Return the class for `task`; this imports torch and transformers.
 
-
-def load_task(task: Task, folder: Path, dtype: Dtype) -> TaskModel:
-    """Return the model in `folder`, loaded for `task`.
-
-    Raises ModelLoadError with a sentence if the folder does not hold such a model.
+    To make one from a folder and a dtype loads the model, and raises ModelLoadError with a sentence if the
+    folder does not hold such a model.
     """
-    return task_class(task)(folder, dtype)
+    return cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))

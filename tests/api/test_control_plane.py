@@ -44,10 +44,10 @@ def test_two_at_once_know_nothing_of_each_other(api_server, kubectl):
 
 
 def test_a_port_that_is_taken_is_left_for_another(monkeypatch):
-    free_port = module._free_port
+    free_port = module.free_port
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = [free_port(), taken.getsockname()[1]]
-        monkeypatch.setattr(module, "_free_port", ports.pop)
+        monkeypatch.setattr(module, "free_port", ports.pop)
         with control_plane() as server, client(server) as http:
             assert http.get("/readyz").text == "ok"
     assert ports == []

@@ -4,7 +4,6 @@ Needs no root, no node and no network but the loopback device; each one has its 
 """
 
 import secrets
-import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tests.cluster.binaries import binary_path
 from tests.cluster.certificates import Certificates, make_certificates
 from tests.cluster.errors import PortTakenError, StartError
 from tests.cluster.processes import Program, running
+from tests.ports import free_port
 
 # Three seconds are usual; a machine that also builds or loads models takes longer.
 START_SECONDS: Final = 60
@@ -144,7 +144,7 @@ def _start_api_server(
     stack: ExitStack, etcd: Program, folder: Path, certificates: Certificates, token: str
 ) -> ControlPlane:
     for attempt in range(1, PORT_ATTEMPTS + 1):
-        url = f"https://127.0.0.1:{_free_port()}"
+        url = f"https://127.0.0.1:{free_port()}"
         command = _api_server_command(folder, certificates, url)
         api_server = ApiServer(command, folder / f"kube-apiserver-{attempt}.log", etcd)
         server = ControlPlane(url, certificates.ca, token, folder / "kubeconfig", folder, api_server)
@@ -220,12 +220,6 @@ def _why_ended(program: Program, programs: list[Program]) -> StartError:
     output = "\n".join(program.output() for program in programs)
     kind = PortTakenError if "address already in use" in program.output() else StartError
     return kind(f"{program.name} ended with status {program.process.returncode} at its start:\n{output}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _write_private(path: Path, text: str) -> None:

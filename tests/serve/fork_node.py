@@ -39,10 +39,10 @@ told = facts()
 if sys.argv[-1].startswith("load="):
     from pathlib import Path
     from serve_app.contract import Task
-    from serve_app.tasks import load_task
+    from serve_app.tasks import task_class
     from serve_app.tasks.base import InputLimit
     from serve_app.batcher import Progress
-    model = load_task(Task.TEXT_CLASSIFICATION, Path(sys.argv[-1].removeprefix("load=")), "float32")
+    model = task_class(Task.TEXT_CLASSIFICATION)(Path(sys.argv[-1].removeprefix("load=")), "float32")
     model.forward(model.encode("good", None, InputLimit(64, True)), Progress([]))
 print(json.dumps(told), flush=True)
 sys.stdin.read()

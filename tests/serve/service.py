@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ import httpx
 import psutil
 import yaml
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models" / "build"
 SAMPLES = ROOT / "manifests" / "samples"
@@ -26,12 +27,6 @@ START_SECONDS = 240
 STOP_SECONDS = 90
 # A replica needs up to 15 seconds for its imports on two cores, more while others start too.
 CHANGE_SECONDS = 240
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def manifest(name: str, uri: str, task: str, **spec: Any) -> dict[str, Any]:

@@ -125,13 +125,13 @@ def _proportional(here, workers) -> int:
 
 def test_torch_takes_the_threads_that_ray_grants(tmp_path, monkeypatch):
     from serve_app.contract import Task
-    from serve_app.tasks import load_task
+    from serve_app.tasks import task_class
 
     folder = tiny_models.write(Task.TEXT_CLASSIFICATION, tmp_path / "tiny")
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
     try:
-        load_task(Task.TEXT_CLASSIFICATION, folder, "float32")
+        task_class(Task.TEXT_CLASSIFICATION)(folder, "float32")
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)

@@ -15,8 +15,9 @@ import yaml
 from endpoint_operator.ray_here import started_ray, this_machine
 from serve_app.contract import Task
 from tests.load import load_on
+from tests.ports import free_port
 from tests.serve import tiny_models
-from tests.serve.service import MODELS, START_SECONDS, command, free_port, manifest, running
+from tests.serve.service import MODELS, START_SECONDS, command, manifest, running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from serve_app.batcher import Progress
 from serve_app.contract import ModelArgs, Task, Tunables
 from serve_app.engine import Engine
 from serve_app.errors import InputTooLongError, InvalidInputError
-from serve_app.tasks import load_task
+from serve_app.tasks import task_class
 from serve_app.tasks.base import InputLimit, ModelLoadError
 from tests.serve import tiny_models
 
@@ -33,7 +33,7 @@ def folders(tmp_path_factory) -> dict[Task, Path]:
 def answer(task: Task, folder: Path, texts: list[str], **parameters) -> list[dict]:
     async def ask() -> list[dict]:
         args = ModelArgs(name="tiny", uri=f"file://{folder}", task=task)
-        engine = Engine(args, load_task(task, folder, "auto"), Tunables())
+        engine = Engine(args, task_class(task)(folder, "auto"), Tunables())
         try:
             await engine.warm_up()
             return await engine.predict(texts, parameters)
@@ -179,7 +179,7 @@ def test_text2text_generation_answers_like_generate(folders, beams):
 
 
 def test_an_abandoned_generation_stops_at_the_next_token(folders):
-    model = load_task(Task.TEXT_GENERATION, folders[Task.TEXT_GENERATION], "auto")
+    model = task_class(Task.TEXT_GENERATION)(folders[Task.TEXT_GENERATION], "auto")
     parameters = _parameters(Task.TEXT_GENERATION, max_new_tokens=40)
     encoded = model.encode("the goal", parameters, InputLimit(60, truncate=False))
     # No output is waited for, so everybody has gone.
@@ -193,7 +193,7 @@ def test_a_long_text_is_refused_with_its_length_and_the_limit(folders):
 
 
 def test_a_long_text_is_cut_where_the_endpoint_says_so(folders):
-    model = load_task(Task.TEXT_CLASSIFICATION, folders[Task.TEXT_CLASSIFICATION], "auto")
+    model = task_class(Task.TEXT_CLASSIFICATION)(folders[Task.TEXT_CLASSIFICATION], "auto")
     encoded = model.encode(
         "goal " * 100, _parameters(Task.TEXT_CLASSIFICATION), InputLimit(10, truncate=True)
     )
@@ -218,7 +218,7 @@ def _parameters(task: Task, **given):
 )
 def test_a_model_for_another_task_is_refused(folders, made_for, served_as, reason):
     with pytest.raises(ModelLoadError, match=reason):
-        load_task(served_as, folders[made_for], "auto")
+        task_class(served_as)(folders[made_for], "auto")
 
 
 def test_corrupt_weights_are_refused(tmp_path):
@@ -226,7 +226,7 @@ def test_corrupt_weights_are_refused(tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelLoadError, match="not readable safetensors"):
-        load_task(Task.FILL_MASK, folder, "auto")
+        task_class(Task.FILL_MASK)(folder, "auto")
 
 
 def test_pickled_weights_are_refused(tmp_path):
@@ -234,7 +234,7 @@ def test_pickled_weights_are_refused(tmp_path):
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelLoadError, match=r"no \*\.safetensors file"):
-        load_task(Task.FILL_MASK, folder, "auto")
+        task_class(Task.FILL_MASK)(folder, "auto")
 
 
 def test_code_in_the_folder_is_not_run(tmp_path):
@@ -244,5 +244,5 @@ def test_code_in_the_folder_is_not_run(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(ModelLoadError):
-        load_task(Task.TEXT_CLASSIFICATION, folder, "auto")
+        task_class(Task.TEXT_CLASSIFICATION)(folder, "auto")
     assert not (tmp_path / "ran").exists()

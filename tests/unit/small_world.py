@@ -10,6 +10,8 @@ from endpoint_operator.settings import Deadlines
 from tests.unit.builders import CLUSTER, manifest
 
 DEADLINES = Deadlines()
+FAILED_SECONDS = DEADLINES.failed_seconds
+BROKEN = {"uri": "file:///models/broken"}
 LONG_AGO = "2026-01-01T00:00:00Z"
 ERROR = "serve_app.sources.SourceError: there is no folder /models/broken"
 

@@ -1,20 +1,12 @@
 """A document that Ray refuses as a whole: who is to blame is found, and everybody else gets through."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_operator.suspicion import Suspicion
-from tests.unit.small_world import DEADLINES, World
+from tests.unit.small_world import DEADLINES
 
 BEHIND_SECONDS = DEADLINES.behind_seconds
-
-
-@pytest.fixture
-def world():
-    world = World("a", "b")
-    world.serve()
-    return world
 
 
 def change(world, *names):

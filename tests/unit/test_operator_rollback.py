@@ -1,20 +1,7 @@
 """A version that fails is taken back, and nothing else is; a restarted operator forgets nothing of it."""
 
-import pytest
-
 from endpoint_operator.profiles import parse_catalogue
-from tests.unit.small_world import DEADLINES, FAILED, World
-
-BROKEN = {"uri": "file:///models/broken"}
-
-FAILED_SECONDS = DEADLINES.failed_seconds
-
-
-@pytest.fixture
-def world():
-    world = World("a", "b")
-    world.serve()
-    return world
+from tests.unit.small_world import BROKEN, FAILED, FAILED_SECONDS
 
 
 def others(entries, name="a"):

@@ -1,20 +1,8 @@
 """The rules that keep models apart, watched in a small world."""
 
-import pytest
+from tests.unit.small_world import BROKEN, DEADLINES, FAILED, FAILED_SECONDS, World, application
 
-from tests.unit.small_world import DEADLINES, FAILED, World, application
-
-BROKEN = {"uri": "file:///models/broken"}
 NO_SUCH_PROFILE = {"profile": "nowhere"}
-
-FAILED_SECONDS = DEADLINES.failed_seconds
-
-
-@pytest.fixture
-def world():
-    world = World("a", "b")
-    world.serve()
-    return world
 
 
 def test_before_the_service_has_run_there_is_only_the_gateway():

@@ -3,7 +3,6 @@
 import copy
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import yaml
 
 from endpoint_operator.profiles import ClusterCatalogue, parse_catalogue
 from tests.cluster.processes import Program, running
+from tests.ports import free_port
 
 # As the chart mounts them.
 PROFILES: Final[dict[str, Any]] = {
@@ -50,7 +50,7 @@ class Operator:
         self._starts: list[Program] = []
         self._process = ExitStack()
         self._profiles = copy.deepcopy(PROFILES)
-        self._port = _free_port()
+        self._port = free_port()
         self._kubeconfig = kubeconfig
         self._write_profiles()
         self._settings = {
@@ -133,8 +133,3 @@ class Operator:
     @property
     def _process_of_now(self) -> subprocess.Popen[bytes]:
         return self._starts[-1].process
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
