@@ -1,7 +1,9 @@
 """Decide from one look at the cluster what the Serve config and all statuses should be; pure.
 
 The time and all that was read are handed in. Between two looks only durations and Ray's answers to
-documents are kept; what must survive a restart is in the statuses.
+documents are kept; what must survive a restart is in the statuses. What a status says of the present
+generation is not doubted before its time by an operator that has watched for a shorter one: after a restart,
+and while one operator replaces another, it would say less than is known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -179,7 +181,9 @@ class Decider:
         if since == _LONG_AGO:
             return True
         seen = service.observed_generation >= since or not service.has_active_cluster
-        return seen and self._watch.held(("settled", endpoint.uid, entry), self._deadlines.settle_seconds)
+        held = seen and self._watch.held(("settled", endpoint.uid, entry), self._deadlines.settle_seconds)
+        served = endpoint.told_reason == Reason.SERVING and entry == endpoint.good_entry
+        return held or served or endpoint.told_reason == Reason.UNSCHEDULABLE
 
     def _evidence(
         self,
@@ -271,16 +275,20 @@ class Decider:
         if service is None or entry is None or entry != admission.entry:
             return Case(admission, service, stale=stale)
         report = service.applications.get(endpoint.name)
-        impatient = report is not None and missing_place(report) != ""
         return Case(
             admission,
             service,
             report,
             stale,
             settled=self._is_settled(endpoint, entry, service),
-            out_of_patience=impatient
-            and self._watch.held(("no place", endpoint.uid, entry), self._deadlines.unschedulable_seconds),
+            out_of_patience=report is not None
+            and missing_place(report) != ""
+            and self._has_waited_long(endpoint, entry),
         )
+
+    def _has_waited_long(self, endpoint: ObservedEndpoint, entry: str) -> bool:
+        held = self._watch.held(("no place", endpoint.uid, entry), self._deadlines.unschedulable_seconds)
+        return held or endpoint.told_reason == Reason.UNSCHEDULABLE
 
 
 def _verdicts(before: Sequence[ObservedEndpoint], after: Sequence[ObservedEndpoint]) -> frozenset[str]:

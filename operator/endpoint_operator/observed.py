@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from endpoint_operator.api import ModelEndpoint, parse_endpoint
 from endpoint_operator.document import own_entry
-from endpoint_operator.endpoint_status import ModelEndpointStatus, parse_status
+from endpoint_operator.endpoint_status import ConditionType, ModelEndpointStatus, parse_status
 from endpoint_operator.problems import describe
 
 
@@ -39,6 +39,14 @@ class ObservedEndpoint:
         """The entry of the last version that ran, if we may write it."""
         last = self.status.last_good
         return own_entry(last.application, self.name) if last else None
+
+    @property
+    def told_reason(self) -> str:
+        """Why, by its status, the present version is ready or not; empty if the status says nothing of it."""
+        for condition in self.status.conditions:
+            if condition.type is ConditionType.READY and condition.observed_generation == self.generation:
+                return condition.reason
+        return ""
 
     @property
     def was_served(self) -> bool:

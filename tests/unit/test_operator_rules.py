@@ -1,5 +1,6 @@
 """The rules that keep models apart, watched in a small world."""
 
+from endpoint_operator.decision import Decider
 from tests.unit.small_world import BROKEN, DEADLINES, FAILED, FAILED_SECONDS, World, application
 
 NO_SUCH_PROFILE = {"profile": "nowhere"}
@@ -209,6 +210,20 @@ def test_a_document_of_another_shape_is_replaced(world):
     assert world.document == before
 
 
+def test_two_operators_do_not_unsay_what_the_faster_one_knows(world):
+    ours, theirs = world.decider, Decider(DEADLINES, world.document_limit, "http://ray")
+    world.decider = theirs
+    world.look()
+    world.change("a", limits={"maxQueuedRequests": 7})
+    world.decider = ours
+    world.settle()
+    assert world.condition("a") == ("True", "Serving")
+    before = world.status("a")
+    world.decider = theirs
+    world.look()
+    assert world.status("a") == before
+
+
 def test_a_replica_without_a_place_says_what_it_asks_for_and_is_stalled_after_a_while(world):
     waits = (
         "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. "
@@ -223,3 +238,6 @@ def test_a_replica_without_a_place_says_what_it_asks_for_and_is_stalled_after_a_
     world.look(after=DEADLINES.unschedulable_seconds)
     assert world.condition("a", "Stalled") == ("True", "Unschedulable")
     assert "broken" in world.entries["a"]
+    world.restart()
+    world.settle(a=application("DEPLOYING", waits))
+    assert world.condition("a", "Stalled") == ("True", "Unschedulable")
