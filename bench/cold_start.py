@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,13 +49,23 @@ class Service:
 
     manifests: Path
     base_url: str
-    process: psutil.Process
+    started: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def process(self) -> psutil.Process:
+        """The command that serves."""
+        return psutil.Process(self.started.pid)
 
     def ask(self, name: str) -> None:
         """Send enough requests to reach every replica."""
         with httpx.Client(timeout=60, trust_env=False) as http:
             for _ in range(TOUCHES):
                 http.post(self.url(name), content=BODY).raise_for_status()
+
+    def wait(self, name: str) -> None:
+        """Wait until the model answers."""
+        wait_for_answer(self.url(name), BODY, self.started, self.log)
 
     def url(self, name: str) -> str:
         """Return where the model takes texts."""
@@ -108,9 +119,9 @@ def serving(model: BenchModel, names: Sequence[str], machine: Machine, folder: P
         write_manifest(manifests, name, job)
     command = run_command(manifests, port, model.folder.parent)
     with process(command, environment(job, port), log) as started:
-        service = Service(manifests, f"http://127.0.0.1:{port}", psutil.Process(started.pid))
+        service = Service(manifests, f"http://127.0.0.1:{port}", started, log)
         for name in names:
-            wait_for_answer(service.url(name), BODY, started, log)
+            service.wait(name)
         _wait_until_it_follows(log)
         yield service
 
@@ -154,13 +165,8 @@ def _added(service: Service, job: Job, name: str) -> float:
     """Return the seconds from writing the file to the first answer."""
     started = time.monotonic()
     write_manifest(service.manifests, name, job)
-    deadline = started + CHANGE_SECONDS
-    with httpx.Client(timeout=60, trust_env=False) as http:
-        while time.monotonic() < deadline:
-            if http.post(service.url(name), content=BODY).status_code == 200:
-                return round(time.monotonic() - started, 2)
-            time.sleep(0.1)
-    raise RuntimeError(f"{name} did not answer in {CHANGE_SECONDS:.0f} s")
+    service.wait(name)
+    return round(time.monotonic() - started, 2)
 
 
 def _second_copy(machine: Machine, console: Console) -> float:

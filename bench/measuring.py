@@ -21,6 +21,7 @@ from bench.servers import (
     Machine,
     Running,
     Server,
+    add_in_float32,
     running,
 )
 from bench.servers import OURS as OURS_SERVER
@@ -70,13 +71,13 @@ class Bench:
     def _ours(self, job: Job, plan: Plan) -> None:
         if not self._wanted(OURS):
             return
-        with self.noting(f"ours with {job.model.name}"):
-            with running(OURS_SERVER, replace(job, dtype="auto"), self.console) as service:
-                chosen = _dtype(service)
-                self._loads(service, replace(job, dtype=chosen), plan, default_dtype=True)
+        by_default = replace(job, dtype="auto")
+        noting = self.noting(f"ours with {job.model.name}")
+        with noting, running(OURS_SERVER, by_default, self.console) as service:
+            chosen = _dtype(service)
+            self._loads(service, replace(job, dtype=chosen), plan, default_dtype=True)
             if chosen != FLOAT32:
-                with running(OURS_SERVER, job, self.console) as service:
-                    self._loads(service, job, plan, default_dtype=False)
+                self._loads(add_in_float32(service, job), job, plan, default_dtype=False)
 
     def _closed_and_open(self, server: Server, job: Job, plan: Plan) -> None:
         with running(server, job, self.console) as service:
@@ -109,10 +110,10 @@ class Bench:
         url = f"{service.base_url}/predict" if through_gateway else service.url
         bodies = service.bodies(texts)
         if through_gateway:
-            bodies = [f'{{"model": "{job.model.name}", {body[1:]}' for body in bodies]
+            bodies = [f'{{"model": "{service.endpoint}", {body[1:]}' for body in bodies]
         rate = kind.share * capacity
         seconds = plan.seconds[kind.texts]
-        with _ServerCpu(service.pid) as cpu:
+        with _ServerCpu(service.process.pid) as cpu:
             report = load.measure(load.Load(url, kind.clients, rate, WARM_UP_SECONDS, seconds), bodies)
         self._note(
             Row(
@@ -229,6 +230,6 @@ class _Noting:
 
 def _dtype(service: Running) -> str:
     """Return the number format that our model says it has."""
-    address = f"{service.base_url}/v2/models/{service.job.model.name}"
+    address = f"{service.base_url}/v2/models/{service.endpoint}"
     facts = httpx.get(address, timeout=30, trust_env=False).json()["parameters"]
     return str(facts["dtype"])

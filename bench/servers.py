@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from bench.environments import PEERS, python_of
+from bench.rows import FLOAT32
 from bench.samples import CLASSIFICATION, BenchModel
 from tests.ports import free_port
 
@@ -26,6 +27,8 @@ START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 90.0
 # Of the peers that batch; the article's service has its own 16 and ours the endpoint's default.
 MAX_BATCH: Final = 32
+# Folder of our endpoints, below that of the server.
+MANIFESTS: Final = "manifests"
 
 Body = Callable[[str, str], Mapping[str, Any]]
 
@@ -68,17 +71,23 @@ class Running:
     server: Server
     job: Job
     base_url: str
-    pid: int
+    process: "subprocess.Popen[bytes]"
     folder: Path
+    # Ours has one for each model and number format, the others have but one.
+    endpoint: str
 
     @property
     def url(self) -> str:
         """Where its model takes texts."""
-        return self.base_url + self.server.path.format(name=self.job.model.name)
+        return self.base_url + self.server.path.format(name=self.endpoint)
 
     def bodies(self, texts: Sequence[str]) -> list[str]:
         """Return the request bodies for `texts`."""
-        return [json.dumps(self.server.body(self.job.model.name, text)) for text in texts]
+        return [json.dumps(self.server.body(self.endpoint, text)) for text in texts]
+
+    def wait(self) -> None:
+        """Wait until its model answers; raise RuntimeError if it does not come to that."""
+        wait_for_answer(self.url, self.bodies(["ready"])[0], self.process, self.folder / "log")
 
 
 def _one_text(model: str, text: str) -> Mapping[str, Any]:
@@ -110,10 +119,19 @@ def _article(job: Job, port: int, folder: Path, console: Console) -> Sequence[st
 
 
 def _ours(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
-    manifests = folder / "manifests"
+    manifests = folder / MANIFESTS
     manifests.mkdir()
     write_manifest(manifests, job.model.name, job)
     return run_command(manifests, port, job.model.folder.parent)
+
+
+def add_in_float32(ours: Running, job: Job) -> Running:
+    """Add an endpoint with the model in float32 to our running service."""
+    endpoint = f"{job.model.name}-{FLOAT32}"
+    write_manifest(ours.folder / MANIFESTS, endpoint, job)
+    added = replace(ours, job=job, endpoint=endpoint)
+    added.wait()
+    return added
 
 
 def run_command(manifests: Path, port: int, models: Path) -> list[str]:
@@ -177,8 +195,8 @@ def running(server: Server, job: Job, console: Console) -> Iterator[Running]:
         with process(
             command, {**environment(job, port), **(server.environment or {})}, folder / "log"
         ) as started:
-            service = Running(server, job, f"http://127.0.0.1:{port}", started.pid, folder)
-            wait_for_answer(service.url, service.bodies(["ready"])[0], started, folder / "log")
+            service = Running(server, job, f"http://127.0.0.1:{port}", started, folder, job.model.name)
+            service.wait()
             yield service
 
 
@@ -223,18 +241,16 @@ def _end_group(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-def wait_for_answer(
-    url: str, body: str, started: "subprocess.Popen[bytes]", log: Path, every: float = 0.1
-) -> float:
-    """Return the time at which the URL first answered with 200."""
+def wait_for_answer(url: str, body: str, started: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until the URL answers with 200."""
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=START_SECONDS, trust_env=False) as http:
         while time.monotonic() < deadline and started.poll() is None:
             try:
                 answer = http.post(url, content=body, headers={"content-type": "application/json"})
                 if answer.status_code == 200:
-                    return time.monotonic()
+                    return
             except httpx.TransportError:
                 pass
-            time.sleep(every)
+            time.sleep(0.1)
     raise RuntimeError(f"{url} did not answer; the server said:\n{log.read_text(errors='replace')[-2000:]}")

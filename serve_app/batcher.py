@@ -33,13 +33,14 @@ class BatchLimits:
     """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait.
 
     `overhead_tokens` is what a batch costs besides its tokens, in tokens: padding up to there is
-    cheaper than one more batch.
+    cheaper than one more batch. A model that is not `padded` costs what its tokens cost.
     """
 
     max_size: int
     max_tokens: int
     max_wait_seconds: float
     overhead_tokens: int = 32
+    padded: bool = True
 
 
 @dataclass(eq=False)
@@ -67,18 +68,21 @@ Forward = Callable[[list[Any], Progress], Sequence[Any]]
 
 
 def cut(waiting: Sequence[Waiting], limits: BatchLimits) -> list[list[Waiting]]:
-    """Cut into batches of one group each, sorted by length, at the least cost within the limits.
+    """Cut into batches of one group each at the least cost within the limits.
 
-    A batch costs its longest sequence times its size, and the overhead. A sequence above the token
-    limit gets a batch of its own.
+    With padding, a batch costs its longest sequence times its size, and the overhead, and sequences are
+    sorted by length; without, full batches in the order of arrival cost the least. A sequence above the
+    token limit gets a batch of its own.
     """
     groups: dict[Hashable, list[Waiting]] = {}
     for entry in waiting:
         groups.setdefault(entry.sequence.group, []).append(entry)
     batches: list[list[Waiting]] = []
     for group in groups.values():
-        group.sort(key=lambda entry: entry.sequence.length)
-        edges = _cheapest_edges([entry.sequence.length for entry in group], limits)
+        if limits.padded:
+            group.sort(key=lambda entry: entry.sequence.length)
+        find_edges = _cheapest_edges if limits.padded else _full_edges
+        edges = find_edges([entry.sequence.length for entry in group], limits)
         batches += [group[start:end] for start, end in pairwise(edges)]
     return batches
 
@@ -99,6 +103,18 @@ def _cheapest_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
     while edges[-1]:
         edges.append(starts[edges[-1]])
     return edges[::-1]
+
+
+def _full_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
+    """Return where batches begin and end that are as large as they may be."""
+    edges, tokens = [0], 0
+    for at, length in enumerate(lengths):
+        size = at - edges[-1]
+        if size and (size == limits.max_size or tokens + length > limits.max_tokens):
+            edges.append(at)
+            tokens = 0
+        tokens += length
+    return [*edges, len(lengths)]
 
 
 @dataclass

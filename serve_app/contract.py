@@ -48,7 +48,7 @@ class Task(StrEnum):
     TEXT2TEXT_GENERATION = "text2text-generation"
 
 
-Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 
 # A parameter's value in a manifest or a request; each task's own model says which are allowed.
 ParameterValue = bool | int | float | str | list[str]

@@ -159,6 +159,7 @@ def _batch_limits(tunables: Tunables, model: TaskModel) -> BatchLimits:
         tunables.max_batch_tokens,
         tunables.max_wait_milliseconds / 1000,
         model.batch_overhead_tokens,
+        model.pads,
     )
 
 

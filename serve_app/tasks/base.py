@@ -101,6 +101,11 @@ class TaskModel(ABC):
         """
         return 32
 
+    @property
+    def pads(self) -> bool:
+        """Whether the sequences of a batch are filled up to the longest, which costs as much as tokens do."""
+        return True
+
     @abstractmethod
     def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
         """Return the sequences that answer `text`; raise a ServingError if it cannot be answered."""

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModel
 
 from serve_app.batcher import Progress
-from serve_app.contract import Dtype, Task
+from serve_app.contract import Task
 from serve_app.parameters import FeatureExtractionParameters
 from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask
+from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class FeatureExtraction(PretrainedTask):
 
     task: ClassVar = Task.FEATURE_EXTRACTION
     auto_class: ClassVar = AutoModel
+    labelled: ClassVar = False
     outputs: ClassVar = (Output("embedding", "FP32", (-1, -1)),)
 
-    def __init__(self, folder: Path, dtype: Dtype) -> None:
-        super().__init__(folder, dtype)
+    def read(self, folder: Path) -> None:
         self._pooling = _stated_pooling(folder)
 
     @property
     def description(self) -> Mapping[str, Any]:
         stated = {"pooling": self._pooling.mode, "normalize": self._pooling.normalize}
-        return self._pretrained.description | stated
+        return {**super().description, **stated}
 
     def encode(
         self, text: str, parameters: FeatureExtractionParameters, limit: InputLimit
@@ -52,13 +52,16 @@ class FeatureExtraction(PretrainedTask):
     def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
         """Return one vector of shape (width,) for each sequence."""
         tensors = self._pretrained.collate(batch)
-        hidden = self._pretrained.model(**tensors).last_hidden_state.float()
+        hidden = self._pretrained.run(tensors).last_hidden_state.float()
         pooling = batch[0].group
         assert isinstance(pooling, Pooling)
         vectors = _pool(hidden, tensors["attention_mask"], pooling.mode)
         if pooling.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
         return list(vectors.cpu())
+
+    def scores(self, output: torch.Tensor) -> torch.Tensor:
+        return output
 
     def decode(
         self,

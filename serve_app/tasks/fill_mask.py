@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from serve_app.batcher import Progress
-from serve_app.contract import Dtype, Task
+from serve_app.contract import Task
 from serve_app.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
 from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask
+from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 class FillMask(PretrainedTask):
@@ -22,8 +22,7 @@ class FillMask(PretrainedTask):
     auto_class: ClassVar = AutoModelForMaskedLM
     outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
 
-    def __init__(self, folder: Path, dtype: Dtype) -> None:
-        super().__init__(folder, dtype)
+    def read(self, folder: Path) -> None:
         if self._pretrained.tokenizer.mask_token is None:
             raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
 
@@ -33,7 +32,12 @@ class FillMask(PretrainedTask):
 
     @property
     def description(self) -> Mapping[str, Any]:
-        return self._pretrained.description | {"mask": self._pretrained.tokenizer.mask_token}
+        return {**super().description, "mask": self._pretrained.tokenizer.mask_token}
+
+    @property
+    def check_texts(self) -> Sequence[str]:
+        # In front, where no limit of the model cuts it off.
+        return [f"{self._pretrained.tokenizer.mask_token} {text}" for text in super().check_texts]
 
     def encode(self, text: str, parameters: FillMaskParameters, limit: InputLimit) -> Sequence[Encoded]:
         encoded = Encoded(self._pretrained.encode(text, limit))
@@ -48,11 +52,14 @@ class FillMask(PretrainedTask):
 
     def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
         """Return the probabilities at the masks, of shape (masks, vocabulary), for each sequence."""
-        logits = self._pretrained.model(**self._pretrained.collate(batch)).logits
+        logits = self._pretrained.run(self._pretrained.collate(batch)).logits
         return [
             row[self._masks(encoded)].float().softmax(-1).cpu()
             for row, encoded in zip(logits, batch, strict=True)
         ]
+
+    def scores(self, output: torch.Tensor) -> torch.Tensor:
+        return output
 
     def decode(
         self,

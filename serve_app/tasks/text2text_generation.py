@@ -10,8 +10,8 @@ from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
 from serve_app.parameters import Text2TextGenerationParameters
 from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
-from serve_app.tasks.pretrained import FULL_BATCHES, PretrainedTask, Ticker
-from serve_app.tasks.text_generation import generation_options
+from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
+from serve_app.tasks.text_generation import Ticker, generation_options
 
 
 class Text2TextGeneration(PretrainedTask):
@@ -20,6 +20,7 @@ class Text2TextGeneration(PretrainedTask):
     task: ClassVar = Task.TEXT2TEXT_GENERATION
     auto_class: ClassVar = AutoModelForSeq2SeqLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
+    compared: ClassVar = False
     probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
 
     @property

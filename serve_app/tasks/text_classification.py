@@ -10,7 +10,7 @@ from serve_app.batcher import Progress
 from serve_app.contract import Task
 from serve_app.parameters import TextClassificationParameters
 from serve_app.tasks.base import Encoded, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask
+from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 class TextClassification(PretrainedTask):
@@ -22,7 +22,7 @@ class TextClassification(PretrainedTask):
 
     @property
     def description(self) -> Mapping[str, Any]:
-        return self._pretrained.description | {"labels": list(self._labels.values())}
+        return {**super().description, "labels": list(self._labels.values())}
 
     @property
     def _labels(self) -> dict[int, str]:
@@ -32,6 +32,9 @@ class TextClassification(PretrainedTask):
     def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
         """Return the logits, one row of shape (labels,) for each sequence."""
         return list(self._logits(batch))
+
+    def scores(self, output: torch.Tensor) -> torch.Tensor:
+        return self._scores(output, TextClassificationParameters())
 
     def decode(
         self,

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from transformers import AutoModelForCausalLM, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
 from serve_app.errors import InputTooLongError
 from serve_app.parameters import GenerationParameters, TextGenerationParameters
 from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
-from serve_app.tasks.pretrained import FULL_BATCHES, PretrainedTask, Ticker
+from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 
 
 class TextGeneration(PretrainedTask):
@@ -20,6 +20,7 @@ class TextGeneration(PretrainedTask):
     task: ClassVar = Task.TEXT_GENERATION
     auto_class: ClassVar = AutoModelForCausalLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
+    compared: ClassVar = False
     probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
 
     @property
@@ -61,6 +62,18 @@ class TextGeneration(PretrainedTask):
     ) -> Prediction:
         new = self._pretrained.tokenizer.decode(outputs[0], skip_special_tokens=True)
         return {"generated_text": text + new if parameters.return_full_text else new}
+
+
+class Ticker(StoppingCriteria):  # type: ignore[misc]
+    """Reports each generated token, and ends a generation that nobody waits for."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return for each sequence whether it shall stop."""
+        abandoned = not self._progress.tick()
+        return torch.full((input_ids.shape[0],), abandoned, device=input_ids.device, dtype=torch.bool)
 
 
 def generation_options(parameters: GenerationParameters) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from transformers import AutoModelForTokenClassification, TokenClassificationPip
 from transformers.pipelines.token_classification import AggregationStrategy
 
 from serve_app.batcher import Progress
-from serve_app.contract import Dtype, Task
+from serve_app.contract import Task
 from serve_app.parameters import TokenClassificationParameters
 from serve_app.tasks.base import Encoded, ModelLoadError, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask
+from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 class TokenClassification(PretrainedTask):
@@ -22,8 +22,7 @@ class TokenClassification(PretrainedTask):
     auto_class: ClassVar = AutoModelForTokenClassification
     outputs: ClassVar = (Output("entities", "BYTES", (-1,)),)
 
-    def __init__(self, folder: Path, dtype: Dtype) -> None:
-        super().__init__(folder, dtype)
+    def read(self, folder: Path) -> None:
         if not self._pretrained.tokenizer.is_fast:
             raise ModelLoadError(f"{folder} has no tokenizer.json, which {Task.TOKEN_CLASSIFICATION} needs")
         self._pipeline = TokenClassificationPipeline(
@@ -33,7 +32,7 @@ class TokenClassification(PretrainedTask):
     @property
     def description(self) -> Mapping[str, Any]:
         labels = list(self._pretrained.model.config.id2label.values())
-        return self._pretrained.description | {"labels": labels}
+        return {**super().description, "labels": labels}
 
     def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
         """Return the logits, one tensor of shape (tokens, labels) for each sequence."""

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.batcher import Progress
-from serve_app.contract import Dtype, ParameterValue, Task
+from serve_app.contract import ParameterValue, Task
 from serve_app.errors import InvalidInputError
 from serve_app.parameters import ZeroShotParameters
 from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
-from serve_app.tasks.pretrained import PretrainedTask
+from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 class ZeroShotClassification(PretrainedTask):
@@ -23,8 +23,7 @@ class ZeroShotClassification(PretrainedTask):
     outputs: ClassVar = (Output("labels", "BYTES", (-1, -1)), Output("scores", "FP32", (-1, -1)))
     probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
 
-    def __init__(self, folder: Path, dtype: Dtype) -> None:
-        super().__init__(folder, dtype)
+    def read(self, folder: Path) -> None:
         self._entailment = _entailment_index(folder, self._pretrained.model.config.label2id)
 
     def encode(self, text: str, parameters: ZeroShotParameters, limit: InputLimit) -> Sequence[Encoded]:

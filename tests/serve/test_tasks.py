@@ -33,7 +33,7 @@ def folders(tmp_path_factory) -> dict[Task, Path]:
 def answer(task: Task, folder: Path, texts: list[str], **parameters) -> list[dict]:
     async def ask() -> list[dict]:
         args = ModelArgs(name="tiny", uri=f"file://{folder}", task=task)
-        engine = Engine(args, task_class(task)(folder, "auto"), Tunables())
+        engine = Engine(args, task_class(task)(folder, "float32"), Tunables())
         try:
             await engine.warm_up()
             return await engine.predict(texts, parameters)

@@ -53,14 +53,21 @@ def test_an_idle_start_leaves_all_unmeasured():
 @pytest.mark.parametrize(("theirs", "holds"), [(10.0, True), (10.1, False)])
 def test_six_times_the_articles_requests(theirs, holds):
     rows = [row(rps=60), row("article", rps=theirs)]
-    assert verdicts(rows)["requests/s at 16 clients at least 6 x the article's service"] is holds
+    assert verdicts(rows)["float32: requests/s at 16 clients at least 6 x the article's service"] is holds
+
+
+def test_each_number_format_of_ours_is_held_against_the_article():
+    rows = [row(rps=60), row(rps=30, dtype="bfloat16"), row("article", rps=10)]
+    found = verdicts(rows)
+    assert found["float32: requests/s at 16 clients at least 6 x the article's service"] is True
+    assert found["bfloat16: requests/s at 16 clients at least 6 x the article's service"] is False
 
 
 def test_each_form_of_the_article_is_compared():
     rows = [row(rps=60), row("article", rps=5), row("article", rps=15, variant="all cores")]
     found = verdicts(rows)
-    assert found["requests/s at 16 clients at least 6 x the article's service"] is True
-    assert found["requests/s at 16 clients at least 6 x the article's service (all cores)"] is False
+    assert found["float32: requests/s at 16 clients at least 6 x the article's service"] is True
+    assert found["float32: requests/s at 16 clients at least 6 x the article's service (all cores)"] is False
 
 
 @pytest.mark.parametrize(("rps", "holds"), [(90, True), (89, False)])
@@ -80,7 +87,7 @@ def test_peers_are_compared_by_rate_and_alone_by_time():
 def test_the_open_loop_is_held_against_a_lone_request():
     alone = row(clients=1, p50=10)
     crowded = row(clients=0, load="open", share=0.9, p99_ms=99.0)
-    promise = "distilbert, short: p99 at 90 % of capacity under 10 x a lone request, no failures"
+    promise = "distilbert, short, float32: p99 at 90 % of capacity under 10 x a lone request, no failures"
     assert verdicts([alone, crowded])[promise] is True
     assert verdicts([alone, replace(crowded, failures=1)])[promise] is False
     assert verdicts([alone, replace(crowded, p99_ms=101.0)])[promise] is False

@@ -1,3 +1,4 @@
+from itertools import zip_longest
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,22 @@ def test_the_queue_is_parted_into_batches_of_one_group_within_the_limits(waiting
         assert lengths == sorted(lengths)
         assert 1 <= len(batch) <= max_size
         assert len(batch) == 1 or max(lengths) * len(batch) <= max_tokens
+
+
+@given(st.lists(entries, max_size=30), st.integers(1, 6), st.integers(1, 80))
+def test_without_padding_batches_are_full_and_in_order(waiting, max_size, max_tokens):
+    limits = BatchLimits(max_size, max_tokens, 0, padded=False)
+    batches = cut(waiting, limits)
+    for group in "ab":
+        of_group = [batch for batch in batches if batch[0].sequence.group == group]
+        members = [entry for entry in waiting if entry.sequence.group == group]
+        assert [id(entry) for batch in of_group for entry in batch] == [id(entry) for entry in members]
+        for batch, following in zip_longest(of_group, of_group[1:]):
+            tokens = [entry.sequence.length for entry in batch]
+            assert len(batch) == 1 or (len(batch) <= max_size and sum(tokens) <= max_tokens)
+            if following:
+                more = sum(tokens) + following[0].sequence.length
+                assert len(batch) == max_size or more > max_tokens
 
 
 def cost(batches, limits):

@@ -37,7 +37,7 @@ def test_a_value_that_fits_no_member_of_a_union_is_one_problem():
 
 
 def test_two_fields_are_two_problems():
-    problems = problems_of(manifest(model={"dtype": "int8"}, suspend="no"))
+    problems = problems_of(manifest(model={"dtype": "int4"}, suspend="no"))
     assert [problem.path for problem in problems] == [("spec", "model", "dtype"), ("spec", "suspend")]
 
 

@@ -1,0 +1,118 @@
+"""In which number format a model runs, and how far its answers are from those in float32."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+
+from serve_app.contract import Dtype
+
+FLOAT32: Final = "float32"
+INT8: Final = "int8"
+
+# Vectors that are further apart than this are not the same answer.
+_LEAST_COSINE: Final = 0.99
+
+# What a model is compared on: several subjects, tones and lengths.
+CHECK_TEXTS: Final = (
+    "I love this, it works better than I had hoped.",
+    "The delivery was late and the box was broken.",
+    "It rained all night.",
+    "Ada Lovelace wrote the first program for a machine that was never built.",
+    "No.",
+    "The home team scored twice in the last ten minutes and won the match.",
+    "Parliament will vote on the new budget on Thursday, and nobody knows how it will end.",
+    "What a waste of an evening: two hours of noise, no story, and an ending that made the audience laugh.",
+    "Boil the rice for twelve minutes, then let it rest under a cloth.",
+    "The orchestra played the slow movement so softly that one could hear the rain on the roof of the hall.",
+    "Is there a train to Paris after nine?",
+    "The company raised its forecast because demand for batteries grew faster than expected.",
+    "My phone does not switch on any more.",
+    "She thanked the nurse, took her coat, and walked home through the park, happier than in weeks.",
+    "Telescopes on the ground look through the air, which blurs what they see; those in space do not.",
+    "Nothing special, but the price is fair.",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """How answers in `dtype` differ from those in float32 on so many texts.
+
+    `greatest_difference` is that of one score, or of one component of a vector. `changed_answers` counts the
+    texts whose label is another one, or whose vector points elsewhere.
+    """
+
+    dtype: str
+    texts: int
+    greatest_difference: float
+    changed_answers: int
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Return the members as JSON has them."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dtype} differs from float32 by {self.greatest_difference:.2g} at most and changes "
+            f"{self.changed_answers} of {self.texts} answers"
+        )
+
+
+def number_format(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
+    """Return the format that `dtype` stands for.
+
+    `auto` is the fastest one that `device` has hardware for; on a processor, only if it is then compared.
+    """
+    if dtype != "auto":
+        return dtype
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if not compared:
+        return FLOAT32
+    # Other processors compute bfloat16 by converting it, which is slower than float32.
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else FLOAT32
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Return torch's format of that name; it has none for int8, whose layers are made of float32 ones."""
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def convert(model: Any, name: str) -> None:
+    """Convert a float32 model in place; as int8 only the linear layers, their inputs call by call."""
+    if name != INT8:
+        model.to(torch_dtype(name))
+        return
+    quantization = torch.ao.quantization
+    kinds = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
+    with warnings.catch_warnings():
+        # torch announces its successor, a package of its own whose layers are fast only when compiled.
+        warnings.simplefilter("ignore")
+        quantization.quantize_dynamic(model, kinds, inplace=True)
+
+
+def compare(
+    dtype: str, expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor], *, labelled: bool
+) -> Check:
+    """Compare scores of shape (…, labels), or vectors of shape (width,), one for each text."""
+    pairs = list(zip(expected, got, strict=True))
+    same = _same_labels if labelled else _same_direction
+    return Check(
+        dtype,
+        len(pairs),
+        max(float((one - other).abs().max()) for one, other in pairs),
+        sum(not same(one, other) for one, other in pairs),
+    )
+
+
+def _same_labels(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool(torch.equal(one.argmax(-1), other.argmax(-1)))
+
+
+def _same_direction(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return float(torch.cosine_similarity(one, other, dim=-1)) >= _LEAST_COSINE

@@ -1,0 +1,127 @@
+"""What the tasks have in common: one transformers auto class, and texts that are encoded one by one."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import torch
+
+from serve_app.batcher import Progress
+from serve_app.contract import Dtype, Task
+from serve_app.parameters import parse_parameters
+from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, TaskModel
+from serve_app.tasks.linear import can_order, order_weights
+from serve_app.tasks.loading import load, this_device
+from serve_app.tasks.number_formats import CHECK_TEXTS, FLOAT32, INT8, Check, compare, convert, number_format
+from serve_app.tasks.packing import can_pack, pack
+
+# A batch of any size takes about the same time on an accelerator, and so does one that generates.
+FULL_BATCHES: Final = 10**6
+
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
+
+
+class PretrainedTask(TaskModel):
+    """A task with a model of transformers.
+
+    A number format other than float32 is compared with float32 on a few texts when the model is loaded. One
+    that `auto` stands for is dropped if it changes an answer; one that was asked for by name stays.
+    """
+
+    task: ClassVar[Task]
+    auto_class: ClassVar[Any]
+    # Whether number formats are compared: what is generated may differ from word to word and be as good.
+    compared: ClassVar[bool] = True
+    # Whether the highest of the scores in the last dimension is the answer.
+    labelled: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, dtype: Dtype) -> None:
+        self._check: Check | None = None
+        device = this_device()
+        wanted = number_format(dtype, device, compared=self.compared)
+        if wanted == INT8 and device.type != "cpu":
+            raise ModelLoadError("spec.model.dtype: int8 runs on processors only; use bfloat16 or float16")
+        self._load(folder, FLOAT32 if self.compared or wanted == INT8 else wanted)
+        if self._pretrained.dtype == wanted:
+            return
+        if not self.compared:
+            self._convert(wanted)
+            return
+        expected = self._check_scores()
+        self._convert(wanted)
+        self._check = compare(wanted, expected, self._check_scores(), labelled=self.labelled)
+        if dtype == "auto" and self._check.changed_answers:
+            self._load(folder, FLOAT32)
+        log = logger.warning if self._check.changed_answers else logger.info
+        log("%s; the model runs in %s", self._check, self._pretrained.dtype)
+
+    def read(self, folder: Path) -> None:
+        """Take what the task needs besides the model; raise ModelLoadError if it is not there."""
+
+    @property
+    def max_tokens(self) -> int:
+        return self._pretrained.max_tokens
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        checked = {"dtype_check": self._check.description} if self._check else {}
+        return self._pretrained.description | checked
+
+    @property
+    def batch_overhead_tokens(self) -> int:
+        on_processor = self._pretrained.device.type == "cpu"
+        return super().batch_overhead_tokens if on_processor else FULL_BATCHES
+
+    @property
+    def pads(self) -> bool:
+        return not self._pretrained.packed
+
+    @property
+    def check_texts(self) -> Sequence[str]:
+        """Texts on which number formats are compared."""
+        return CHECK_TEXTS
+
+    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
+        return [Encoded(self._pretrained.encode(text, limit))]
+
+    def forward(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        with torch.inference_mode():
+            return self.run(batch, progress)
+
+    @abstractmethod
+    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+        """Return one raw output for each sequence of `batch`; torch records no gradients meanwhile."""
+
+    def scores(self, output: torch.Tensor) -> torch.Tensor:
+        """Return a raw output as what a client sees of it, of the same shape."""
+        return output.softmax(-1)
+
+    def _logits(self, batch: Sequence[Encoded]) -> torch.Tensor:
+        """Return the model's logits for a padded batch, as float32 on the processor."""
+        logits: torch.Tensor = self._pretrained.run(self._pretrained.collate(batch)).logits
+        return logits.float().cpu()
+
+    def _load(self, folder: Path, dtype: str) -> None:
+        self._pretrained = load(self.auto_class, folder, dtype, task=self.task)
+        if self._pretrained.device.type == "cpu" and can_pack(self._pretrained.model):
+            pack(self._pretrained.model)
+            self._pretrained = replace(self._pretrained, packed=True)
+        self.read(folder)
+
+    def _convert(self, dtype: str) -> None:
+        """Leave float32; only then no other process shares the weights, and they may be put in order."""
+        model = self._pretrained.model
+        convert(model, dtype)
+        if self._pretrained.packed and dtype != INT8 and can_order():
+            order_weights(model)
+        self._pretrained = replace(self._pretrained, dtype=dtype)
+
+    def _check_scores(self) -> list[torch.Tensor]:
+        parameters = parse_parameters(self.task, self.probe_parameters)
+        limit = InputLimit(self.max_tokens, truncate=True)
+        batch = [each for text in self.check_texts for each in self.encode(text, parameters, limit)]
+        return [self.scores(output) for output in self.forward(batch, Progress([]))]

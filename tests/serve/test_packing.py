@@ -1,0 +1,108 @@
+"""Without padding, every encoder answers as transformers runs it with padding."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+
+from serve_app.tasks.linear import can_order, order_weights
+from serve_app.tasks.packing import ATTENTION, can_pack, pack
+from tests.serve import tiny_models
+
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 80,
+    "initializer_range": 0.5,
+    "pad_token_id": 0,
+    "num_labels": 3,
+}
+DISTILBERT = {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "num_labels": 3}
+CONFIGS = {
+    "bert": transformers.BertConfig(**SIZES),
+    "camembert": transformers.CamembertConfig(**SIZES),
+    "distilbert": transformers.DistilBertConfig(**DISTILBERT),
+    "electra": transformers.ElectraConfig(**SIZES, embedding_size=16),
+    "roberta": transformers.RobertaConfig(**SIZES),
+    "xlm-roberta": transformers.XLMRobertaConfig(**SIZES),
+}
+AUTO_CLASSES = [
+    transformers.AutoModel,
+    transformers.AutoModelForSequenceClassification,
+    transformers.AutoModelForTokenClassification,
+    transformers.AutoModelForMaskedLM,
+]
+LENGTHS = [7, 1, 31, 7, 20]
+
+
+def batch() -> dict[str, torch.Tensor]:
+    """Return sequences of several lengths, padded."""
+    mask = torch.tensor([[int(at < length) for at in range(max(LENGTHS))] for length in LENGTHS])
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(5, 60, mask.shape, generator=generator) * mask
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def output(model, **inputs) -> list[torch.Tensor]:
+    """Return what the model says of the tokens that are there, or of each sequence."""
+    with torch.inference_mode():
+        answer = model(**inputs)
+    tensor = answer.logits if "logits" in answer else answer.last_hidden_state
+    return list(tensor) if tensor.dim() == 2 else [row[:n] for row, n in zip(tensor, LENGTHS, strict=True)]
+
+
+@pytest.mark.parametrize("auto_class", AUTO_CLASSES, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_encoder_answers_as_with_padding(name, auto_class):
+    torch.manual_seed(7)
+    model = auto_class.from_config(copy.deepcopy(CONFIGS[name])).eval()
+    assert can_pack(model)
+    expected = output(model, **batch())
+    pack(model)
+    assert model.config._attn_implementation == ATTENTION
+    got = output(model, **batch(), present=batch()["attention_mask"].bool())
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_what_the_others_in_a_batch_say_makes_no_difference():
+    torch.manual_seed(7)
+    model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
+    pack(model)
+    inputs = batch()
+    before = output(model, **inputs, present=inputs["attention_mask"].bool())
+    inputs["input_ids"][0, 0] += 1
+    after = output(model, **inputs, present=inputs["attention_mask"].bool())
+    assert not torch.equal(before[0], after[0])
+    assert all(torch.equal(one, other) for one, other in zip(before[1:], after[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        transformers.BertLMHeadModel(tiny_models.bert_config(is_decoder=True)),
+        transformers.T5EncoderModel(transformers.T5Config(vocab_size=60, d_model=32, num_layers=1)),
+    ],
+    ids=["looks only back", "positions in its layers"],
+)
+def test_what_needs_its_padding_keeps_it(model):
+    assert not can_pack(model)
+
+
+@pytest.mark.skipif(not can_order(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_ordered_weights_compute_the_same(dtype, bias):
+    torch.manual_seed(7)
+    layers = torch.nn.Sequential(torch.nn.Linear(40, 24, bias=bias), torch.nn.ReLU()).to(dtype)
+    inputs = torch.randn(2, 5, 40).to(dtype)
+    with torch.inference_mode():
+        expected = layers(inputs)
+        order_weights(layers)
+        got = layers(inputs)
+    assert not any(isinstance(layer, torch.nn.Linear) for layer in layers)
+    torch.testing.assert_close(got, expected, atol=0.02 if dtype is torch.bfloat16 else 1e-5, rtol=1e-2)
