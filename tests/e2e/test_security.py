@@ -60,6 +60,8 @@ def selected(release, policy):
 
 def test_the_network_policies_mean_exactly_the_pods_and_ports_that_are_there(release):
     """No policy is enforced here (tests/cluster/README.md), so what they select is held against what runs."""
+    # Those of an earlier test may still be leaving.
+    release.wait_for("no pod is leaving", lambda: not any(map(leaves, release.get("pods")["items"])))
     ray = sorted(pod["metadata"]["name"] for pod in release.pods())
     operator = [name for name in names(release) if name not in ray]
     assert selected(release, f"{release.name}-ray") == ray
@@ -68,6 +70,10 @@ def test_the_network_policies_mean_exactly_the_pods_and_ports_that_are_there(rel
     containers = {container["name"]: container for container in head["spec"]["containers"]}
     open_ports = {port["containerPort"] for port in containers["ray-head"]["ports"]}
     assert {8265, 8000, 8080} <= open_ports
+
+
+def leaves(pod):
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def names(release):
