@@ -1,9 +1,9 @@
-"""Linear layers whose weights lie in the order in which oneDNN's kernels read them.
+"""Linear layers that call oneDNN's kernels.
 
-torch's own layer hands the weights over as they are stored, and they are put in order anew in each call. That
-is little work beside a large batch and nearly half of the time of a lone short text. The ordered copy belongs
-to this process alone, so it is for weights that no other process shares. torch has no public names for
-the two operators; its compiler uses them in frozen models (torch/_inductor/fx_passes/mkldnn_fusion.py).
+In float32 torch's own layer calls another library, which is slower where it was measured (docs/performance.md).
+The kernels are faster still if the weights lie in the order in which they read them. That is a copy, which
+belongs to this process alone, so it is for weights that no other process shares. torch has no public names for
+the operators; its compiler uses them in frozen models (torch/_inductor/fx_passes/mkldnn_fusion.py).
 """
 
 from typing import Any, Final
@@ -14,12 +14,13 @@ import torch
 _TOKENS: Final = 256
 
 
-class OrderedLinear(torch.nn.Module):  # type: ignore[misc]
+class OneDnnLinear(torch.nn.Module):  # type: ignore[misc]
     """Computes what the torch.nn.Linear that it was made of computes."""
 
-    def __init__(self, linear: torch.nn.Linear) -> None:
+    def __init__(self, linear: torch.nn.Linear, *, ordered: bool) -> None:
         super().__init__()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
+        weight = linear.weight.detach()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _TOKENS) if ordered else weight
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -30,14 +31,18 @@ class OrderedLinear(torch.nn.Module):  # type: ignore[misc]
         return outputs
 
 
-def can_order() -> bool:
-    """Return whether this torch has the operators."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def has_kernels(dtype: torch.dtype) -> bool:
+    """Return whether this torch and this processor have kernels for `dtype`."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32
 
 
-def order_weights(model: Any) -> None:
-    """Replace the linear layers below `model`."""
+def use_kernels(model: Any, *, ordered: bool) -> None:
+    """Replace the linear layers below `model`, and put their weights in order if that is wanted."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is torch.nn.Linear:
-                setattr(module, name, OrderedLinear(child))
+                setattr(module, name, OneDnnLinear(child, ordered=ordered))

@@ -13,9 +13,18 @@ from serve_app.batcher import Progress
 from serve_app.contract import Dtype, Task
 from serve_app.parameters import parse_parameters
 from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, TaskModel
-from serve_app.tasks.linear import can_order, order_weights
+from serve_app.tasks.linear import has_kernels, use_kernels
 from serve_app.tasks.loading import load, this_device
-from serve_app.tasks.number_formats import CHECK_TEXTS, FLOAT32, INT8, Check, compare, convert, number_format
+from serve_app.tasks.number_formats import (
+    CHECK_TEXTS,
+    FLOAT32,
+    INT8,
+    Check,
+    compare,
+    convert,
+    number_format,
+    torch_dtype,
+)
 from serve_app.tasks.packing import can_pack, pack
 
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
@@ -47,15 +56,19 @@ class PretrainedTask(TaskModel):
             raise ModelLoadError("spec.model.dtype: int8 runs on processors only; use bfloat16 or float16")
         self._load(folder, FLOAT32 if self.compared or wanted == INT8 else wanted)
         if self._pretrained.dtype == wanted:
-            return
-        if not self.compared:
+            self._speed_up()
+        elif not self.compared:
             self._convert(wanted)
-            return
+        else:
+            self._convert_and_compare(folder, wanted, may_drop=dtype == "auto")
+
+    def _convert_and_compare(self, folder: Path, wanted: str, *, may_drop: bool) -> None:
         expected = self._check_scores()
         self._convert(wanted)
         self._check = compare(wanted, expected, self._check_scores(), labelled=self.labelled)
-        if dtype == "auto" and self._check.changed_answers:
+        if may_drop and self._check.changed_answers:
             self._load(folder, FLOAT32)
+            self._speed_up()
         log = logger.warning if self._check.changed_answers else logger.info
         log("%s; the model runs in %s", self._check, self._pretrained.dtype)
 
@@ -113,12 +126,15 @@ class PretrainedTask(TaskModel):
         self.read(folder)
 
     def _convert(self, dtype: str) -> None:
-        """Leave float32; only then no other process shares the weights, and they may be put in order."""
-        model = self._pretrained.model
-        convert(model, dtype)
-        if self._pretrained.packed and dtype != INT8 and can_order():
-            order_weights(model)
+        convert(self._pretrained.model, dtype)
         self._pretrained = replace(self._pretrained, dtype=dtype)
+        self._speed_up()
+
+    def _speed_up(self) -> None:
+        """Let an encoder's layers call oneDNN; weights in float32 stay as they are, for others to share."""
+        dtype = self._pretrained.dtype
+        if self._pretrained.packed and dtype != INT8 and has_kernels(torch_dtype(dtype)):
+            use_kernels(self._pretrained.model, ordered=dtype != FLOAT32)
 
     def _check_scores(self) -> list[torch.Tensor]:
         parameters = parse_parameters(self.task, self.probe_parameters)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from serve_app.tasks.linear import can_order, order_weights
+from serve_app.tasks.linear import has_kernels, use_kernels
 from serve_app.tasks.packing import ATTENTION, can_pack, pack
 from tests.serve import tiny_models
 
@@ -93,16 +93,18 @@ def test_what_needs_its_padding_keeps_it(model):
     assert not can_pack(model)
 
 
-@pytest.mark.skipif(not can_order(), reason="this torch has no oneDNN")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_ordered_weights_compute_the_same(dtype, bias):
+def test_onednns_kernels_compute_the_same(dtype, ordered, bias):
+    if not has_kernels(dtype):
+        pytest.skip(f"this machine has no kernels for {dtype}")
     torch.manual_seed(7)
     layers = torch.nn.Sequential(torch.nn.Linear(40, 24, bias=bias), torch.nn.ReLU()).to(dtype)
     inputs = torch.randn(2, 5, 40).to(dtype)
     with torch.inference_mode():
         expected = layers(inputs)
-        order_weights(layers)
+        use_kernels(layers, ordered=ordered)
         got = layers(inputs)
     assert not any(isinstance(layer, torch.nn.Linear) for layer in layers)
     torch.testing.assert_close(got, expected, atol=0.02 if dtype is torch.bfloat16 else 1e-5, rtol=1e-2)
