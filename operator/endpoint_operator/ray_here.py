@@ -46,6 +46,8 @@ _SERVE_FLAGS: Final[Mapping[str, str]] = {
 }
 # Further settings for one's own machine.
 _LOCAL_FLAGS: Final[Mapping[str, str]] = {
+    # Ray's workers yield to all else by default, and all threads of a model wait for the one that yields.
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     # A replica that asked for no accelerator sees none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",

@@ -1,9 +1,9 @@
 """Linear layers that call oneDNN's kernels.
 
-In float32 torch's own layer calls another library, which is slower where it was measured (docs/performance.md).
-The kernels are faster still if the weights lie in the order in which they read them. That is a copy, which
-belongs to this process alone, so it is for weights that no other process shares. torch has no public names for
-the operators; its compiler uses them in frozen models (torch/_inductor/fx_passes/mkldnn_fusion.py).
+In float32 torch's own layer calls another library, and is slower where it was measured: docs/performance.md.
+The kernels are faster still if the weights lie in the order in which they read them. That is a copy, which is
+this process's alone, so it is for weights that no other process shares. torch has no public names for the
+operators; its compiler uses them in frozen models (torch/_inductor/fx_passes/mkldnn_fusion.py).
 """
 
 from typing import Any, Final

@@ -12,6 +12,10 @@ from transformers import AttentionInterface
 
 ATTENTION: Final = "model_endpoints_packed"
 
+# A long row is filled up to a multiple of these: oneDNN compiles its kernels for each number of tokens anew.
+_STEP: Final = 16
+_LONG: Final = 64
+
 # Model types whose layers know of other tokens by attention alone, and the module that holds the layers.
 # Their positions are added to the embeddings; one that adds them in the layers would need the padded batch.
 _LAYERS: Final = {
@@ -38,19 +42,25 @@ def pack(model: Any) -> None:
 
 
 def _to_row(layers: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
-    """Turn hidden states of shape (batch, tokens, width) into (1, present tokens, width)."""
+    """Turn hidden states of shape (batch, tokens, width) into (1, present tokens and spare ones, width)."""
     options = dict(options)
     hidden = arguments[0] if arguments else options.pop("hidden_states")
     present = options["present"]
-    options["lengths"] = present.sum(dim=1).tolist()
-    return (hidden[present][None], *arguments[1:]), options
+    row = hidden[present]
+    lengths = present.sum(dim=1).tolist()
+    spare = -len(row) % _STEP if len(row) > _LONG else 0
+    if spare:
+        # They attend to each other and to nothing else.
+        row = torch.nn.functional.pad(row, (0, 0, 0, spare))
+        lengths.append(spare)
+    return (row[None], *arguments[1:]), {**options, "lengths": lengths}
 
 
 def _to_batch(layers: Any, arguments: Any, options: dict[str, Any], output: Any) -> Any:
     """Turn the row back into a batch; what was padding is zero."""
     row, present = output.last_hidden_state, options["present"]
     batch = row.new_zeros((*present.shape, row.shape[-1]))
-    batch[present] = row[0]
+    batch[present] = row[0, : present.sum()]
     output.last_hidden_state = batch
     return output
 

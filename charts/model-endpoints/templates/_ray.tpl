@@ -6,7 +6,8 @@
 {{- with .context -}}
 {{- $given := list -}}
 {{- range .Values.ray.env }}{{ $given = append $given .name }}{{ end -}}
-{{/* HAProxy in front of the replicas, and Ray's own choice of settings for throughput. */}}
+{{/* HAProxy in front of the replicas, and Ray's own choice of settings for throughput. Ray's workers yield
+to all else by default, and all threads of a model wait for the one that has yielded. */}}
 {{- $defaults := dict
   "RAY_SERVE_ENABLE_HA_PROXY" "1"
   "RAY_SERVE_HAPROXY_NBTHREAD" "1"
@@ -17,6 +18,7 @@
   "RAY_SERVE_LOG_TO_STDERR" "1"
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" "1"
   "RAY_USAGE_STATS_ENABLED" "0"
+  "RAY_worker_niceness" "0"
   "MODEL_ENDPOINTS_FORK_WORKERS" (ternary (ternary "serve" "models" (eq $component "head")) "off" .Values.ray.forkWorkers)
   "TOKENIZERS_PARALLELISM" "false"
   "HOME" "/home/ray"
