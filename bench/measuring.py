@@ -150,7 +150,8 @@ class Bench:
         if not self._wanted(IN_PROCESS):
             return
         for texts in plan.texts:
-            loops = [in_process.Loop(window, batch, plan.seconds[texts] / 2) for window, batch in LOOPS]
+            windows = [each for each in LOOPS if plan.thorough or each[0] < TEXTS]
+            loops = [in_process.Loop(window, batch, plan.seconds[texts] / 2) for window, batch in windows]
             for loop, speed in zip(
                 loops, in_process.measure(job, loops, make_texts(texts, TEXTS)), strict=True
             ):

@@ -68,7 +68,7 @@ FULL: Final = {
     "sentiment": Plan(("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 5.0, "mixed": 7.0}),
     "minilm": Plan(("short", "mixed"), (16, 64), OPEN_SHARES, {"short": 5.0, "mixed": 7.0}),
 }
-QUICK: Final = {"distilbert": Plan(("short",), CLIENTS, (0.9,), {"short": 3.0})}
+QUICK: Final = {"distilbert": Plan(("short",), CLIENTS, (0.9,), {"short": 2.0})}
 
 
 def find(rows: Iterable[Row], **wanted: object) -> Row | None:
