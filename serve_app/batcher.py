@@ -5,13 +5,17 @@ nothing of tasks or HTTP.
 """
 
 import asyncio
+import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
+
+from serve_app.lanes import Lanes
 
 
 class Sequenced(Protocol):
@@ -117,23 +121,25 @@ def _full_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
     return [*edges, len(lengths)]
 
 
-@dataclass
 class Batcher:
-    """Runs `forward` on batches in one thread: torch's own threads do the work in parallel.
+    """Runs `forward` on batches in the threads of `lanes`.
 
     `limits` may be replaced at any time; the next batch obeys the new ones.
     """
 
-    forward: Forward
-    limits: BatchLimits
-    _queue: list[Waiting] = field(default_factory=list)
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _full: asyncio.Event = field(default_factory=asyncio.Event)
-    _progress: Progress | None = None
-    _worker: asyncio.Task[None] | None = None
-    _thread: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="forward")
-    )
+    def __init__(self, forward: Forward, limits: BatchLimits, lanes: Lanes | None = None) -> None:
+        self.forward = forward
+        self.limits = limits
+        self._lanes = lanes or Lanes()
+        self._free = asyncio.Semaphore(self._lanes.count)
+        self._queue: list[Waiting] = []
+        # Batches of a queue that was sorted; a queue that need not be is cut anew for each batch.
+        self._cut: deque[list[Waiting]] = deque()
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._running: set[Progress] = set()
+        self._passes: set[asyncio.Task[None]] = set()
+        self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, sequences: Sequence[Sequenced]) -> list[Any]:
         """Return the outputs of `sequences`, in their order; cancelling frees their places."""
@@ -154,13 +160,13 @@ class Batcher:
                     entry.output.exception()
 
     def seconds_without_progress(self) -> float:
-        """Return how long the running batch has not moved; 0 when nothing runs."""
-        return time.monotonic() - self._progress.last if self._progress else 0.0
+        """Return how long a running batch has not moved; 0 when nothing runs."""
+        return max((time.monotonic() - progress.last for progress in self._running), default=0.0)
 
     @property
     def busy(self) -> bool:
         """Whether a batch is running."""
-        return self._progress is not None
+        return bool(self._running)
 
     async def close(self) -> None:
         """Stop taking batches; a running one is not waited for."""
@@ -168,23 +174,25 @@ class Batcher:
             self._worker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._worker
-        for entry in self._queue:
+        for entry in itertools.chain(self._queue, *self._cut):
             entry.output.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()
 
     async def _work(self) -> None:
         while True:
-            await self._arrived.wait()
-            await self._fill()
-            drained, self._queue = self._queue, []
-            self._arrived.clear()
-            self._full.clear()
-            for batch in cut(_wanted(drained), self.limits):
-                await self._run(batch)
+            await self._free.acquire()
+            if not self._cut:
+                await self._arrived.wait()
+                await self._fill()
+            batch = self._take()
+            alone = not (self._passes or self._queue or self._cut)
+            task = asyncio.create_task(self._pass(batch, self._lanes.executor(alone=alone)))
+            self._passes.add(task)
+            task.add_done_callback(self._passes.discard)
 
     async def _fill(self) -> None:
-        """Wait for a full batch, but no longer than the limits say."""
-        if self.limits.max_wait_seconds == 0:
+        """Let an idle model wait for a full batch, but no longer than the limits say."""
+        if self.limits.max_wait_seconds == 0 or self.busy:
             # Requests that are on the loop already get their turn, and no more.
             await asyncio.sleep(0)
             return
@@ -192,30 +200,56 @@ class Batcher:
             async with asyncio.timeout(self.limits.max_wait_seconds):
                 await self._full.wait()
 
-    async def _run(self, batch: Sequence[Waiting]) -> None:
+    def _take(self) -> list[Waiting]:
+        """Return the next batch, empty if nobody waits any more."""
+        if self._cut:
+            return self._cut.popleft()
+        waiting = _wanted(self._queue)
+        idle = self._lanes.count - len(self._passes)
+        share = min(self.limits.max_size, -(-len(waiting) // idle)) or 1
+        batch, *others = cut(waiting, replace(self.limits, max_size=share)) or [[]]
+        if self.limits.padded:
+            self._cut.extend(others)
+            self._queue = []
+        else:
+            taken = set(map(id, batch))
+            self._queue = [entry for entry in waiting if id(entry) not in taken]
+        if not self._queue:
+            self._arrived.clear()
+            self._full.clear()
+        return batch
+
+    async def _pass(self, batch: Sequence[Waiting], executor: Executor) -> None:
+        try:
+            await self._run(batch, executor)
+        finally:
+            self._free.release()
+
+    async def _run(self, batch: Sequence[Waiting], executor: Executor) -> None:
         wanted = _wanted(batch)
         if not wanted:
             return
-        self._progress = Progress([entry.output for entry in wanted])
+        progress = Progress([entry.output for entry in wanted])
+        self._running.add(progress)
         loop = asyncio.get_running_loop()
         sequences = [entry.sequence for entry in wanted]
         try:
-            outputs = await loop.run_in_executor(self._thread, self.forward, sequences, self._progress)
+            outputs = await loop.run_in_executor(executor, self.forward, sequences, progress)
             results = list(zip(wanted, outputs, strict=True))
         except Exception as error:
-            await self._run_apart(wanted, error)
+            await self._run_apart(wanted, error, executor)
         else:
             for entry, output in results:
                 if not entry.output.done():
                     entry.output.set_result(output)
         finally:
-            self._progress = None
+            self._running.discard(progress)
 
-    async def _run_apart(self, batch: Sequence[Waiting], error: Exception) -> None:
+    async def _run_apart(self, batch: Sequence[Waiting], error: Exception, executor: Executor) -> None:
         """Run each sequence alone, so that the one that fails fails alone."""
         if len(batch) > 1:
             for entry in batch:
-                await self._run([entry])
+                await self._run([entry], executor)
         elif not batch[0].output.done():
             batch[0].output.set_exception(error)
 

@@ -16,6 +16,7 @@ from serve_app.errors import (
     RequestTimeoutError,
     ServingError,
 )
+from serve_app.lanes import Lanes
 from serve_app.parameters import InvalidParameterError, TaskParameters, parse_parameters
 from serve_app.tasks.base import Encoded, InputLimit, Prediction, TaskModel
 
@@ -43,7 +44,8 @@ class Engine:
         # Seconds of the parts of this replica's start, once it is over.
         self.cold_start: Mapping[str, float] = {}
         self._tunables = tunables
-        self._batcher = Batcher(model.forward, _batch_limits(tunables, model))
+        lanes = Lanes(model.batches_at_once, model.prepare_thread)
+        self._batcher = Batcher(model.forward, _batch_limits(tunables, model), lanes)
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._requests = 0
 

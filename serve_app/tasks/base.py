@@ -67,7 +67,8 @@ class Encoded:
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
-    `encode` and `forward` each run in a thread of their own, never twice at once.
+    `encode` runs in a thread of its own, never twice at once; `forward` in others, as often at once as
+    `batches_at_once` says.
     """
 
     outputs: ClassVar[tuple[Output, ...]]
@@ -100,6 +101,14 @@ class TaskModel(ABC):
         About right for encoders on processors, measured with those of 22 and 66 million parameters.
         """
         return 32
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches may run at the same time."""
+        return 1
+
+    def prepare_thread(self, alone: bool) -> None:  # noqa: B027 - most models need nothing
+        """Prepare a thread that will call `forward`, for batches that run alone or beside others."""
 
     @property
     def pads(self) -> bool:

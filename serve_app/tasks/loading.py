@@ -34,7 +34,8 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained
     """
     if not any(folder.glob("*.safetensors")):
         raise ModelLoadError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
-    _take_granted_threads()
+    threads = granted_threads()
+    torch.set_num_threads(threads)
     device = this_device()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -54,14 +55,13 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained
     _require_all_weights(folder, task, info)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return Pretrained(model.eval().to(device), tokenizer, device, dtype)
+    return Pretrained(model.eval().to(device), tokenizer, device, dtype, threads)
 
 
-def _take_granted_threads() -> None:
-    """Use as many threads as Ray has granted; torch itself looks only while it is imported."""
+def granted_threads() -> int:
+    """Return as many as Ray has granted; torch itself looks only while it is imported."""
     granted = os.environ.get("OMP_NUM_THREADS", "")
-    if granted.isdecimal() and int(granted) > 0:
-        torch.set_num_threads(int(granted))
+    return int(granted) if granted.isdecimal() and int(granted) > 0 else torch.get_num_threads()
 
 
 def _require_all_weights(folder: Path, task: Task, info: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ class Pretrained:
     device: torch.device
     # Of the weights; of the linear layers' alone where it is int8.
     dtype: str
+    # Of the processor.
+    threads: int
     # Whether the model runs without padding.
     packed: bool = False
 

@@ -70,7 +70,7 @@ def test_auto_drops_a_format_that_changes_labels(close_labels, fast_bfloat16, ca
     assert "changes 16 of 16 answers; the model runs in float32" in caplog.text
 
 
-def test_one_that_was_asked_for_stays_and_the_metadata_says_what_it_does(close_labels):
+def test_a_half_format_that_was_asked_for_stays_and_the_metadata_says_what_it_does(close_labels):
     description = task_class(Task.TEXT_CLASSIFICATION)(close_labels, "bfloat16").description
     assert description["dtype"] == "bfloat16"
     assert description["dtype_check"]["changed_answers"] == len(CHECK_TEXTS)
@@ -79,9 +79,20 @@ def test_one_that_was_asked_for_stays_and_the_metadata_says_what_it_does(close_l
 @pytest.mark.parametrize("task", COMPARED)
 def test_int8_is_there_for_those_who_ask(task, tmp_path):
     description = task_class(task)(tiny_models.write(task, tmp_path / "model"), "int8").description
-    assert description["dtype"] == "int8"
-    assert description["dtype_check"]["dtype"] == "int8"
-    assert 0 < description["dtype_check"]["greatest_difference"] < 1.5
+    check = description["dtype_check"]
+    assert check["dtype"] == "int8"
+    assert 0 < check["greatest_difference"] < 1.5
+    assert description["dtype"] == ("float32" if check["changed_answers"] else "int8")
+
+
+def test_int8_is_dropped_if_it_changes_labels(close_labels, monkeypatch):
+    def spoil(model, name):
+        model.classifier.bias.data[:] = torch.tensor([1.0, 0.0, 0.0])
+
+    monkeypatch.setattr("serve_app.tasks.pretrained_task.convert", spoil)
+    description = task_class(Task.TEXT_CLASSIFICATION)(close_labels, "int8").description
+    assert description["dtype"] == "float32"
+    assert description["dtype_check"]["changed_answers"] == len(CHECK_TEXTS)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])

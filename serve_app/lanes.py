@@ -1,0 +1,27 @@
+"""The threads in which a model runs: all of its cores for a lone batch, one for each of several."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+
+class Lanes:
+    """Threads for `count` batches at a time.
+
+    Several threads of one batch wait for each other after each of its operations; batches side by side never
+    do. So a batch gets several threads only as long as it is the only one. `prepare` is called first in each
+    thread, with whether its batches run alone.
+    """
+
+    def __init__(self, count: int = 1, prepare: Callable[[bool], object] = lambda alone: None) -> None:
+        self.count = count
+        self._alone = ThreadPoolExecutor(1, "forward", prepare, (True,))
+        self._beside = ThreadPoolExecutor(count, "forward-beside", prepare, (False,))
+
+    def executor(self, *, alone: bool) -> Executor:
+        """Return where a batch runs that is the only one, or that is not."""
+        return self._alone if alone or self.count == 1 else self._beside
+
+    def close(self) -> None:
+        """Take no more batches; running ones are not waited for."""
+        for executor in (self._alone, self._beside):
+            executor.shutdown(wait=False, cancel_futures=True)
