@@ -30,9 +30,9 @@ from serve_app.tasks.packing import can_pack, pack
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6
 
-# Weights up to which several threads take longer over a lone short text than one does: MiniLM has 11 million
-# and gains nothing, DistilBERT has 43 million and gains a third.
-_SMALL: Final = 20_000_000
+# Bytes of weights up to which one thread is as fast with a lone short text as several, which wait for each other:
+# DistilBERT gains nothing in bfloat16 (86 MB) and a third in float32 (172 MB).
+_SMALL_BYTES: Final = 100_000_000
 
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
@@ -99,7 +99,8 @@ class PretrainedTask(TaskModel):
         return self._pretrained.threads if self._pretrained.packed else 1
 
     def prepare_thread(self, alone: bool) -> None:
-        torch.set_num_threads(self._pretrained.threads if alone and not self._small else 1)
+        size = self._weights * torch_dtype(self._pretrained.dtype).itemsize
+        torch.set_num_threads(self._pretrained.threads if alone and size > _SMALL_BYTES else 1)
 
     @property
     def pads(self) -> bool:
@@ -133,7 +134,7 @@ class PretrainedTask(TaskModel):
     def _load(self, folder: Path, dtype: str) -> None:
         self._pretrained = load(self.auto_class, folder, dtype, task=self.task)
         model = self._pretrained.model
-        self._small = model.num_parameters(exclude_embeddings=True) < _SMALL
+        self._weights = model.num_parameters(exclude_embeddings=True)
         if self._pretrained.device.type == "cpu" and can_pack(model):
             pack(model)
             self._pretrained = replace(self._pretrained, packed=True)
