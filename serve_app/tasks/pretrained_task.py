@@ -30,8 +30,8 @@ from serve_app.tasks.packing import can_pack, pack
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6
 
-# Bytes of weights up to which one thread is as fast with a lone short text as several, which wait for each other:
-# DistilBERT gains nothing in bfloat16 (86 MB) and a third in float32 (172 MB).
+# Bytes of weights up to which one thread is as fast with a lone short text as several, which wait for each
+# other: DistilBERT gains nothing in bfloat16 (86 MB) and a third in float32 (172 MB).
 _SMALL_BYTES: Final = 100_000_000
 
 # Serve sends this logger's records to the replica's log.

@@ -1,0 +1,127 @@
+"""Batches side by side."""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+from serve_app.batcher import Batcher, BatchLimits
+from serve_app.lanes import Lanes
+from tests.unit.builders import run, until
+from tests.unit.test_batcher import Piece, pieces
+
+
+@dataclass
+class Lane:
+    """What a batch ran as."""
+
+    names: list
+    thread: int
+    alone: bool
+
+
+class TwoLanes:
+    """A model with two lanes that notes where its batches run; each waits until it is let go."""
+
+    def __init__(self):
+        self.lanes = Lanes(2, self._prepare)
+        self.prepared = {}
+        self.batches = []
+        self.free = threading.Semaphore(0)
+
+    def _prepare(self, alone):
+        self.prepared[threading.get_ident()] = alone
+
+    def __call__(self, batch, progress):
+        thread = threading.get_ident()
+        self.batches.append(Lane([piece.name for piece in batch], thread, self.prepared[thread]))
+        assert self.free.acquire(timeout=5)
+        return [piece.name.upper() for piece in batch]
+
+    @property
+    def names(self):
+        return [batch.names for batch in self.batches]
+
+
+def with_two_lanes(scenario, limits=BatchLimits(8, 10_000, 0, padded=False)):  # noqa: B008 - is frozen
+    async def body():
+        model = TwoLanes()
+        batcher = Batcher(model, limits, model.lanes)
+        try:
+            await scenario(batcher, model)
+        finally:
+            await batcher.close()
+        return model
+
+    return run(body())
+
+
+async def submitted(batcher, *names):
+    tasks = [asyncio.create_task(batcher.submit(pieces(name))) for name in names]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_a_lone_batch_has_all_threads_and_one_beside_it_has_one():
+    async def scenario(batcher, model):
+        first = await submitted(batcher, "first")
+        await until(lambda: len(model.batches) == 1)
+        second = await submitted(batcher, "second")
+        await until(lambda: len(model.batches) == 2)
+        model.free.release(2)
+        assert await asyncio.gather(*first, *second) == [["FIRST"], ["SECOND"]]
+        third = await submitted(batcher, "third")
+        model.free.release()
+        await asyncio.gather(*third)
+
+    model = with_two_lanes(scenario)
+    assert [batch.alone for batch in model.batches] == [True, False, True]
+
+
+def test_what_comes_together_is_shared_among_the_lanes():
+    async def scenario(batcher, model):
+        answers = asyncio.create_task(batcher.submit(pieces(*"abcdefg")))
+        await until(lambda: len(model.batches) == 2)
+        model.free.release(2)
+        assert await answers == list("ABCDEFG")
+
+    model = with_two_lanes(scenario)
+    assert sorted(model.names) == [list("abcd"), list("efg")]
+    assert {batch.alone for batch in model.batches} == {False}
+    assert len({batch.thread for batch in model.batches}) == 2
+
+
+def test_no_more_batches_run_than_there_are_lanes():
+    async def scenario(batcher, model):
+        tasks = await submitted(batcher, "a")
+        await until(lambda: len(model.batches) == 1)
+        tasks += await submitted(batcher, "b")
+        await until(lambda: len(model.batches) == 2)
+        tasks += await submitted(batcher, "c", "d")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2
+        # All that came meanwhile is the next batch of the lane that is free first.
+        model.free.release()
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(*tasks)
+
+    assert with_two_lanes(scenario).names == [["a"], ["b"], ["c", "d"]]
+
+
+def test_without_padding_what_comes_later_joins_and_nobody_is_overtaken_by_another_group():
+    async def scenario(batcher, model):
+        busy = await submitted(batcher, "a", "b")
+        await until(lambda: len(model.batches) == 2)
+        waiting = [Piece("1", group="x"), Piece("2", group="y"), Piece("3", group="x")]
+        answers = asyncio.create_task(batcher.submit(waiting))
+        await asyncio.sleep(0.02)
+        late = asyncio.create_task(batcher.submit([Piece("4", group="x")]))
+        await asyncio.sleep(0.02)
+        model.free.release(1)
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(1)
+        await until(lambda: len(model.batches) == 4)
+        model.free.release(4)
+        await asyncio.gather(*busy, answers, late)
+
+    assert with_two_lanes(scenario).names[2:] == [["1", "3", "4"], ["2"]]
