@@ -30,16 +30,16 @@ test: models ## Run all tests that need no cluster
 bench: models ## Measure ours beside other servers, in 40 minutes; ARGS=--quick in 5
 	@$(BIN)/python -m bench $(ARGS)
 
-e2e: $(SYNCED) ## Run the tests on a real cluster; it is made for them unless kind-up made it
+e2e: models ## Run the tests on a real cluster; it is made for them unless kind-up made it
 	@$(BIN)/python -m pytest tests/e2e
 
-kind-up: $(SYNCED) ## Make the cluster of kind-config.yaml, with KubeRay and the project's images
+kind-up: models ## Make the cluster of kind-config.yaml, with KubeRay and the project's images
 	@$(BIN)/python -m tests.cluster up
 
 kind-down: $(SYNCED) ## Remove the cluster that kind-up made, to the last process
 	@$(BIN)/python -m tests.cluster down
 
-images: $(SYNCED) ## Build the images, with everything in them; MODELS="..." puts models into them
+images: models ## Build the images, with everything in them; MODELS="..." puts models into them
 	@$(BIN)/python -m tests.cluster images --models "$(MODELS)"
 
 kind-node-image: $(SYNCED) ## Build the image of a node, where kindest/node cannot be pulled
