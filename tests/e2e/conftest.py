@@ -47,11 +47,14 @@ def cluster(request):
         yield kind.up()
         return
     before = machine.snapshot()
-    with shown(request.config):
-        made = kind.up()
-    yield made
-    with shown(request.config):
-        kind.down()
+    try:
+        with shown(request.config):
+            made = kind.up()
+        yield made
+    finally:
+        # What was made of one that did not come up goes too.
+        with shown(request.config):
+            kind.down()
     assert machine.snapshot() - before == {}
 
 
