@@ -100,7 +100,9 @@ class PretrainedTask(TaskModel):
 
     def prepare_thread(self, alone: bool) -> None:
         size = self._weights * torch_dtype(self._pretrained.dtype).itemsize
-        torch.set_num_threads(self._pretrained.threads if alone and size > _SMALL_BYTES else 1)
+        # One that runs a single batch at a time has all threads for it, however small it is.
+        several = alone and (self.batches_at_once == 1 or size > _SMALL_BYTES)
+        torch.set_num_threads(self._pretrained.threads if several else 1)
 
     @property
     def pads(self) -> bool:

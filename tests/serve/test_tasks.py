@@ -246,3 +246,23 @@ def test_code_in_the_folder_is_not_run(tmp_path):
     with pytest.raises(ModelLoadError):
         task_class(Task.TEXT_CLASSIFICATION)(folder, "auto")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "alone", "threads"),
+    [
+        (Task.TEXT2TEXT_GENERATION, True, 2),
+        (Task.TEXT_CLASSIFICATION, True, 1),
+        (Task.TEXT_CLASSIFICATION, False, 1),
+    ],
+    ids=["one batch at a time", "small and alone", "small beside others"],
+)
+def test_threads_go_to_whoever_has_a_use_for_them(folders, monkeypatch, task, alone, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = torch.get_num_threads()
+    model = task_class(task)(folders[task], "float32")
+    try:
+        model.prepare_thread(alone)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
