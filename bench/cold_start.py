@@ -20,6 +20,7 @@ from bench.claims import ColdStart
 from bench.rows import FLOAT32
 from bench.samples import BenchModel
 from bench.servers import (
+    MANIFESTS,
     Job,
     Machine,
     environment,
@@ -112,7 +113,7 @@ def _title(each: psutil.Process) -> str:
 @contextmanager
 def serving(model: BenchModel, names: Sequence[str], machine: Machine, folder: Path) -> Iterator[Service]:
     """Serve `model` under each of the names."""
-    manifests, log, port = folder / "manifests", folder / "log", free_port()
+    manifests, log, port = folder / MANIFESTS, folder / "log", free_port()
     manifests.mkdir()
     job = Job(model, FLOAT32, machine)
     for name in names:
