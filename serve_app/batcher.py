@@ -185,8 +185,12 @@ class Batcher:
                 await self._arrived.wait()
                 await self._fill()
             batch = self._take()
+            # A lone batch takes all lanes, whose cores would be idle otherwise.
             alone = not (self._passes or self._queue or self._cut)
-            task = asyncio.create_task(self._pass(batch, self._lanes.executor(alone=alone)))
+            width = self._lanes.count if alone else 1
+            for _ in range(width - 1):
+                await self._free.acquire()
+            task = asyncio.create_task(self._pass(batch, self._lanes.executor(alone=alone), width))
             self._passes.add(task)
             task.add_done_callback(self._passes.discard)
 
@@ -219,11 +223,13 @@ class Batcher:
             self._full.clear()
         return batch
 
-    async def _pass(self, batch: Sequence[Waiting], executor: Executor) -> None:
+    async def _pass(self, batch: Sequence[Waiting], executor: Executor, width: int) -> None:
+        """Run a batch that has taken as many lanes."""
         try:
             await self._run(batch, executor)
         finally:
-            self._free.release()
+            for _ in range(width):
+                self._free.release()
 
     async def _run(self, batch: Sequence[Waiting], executor: Executor) -> None:
         wanted = _wanted(batch)

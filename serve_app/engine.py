@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from serve_app.batcher import Batcher, BatchLimits
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
@@ -23,6 +23,8 @@ from serve_app.tasks.base import Encoded, InputLimit, Prediction, TaskModel
 # A batch may well take longer than a client with little patience waits.
 SHORTEST_STUCK_SECONDS: Final = 30.0
 
+Result = TypeVar("Result")
+
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
 
@@ -34,8 +36,9 @@ class StuckModelError(Exception):
 class Engine:
     """One model with its batcher and its limits.
 
-    Tokenizers are not safe to share between threads, so all encoding and decoding runs in one
-    thread, beside the batcher's forward thread and off the event loop.
+    Not every tokenizer can be shared between threads, so encoding and decoding runs in one thread, beside
+    the batcher's and off the event loop. What is too brief for that runs at once: while the processor is
+    full, each change of threads waits for its turn.
     """
 
     def __init__(self, args: ModelArgs, model: TaskModel, tunables: Tunables) -> None:
@@ -116,17 +119,20 @@ class Engine:
     async def _answer(
         self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
     ) -> list[Prediction]:
-        loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(self._text_thread, self._encode, texts, parameters, limit)
+        encoded = await self._with_texts(self._encode, texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
         try:
             outputs = await self._batcher.submit(sequences)
         except Exception as error:
             logger.exception("the model failed on %d sequences", len(sequences))
             raise ModelFailedError from error
-        return await loop.run_in_executor(
-            self._text_thread, self._decode, texts, encoded, outputs, parameters
-        )
+        return await self._with_texts(self._decode, texts, encoded, outputs, parameters)
+
+    async def _with_texts(self, work: Callable[..., Result], texts: Sequence[str], *arguments: Any) -> Result:
+        if self.model.is_brief(texts):
+            return work(texts, *arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._text_thread, work, texts, *arguments)
 
     def _encode(
         self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit

@@ -7,9 +7,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 class Lanes:
     """Threads for `count` batches at a time.
 
-    Several threads of one batch wait for each other after each of its operations; batches side by side never
-    do. So a batch gets several threads only as long as it is the only one. `prepare` is called first in each
-    thread, with whether its batches run alone.
+    Several threads of one batch wait for each other after each of its operations, actively, and lose much
+    where they must share their cores; batches side by side never wait. So a batch gets several threads only
+    if nothing else waits, and then nothing runs beside it. `prepare` is called first in each thread, with
+    whether its batches run alone.
     """
 
     def __init__(self, count: int = 1, prepare: Callable[[bool], object] = lambda alone: None) -> None:

@@ -32,7 +32,7 @@ def model_application(engine: Engine) -> ASGIApp:
 
     async def call(request: Request) -> Response:
         body = await read_body(request)
-        verb = VERBS[request.url.path.rstrip("/").rpartition("/")[2]]
+        verb = VERBS[request.scope["path"].rpartition("/")[2]]
         return (await verb(engine, body, request.headers)).response()
 
     async def describe(request: Request) -> Response:

@@ -67,8 +67,8 @@ class Encoded:
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
-    `encode` runs in a thread of its own, never twice at once; `forward` in others, as often at once as
-    `batches_at_once` says.
+    `encode` and `decode` run in a thread of their own, never twice at once, unless `is_brief`; `forward` in
+    others, as often at once as `batches_at_once` says.
     """
 
     outputs: ClassVar[tuple[Output, ...]]
@@ -114,6 +114,13 @@ class TaskModel(ABC):
     def pads(self) -> bool:
         """Whether the sequences of a batch are filled up to the longest, which costs as much as tokens do."""
         return True
+
+    def is_brief(self, texts: Sequence[str]) -> bool:
+        """Return whether `encode` and `decode` of `texts` take no longer than to hand them to a thread.
+
+        Both may then be called in any thread, at the same time as in others.
+        """
+        return False
 
     @abstractmethod
     def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:

@@ -30,6 +30,7 @@ class FeatureExtraction(PretrainedTask):
     task: ClassVar = Task.FEATURE_EXTRACTION
     auto_class: ClassVar = AutoModel
     labelled: ClassVar = False
+    decodes_fast: ClassVar = True
     outputs: ClassVar = (Output("embedding", "FP32", (-1, -1)),)
 
     def read(self, folder: Path) -> None:

@@ -16,6 +16,7 @@ from serve_app.contract import Task
 from serve_app.tasks.base import ModelLoadError
 from serve_app.tasks.number_formats import torch_dtype
 from serve_app.tasks.pretrained import Pretrained
+from serve_app.tasks.tokenizing import Tokenizing
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -35,7 +36,9 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained
     if not any(folder.glob("*.safetensors")):
         raise ModelLoadError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
     threads = granted_threads()
-    torch.set_num_threads(threads)
+    # OpenMP lets threads wait actively for each other only as long as no more of them have been made than
+    # there are cores. Those for the forward passes come later and shall be the only ones.
+    torch.set_num_threads(1)
     device = this_device()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -55,7 +58,7 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained
     _require_all_weights(folder, task, info)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return Pretrained(model.eval().to(device), tokenizer, device, dtype, threads)
+    return Pretrained(model.eval().to(device), Tokenizing(tokenizer), device, dtype, threads)
 
 
 def granted_threads() -> int:

@@ -1,85 +1,123 @@
 """Run an encoder without padding: the tokens of all sequences in one row, attention within each sequence.
 
-Embeddings and heads see the padded batch; only the encoder's layers, where the time goes, see the row. The
-attention function is registered with transformers' AttentionInterface.
+Embeddings and heads see the padded batch; only the encoder's layers, where the time goes, see the row. They
+are computed here and not by transformers' code of them, which with a short text and a small model spends a
+third of the time in Python.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
-
-ATTENTION: Final = "model_endpoints_packed"
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 # A long row is filled up to a multiple of these: oneDNN compiles its kernels for each number of tokens anew.
 _STEP: Final = 16
 _LONG: Final = 64
 
-# Model types whose layers know of other tokens by attention alone, and the module that holds the layers.
-# Their positions are added to the embeddings; one that adds them in the layers would need the padded batch.
-_LAYERS: Final = {
-    "bert": "encoder",
-    "camembert": "encoder",
-    "distilbert": "transformer",
-    "electra": "encoder",
-    "roberta": "encoder",
-    "xlm-roberta": "encoder",
+# Where the parts of a layer are, by what `_Layer` calls them.
+_BERT: Final = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attended": "attention.output.dense",
+    "attended_norm": "attention.output.LayerNorm",
+    "widen": "intermediate.dense",
+    "activation": "intermediate.intermediate_act_fn",
+    "narrow": "output.dense",
+    "norm": "output.LayerNorm",
+}
+_DISTILBERT: Final = {
+    "query": "attention.q_lin",
+    "key": "attention.k_lin",
+    "value": "attention.v_lin",
+    "attended": "attention.out_lin",
+    "attended_norm": "sa_layer_norm",
+    "widen": "ffn.lin1",
+    "activation": "ffn.activation",
+    "narrow": "ffn.lin2",
+    "norm": "output_layer_norm",
+}
+
+# Model types with such layers, and the module that holds them. Their positions are added to the embeddings;
+# one that adds them in the layers would need the padded batch.
+_ENCODERS: Final = {
+    "bert": ("encoder", _BERT),
+    "camembert": ("encoder", _BERT),
+    "distilbert": ("transformer", _DISTILBERT),
+    "electra": ("encoder", _BERT),
+    "roberta": ("encoder", _BERT),
+    "xlm-roberta": ("encoder", _BERT),
 }
 
 
 def can_pack(model: Any) -> bool:
     """Return whether `model` is a transformers model that can run packed."""
-    return model.config.model_type in _LAYERS and not getattr(model.config, "is_decoder", False)
+    return model.config.model_type in _ENCODERS and not getattr(model.config, "is_decoder", False)
 
 
 def pack(model: Any) -> None:
     """Let `model` run packed: from now on each call needs `present`, a (batch, tokens) mask of bool."""
-    layers = getattr(model.base_model, _LAYERS[model.config.model_type])
-    layers.register_forward_pre_hook(_to_row, with_kwargs=True)
-    layers.register_forward_hook(_to_batch, with_kwargs=True)
-    model.set_attn_implementation(ATTENTION)
+    name, parts = _ENCODERS[model.config.model_type]
+    encoder = getattr(model.base_model, name)
+    heads = model.config.num_attention_heads
+    layers = [_Layer(layer, parts, heads) for layer in encoder.layer]
+    setattr(model.base_model, name, _Encoder(layers))
 
 
-def _to_row(layers: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
-    """Turn hidden states of shape (batch, tokens, width) into (1, present tokens and spare ones, width)."""
-    options = dict(options)
-    hidden = arguments[0] if arguments else options.pop("hidden_states")
-    present = options["present"]
-    row = hidden[present]
-    lengths = present.sum(dim=1).tolist()
-    spare = -len(row) % _STEP if len(row) > _LONG else 0
-    if spare:
-        # They attend to each other and to nothing else.
-        row = torch.nn.functional.pad(row, (0, 0, 0, spare))
-        lengths.append(spare)
-    return (row[None], *arguments[1:]), {**options, "lengths": lengths}
+class _Encoder(torch.nn.Module):  # type: ignore[misc]
+    """Takes the place of an encoder of transformers."""
+
+    def __init__(self, layers: Sequence["_Layer"]) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, hidden_states: torch.Tensor, *, present: torch.Tensor, **options: Any) -> Any:
+        """Return the last hidden states, (batch, tokens, width) as the first; what was padding is zero."""
+        row = hidden_states[present]
+        lengths = present.sum(dim=1).tolist()
+        count = len(row)
+        spare = -count % _STEP if count > _LONG else 0
+        if spare:
+            # They attend to each other and to nothing else.
+            row = pad(row, (0, 0, 0, spare))
+            lengths.append(spare)
+        for layer in self.layers:
+            row = layer(row, lengths)
+        batch = torch.zeros_like(hidden_states)
+        batch[present] = row[:count]
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=batch)
 
 
-def _to_batch(layers: Any, arguments: Any, options: dict[str, Any], output: Any) -> Any:
-    """Turn the row back into a batch; what was padding is zero."""
-    row, present = output.last_hidden_state, options["present"]
-    batch = row.new_zeros((*present.shape, row.shape[-1]))
-    batch[present] = row[0, : present.sum()]
-    output.last_hidden_state = batch
-    return output
+class _Layer(torch.nn.Module):  # type: ignore[misc]
+    """One layer of BERT's kind (Devlin et al. 2019), with the modules of the layer that it replaces."""
+
+    def __init__(self, layer: torch.nn.Module, parts: Mapping[str, str], heads: int) -> None:
+        super().__init__()
+        self._heads = heads
+        for name, path in parts.items():
+            setattr(self, name, layer.get_submodule(path))
+
+    def forward(self, row: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """Return a row of the same shape, (tokens, width), of sequences of these `lengths`."""
+        query, key, value = (self._split(part(row)) for part in (self.query, self.key, self.value))
+        attended = self.attended(_attend(query, key, value, lengths).flatten(1))
+        row = self.attended_norm(attended + row)
+        return self.norm(self.narrow(self.activation(self.widen(row))) + row)
+
+    def _split(self, row: torch.Tensor) -> torch.Tensor:
+        """Return (1, heads, tokens, width of a head) of (tokens, width)."""
+        return row.view(len(row), self._heads, -1).transpose(0, 1)[None]
 
 
-def _attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,
-    *,
-    lengths: list[int],
-    scaling: float | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend within each of the sequences that stand one after the other; (1, heads, tokens, width) each."""
-    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    attended = [scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in parts]
-    return torch.cat(attended, dim=2).transpose(1, 2), None
-
-
-AttentionInterface.register(ATTENTION, _attention)
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int]
+) -> torch.Tensor:
+    """Attend within each of the sequences; (1, heads, tokens, width) in, (tokens, heads, width) out."""
+    if len(lengths) == 1:
+        attended = scaled_dot_product_attention(query, key, value)
+    else:
+        parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+        attended = torch.cat([scaled_dot_product_attention(*part) for part in parts], dim=2)
+    return attended[0].transpose(0, 1)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
 
 from serve_app.tasks.base import Encoded, InputLimit
+from serve_app.tasks.tokenizing import Tokenizing
 
 # Tokenizers of models without a fixed context report a length of this order.
 _NO_LIMIT: Final = 10**9
@@ -17,7 +19,7 @@ class Pretrained:
     """A model in evaluation mode on its device, with its tokenizer."""
 
     model: Any
-    tokenizer: Any
+    tokenizing: Tokenizing
     device: torch.device
     # Of the weights; of the linear layers' alone where it is int8.
     dtype: str
@@ -27,6 +29,11 @@ class Pretrained:
     packed: bool = False
 
     @property
+    def tokenizer(self) -> Any:
+        """Transformers' own."""
+        return self.tokenizing.tokenizer
+
+    @cached_property
     def max_tokens(self) -> int:
         """Smallest of the limits that the model's configuration and the tokenizer state."""
         config = self.model.config
@@ -56,12 +63,7 @@ class Pretrained:
 
     def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
         """Return the tokenizer's lists for `text`, within `limit`; of a pair, the first is cut."""
-        encoded = self.tokenizer(text, pair)
-        limit.check(len(encoded["input_ids"]))
-        if len(encoded["input_ids"]) > limit.max_tokens:
-            cut = "only_first" if pair is not None else True
-            encoded = self.tokenizer(text, pair, truncation=cut, max_length=limit.max_tokens)
-        return {name: list(values) for name, values in encoded.items()}
+        return self.tokenizing.lists(text, limit, pair)
 
     def collate(self, batch: Sequence[Encoded], side: str = "right") -> dict[str, torch.Tensor]:
         """Return tensors of shape (batch, longest), padded on `side`, on the model's device."""
@@ -79,4 +81,5 @@ class Pretrained:
         """Return the model's output for what `collate` returned."""
         if not self.packed:
             return self.model(**tensors)
-        return self.model(**tensors, present=tensors["attention_mask"].bool())
+        others = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
+        return self.model(**others, present=tensors["attention_mask"].bool())

@@ -30,9 +30,8 @@ from serve_app.tasks.packing import can_pack, pack
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6
 
-# Bytes of weights up to which one thread is as fast with a lone short text as several, which wait for each
-# other: DistilBERT gains nothing in bfloat16 (86 MB) and a third in float32 (172 MB).
-_SMALL_BYTES: Final = 100_000_000
+# Characters up to which a request's texts are encoded at once: 0.3 ms here (docs/performance.md).
+_BRIEF_CHARACTERS: Final = 1000
 
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
@@ -52,6 +51,8 @@ class PretrainedTask(TaskModel):
     compared: ClassVar[bool] = True
     # Whether the highest of the scores in the last dimension is the answer.
     labelled: ClassVar[bool] = True
+    # Whether a prediction is made of its raw output in a few microseconds and without the tokenizer.
+    decodes_fast: ClassVar[bool] = False
 
     def __init__(self, folder: Path, dtype: Dtype) -> None:
         self._check: Check | None = None
@@ -99,10 +100,7 @@ class PretrainedTask(TaskModel):
         return self._pretrained.threads if self._pretrained.packed else 1
 
     def prepare_thread(self, alone: bool) -> None:
-        size = self._weights * torch_dtype(self._pretrained.dtype).itemsize
-        # One that runs a single batch at a time has all threads for it, however small it is.
-        several = alone and (self.batches_at_once == 1 or size > _SMALL_BYTES)
-        torch.set_num_threads(self._pretrained.threads if several else 1)
+        torch.set_num_threads(self._pretrained.threads if alone else 1)
 
     @property
     def pads(self) -> bool:
@@ -112,6 +110,11 @@ class PretrainedTask(TaskModel):
     def check_texts(self) -> Sequence[str]:
         """Texts on which number formats are compared."""
         return CHECK_TEXTS
+
+    def is_brief(self, texts: Sequence[str]) -> bool:
+        if not self.decodes_fast or not self._pretrained.tokenizing.any_thread:
+            return False
+        return sum(map(len, texts)) <= _BRIEF_CHARACTERS
 
     def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
         return [Encoded(self._pretrained.encode(text, limit))]
@@ -136,7 +139,6 @@ class PretrainedTask(TaskModel):
     def _load(self, folder: Path, dtype: str) -> None:
         self._pretrained = load(self.auto_class, folder, dtype, task=self.task)
         model = self._pretrained.model
-        self._weights = model.num_parameters(exclude_embeddings=True)
         if self._pretrained.device.type == "cpu" and can_pack(model):
             pack(model)
             self._pretrained = replace(self._pretrained, packed=True)

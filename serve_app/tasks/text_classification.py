@@ -18,6 +18,7 @@ class TextClassification(PretrainedTask):
 
     task: ClassVar = Task.TEXT_CLASSIFICATION
     auto_class: ClassVar = AutoModelForSequenceClassification
+    decodes_fast: ClassVar = True
     outputs: ClassVar = (Output("label", "BYTES", (-1,)), Output("score", "FP32", (-1,)))
 
     @property

@@ -11,7 +11,7 @@ from transformers.pipelines.token_classification import AggregationStrategy
 from serve_app.batcher import Progress
 from serve_app.contract import Task
 from serve_app.parameters import TokenClassificationParameters
-from serve_app.tasks.base import Encoded, ModelLoadError, Output, Prediction
+from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
@@ -46,23 +46,17 @@ class TokenClassification(PretrainedTask):
         outputs: Sequence[torch.Tensor],
         parameters: TokenClassificationParameters,
     ) -> Prediction:
-        length = encoded[0].length
-        whole = self._pretrained.tokenizer(
-            text,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            truncation=True,
-            max_length=length,
-        )
+        limit = InputLimit(encoded[0].length, truncate=True)
+        whole = self._pretrained.tokenizing.encoding(text, limit)
         entities = self._pipeline.postprocess(
             [
                 {
                     "sentence": text,
                     "logits": outputs[0][None],
-                    "input_ids": torch.tensor([whole["input_ids"]]),
-                    "offset_mapping": [whole["offset_mapping"]],
-                    "special_tokens_mask": torch.tensor([whole["special_tokens_mask"]]),
-                    "word_ids": whole.word_ids(),
+                    "input_ids": torch.tensor([whole.ids]),
+                    "offset_mapping": [whole.offsets],
+                    "special_tokens_mask": torch.tensor([whole.special_tokens_mask]),
+                    "word_ids": whole.word_ids,
                 }
             ],
             aggregation_strategy=AggregationStrategy(parameters.aggregation_strategy),

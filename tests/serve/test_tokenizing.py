@@ -1,0 +1,103 @@
+"""What the model gets of a text is what transformers' own call of the tokenizer gives."""
+
+import threading
+
+import pytest
+import transformers
+
+from serve_app.contract import Task
+from serve_app.errors import InputTooLongError
+from serve_app.tasks import task_class
+from serve_app.tasks.base import InputLimit
+from serve_app.tasks.tokenizing import Tokenizing
+from tests.serve import tiny_models
+
+TEXT = "a good film and a bad one, seen in a small town"
+PAIR = "a bad film"
+ROOM = InputLimit(100, truncate=True)
+
+
+def bert() -> transformers.PreTrainedTokenizerFast:
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    return tokenizer
+
+
+def cut_on_the_left() -> transformers.PreTrainedTokenizerFast:
+    tokenizer = bert()
+    tokenizer.truncation_side = "left"
+    return tokenizer
+
+
+def of_transformers(tokenizer, limit: int, pair: str | None) -> dict[str, list[int]]:
+    cut = True if pair is None else "only_first"
+    return dict(tokenizer(TEXT, pair, truncation=cut, max_length=limit))
+
+
+@pytest.mark.parametrize("pair", [None, PAIR], ids=["alone", "pair"])
+@pytest.mark.parametrize("limit", [100, 24, 20])
+@pytest.mark.parametrize(
+    "make", [tiny_models.tokenizer, bert, cut_on_the_left], ids=lambda make: make.__name__
+)
+def test_the_lists_are_those_of_transformers(make, limit, pair):
+    got = Tokenizing(make()).lists(TEXT, InputLimit(limit, truncate=True), pair)
+    assert got == of_transformers(make(), limit, pair)
+    assert len(got["input_ids"]) <= limit
+
+
+def test_a_tokenizer_in_python_is_called_through_transformers():
+    tokenizer = transformers.ByT5Tokenizer()
+    tokenizing = Tokenizing(tokenizer)
+    assert not tokenizing.any_thread
+    assert tokenizing.lists(TEXT, InputLimit(9, truncate=True)) == of_transformers(tokenizer, 9, None)
+    with pytest.raises(InputTooLongError):
+        tokenizing.lists(TEXT, InputLimit(9, truncate=False))
+
+
+def test_a_text_above_the_limit_is_refused_with_its_length():
+    with pytest.raises(InputTooLongError, match="has 32 tokens and this endpoint takes 9"):
+        Tokenizing(bert()).lists(TEXT, InputLimit(9, truncate=False))
+
+
+def test_a_pair_that_leaves_no_room_for_the_text_is_refused():
+    with pytest.raises(InputTooLongError):
+        Tokenizing(bert()).lists(TEXT, InputLimit(9, truncate=True), PAIR)
+
+
+def test_padding_and_truncation_of_the_tokenizers_file_are_not_used():
+    tokenizer = bert()
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    assert Tokenizing(tokenizer).lists(TEXT, ROOM) == of_transformers(bert(), 100, None)
+
+
+def test_threads_share_a_tokenizer():
+    tokenizing = Tokenizing(bert())
+    limits = [InputLimit(length, truncate=True) for length in (6, 100, 7, 9)]
+    expected = [tokenizing.lists(TEXT, limit) for limit in limits]
+    wrong = []
+
+    def encode(limit: InputLimit, lists: dict[str, list[int]]) -> None:
+        wrong.extend(True for _ in range(300) if tokenizing.lists(TEXT, limit) != lists)
+
+    threads = [threading.Thread(target=encode, args=each) for each in zip(limits, expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "brief"),
+    [
+        (Task.TEXT_CLASSIFICATION, ["short", "texts"], True),
+        (Task.FEATURE_EXTRACTION, ["short"], True),
+        (Task.TEXT_CLASSIFICATION, ["words " * 100, "words " * 100], False),
+        (Task.TOKEN_CLASSIFICATION, ["short"], False),
+    ],
+    ids=["classification", "embedding", "long together", "entities need the tokenizer again"],
+)
+def test_what_is_brief(tmp_path, task, texts, brief):
+    model = task_class(task)(tiny_models.write(task, tmp_path / "model"), "float32")
+    assert model.is_brief(texts) == brief
