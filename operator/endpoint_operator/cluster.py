@@ -123,6 +123,16 @@ class Cluster:
             return False
         return "deletionTimestamp" not in cast(dict[str, Any], found)["metadata"]
 
+    async def is_kind_leaving(self) -> bool:
+        """Return whether the kind ModelEndpoint itself is being removed.
+
+        The API server then deletes its objects one after the other, and says that none can be created any
+        more (apiextensions-apiserver, customresource_discovery_controller.go).
+        """
+        with _explained(f"look up what can be done with {api.PLURAL}.{api.GROUP}"):
+            found = await self._objects.get_api_resources(*_ENDPOINTS, _request_timeout=self._timeout)
+        return not any(kind.name == api.PLURAL and "create" in kind.verbs for kind in found.resources)
+
     async def get_ray_service(self) -> dict[str, Any] | None:
         """Return the RayService; None if it does not exist."""
         try:

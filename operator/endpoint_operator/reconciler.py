@@ -195,8 +195,10 @@ class Reconciler:
             return False
 
     async def _confirm_absence(self, names: Iterable[str]) -> None:
-        """Raise DoubtfulListError if an endpoint exists that the list did not have."""
+        """Raise DoubtfulListError if an endpoint exists that the list lacked, or its kind is removed."""
         wanted = sorted(names)
+        if wanted and await self._cluster.is_kind_leaving():
+            raise DoubtfulListError("the kind ModelEndpoint is being removed, and its objects with it")
         there = await few_at_a_time(self._cluster.has_endpoint, wanted, CONCURRENCY)
         forgotten = [name for name, found in zip(wanted, there, strict=True) if found]
         if forgotten:

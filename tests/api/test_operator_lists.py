@@ -127,7 +127,13 @@ def test_a_removed_crd_is_no_reason_to_remove_models(other_scene):
     scene, kubectl = other_scene
     scene.begin(*NAMES)
     before = scene.service.document
-    kubectl("delete", CRD_NAME)
+    # The last object holds the removal up, while the others are gone.
+    hold = '{"metadata": {"finalizers": ["example.com/hold"]}}'
+    kubectl("patch", f"{PLURAL}/{NAMES[-1]}", "--type=merge", f"--patch={hold}")
+    kubectl("delete", CRD_NAME, "--wait=false")
+    scene.stays(lambda: scene.service.document == before, seconds=5)
+    kubectl("patch", f"{PLURAL}/{NAMES[-1]}", "--type=merge", '--patch={"metadata": {"finalizers": []}}')
+    kubectl("wait", CRD_NAME, "--for=delete", "--timeout=30s")
     scene.stays(lambda: scene.service.document == before, seconds=5)
     install_model_endpoints(kubectl)
     scene.create(*NAMES)

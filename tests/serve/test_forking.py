@@ -4,7 +4,6 @@ import os
 
 import psutil
 import pytest
-import torch
 import transformers
 
 from serve_app.contract import FORK_WORKERS_VARIABLE
@@ -121,17 +120,3 @@ def test_a_second_copy_of_a_model_shares_the_pages_of_its_weights(here, distilbe
 def _proportional(here, workers) -> int:
     pids = {worker.told["pid"] for worker in workers} | {server.pid for server in here.servers()}
     return sum(psutil.Process(pid).memory_full_info().pss for pid in pids)
-
-
-def test_torch_takes_the_threads_that_ray_grants(tmp_path, monkeypatch):
-    from serve_app.contract import Task
-    from serve_app.tasks import task_class
-
-    folder = tiny_models.write(Task.TEXT_CLASSIFICATION, tmp_path / "tiny")
-    before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", str(before + 1))
-    try:
-        task_class(Task.TEXT_CLASSIFICATION)(folder, "float32")
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)

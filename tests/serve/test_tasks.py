@@ -251,14 +251,14 @@ def test_code_in_the_folder_is_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("task", "alone", "threads"),
     [
-        (Task.TEXT2TEXT_GENERATION, True, 2),
-        (Task.TEXT_CLASSIFICATION, True, 2),
+        (Task.TEXT2TEXT_GENERATION, True, 3),
+        (Task.TEXT_CLASSIFICATION, True, 3),
         (Task.TEXT_CLASSIFICATION, False, 1),
     ],
     ids=["one batch at a time", "alone", "beside others"],
 )
 def test_a_batch_has_all_threads_unless_others_run_beside_it(folders, monkeypatch, task, alone, threads):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads()
     model = task_class(task)(folders[task], "float32")
     try:

@@ -20,6 +20,7 @@ class FakeCluster:
         self.announced = []
         self.lists = 0
         self.hidden = set()
+        self.kind_is_leaving = False
         self.errors = {}
 
     def _meet(self, call):
@@ -34,6 +35,9 @@ class FakeCluster:
 
     async def has_endpoint(self, name):
         return name in self.world.endpoints
+
+    async def is_kind_leaving(self):
+        return self.kind_is_leaving
 
     async def get_ray_service(self):
         self._meet("service")

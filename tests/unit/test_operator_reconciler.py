@@ -99,6 +99,20 @@ def test_a_list_that_lacks_what_exists_removes_nothing(scene, hidden):
     run(story())
 
 
+def test_nothing_leaves_while_the_kind_itself_is_removed(scene):
+    async def story():
+        await scene.serve()
+        before = scene.world.document
+        del scene.world.endpoints["a"]
+        scene.cluster.kind_is_leaving = True
+        scene.reconciler.endpoint_deleted()
+        with pytest.raises(DoubtfulListError, match="the kind ModelEndpoint is being removed"):
+            await scene.look()
+        assert scene.world.document == before
+
+    run(story())
+
+
 def test_what_is_really_gone_leaves(scene):
     async def story():
         await scene.serve()
