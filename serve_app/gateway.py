@@ -30,7 +30,7 @@ from serve_app.errors import (
 from serve_app.http import application, read_body
 from serve_app.options import OPTIONS
 from serve_app.reply import JSON_TYPE, Reply
-from serve_app.routes import VERBS
+from serve_app.routes import VERBS, verb_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -124,8 +124,7 @@ def _model_routes(gateway: Any) -> list[Route]:
 
     async def call(request: Request) -> Response:
         body = await read_body(request)
-        verb = request.url.path.rstrip("/").rpartition("/")[2]
-        return await relayed(request.path_params["name"], verb, body, dict(request.headers))
+        return await relayed(request.path_params["name"], verb_of(request), body, dict(request.headers))
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]

@@ -27,12 +27,18 @@ VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer}
 """What can be asked of a model with a body, by the last part of the path."""
 
 
+def verb_of(request: Request) -> str:
+    """Return the last part of the path, which has no slash at its end here (`http.application`)."""
+    path: str = request.scope["path"]
+    return path.rpartition("/")[2]
+
+
 def model_application(engine: Engine) -> ASGIApp:
     """Return the ASGI application that answers for `engine`'s model below its route prefix."""
 
     async def call(request: Request) -> Response:
         body = await read_body(request)
-        verb = VERBS[request.scope["path"].rpartition("/")[2]]
+        verb = VERBS[verb_of(request)]
         return (await verb(engine, body, request.headers)).response()
 
     async def describe(request: Request) -> Response:

@@ -8,6 +8,7 @@ import httpx
 import yaml
 
 from tests.cluster import kind
+from tests.cluster.errors import KubectlError
 from tests.load import load_on
 
 ROOT = Path(__file__).parents[2]
@@ -130,19 +131,20 @@ class Release:
         """Write what explains a failure to `folder`: events, objects, logs of every container."""
         folder.mkdir(parents=True, exist_ok=True)
         for kind_name in ("events", "pods", "modelendpoints", "rayservices", "rayclusters"):
-            (folder / f"{kind_name}.yaml").write_text(self.kubectl("get", kind_name, "--output=yaml"))
+            (folder / f"{kind_name}.yaml").write_text(self._told("get", kind_name, "--output=yaml"))
         for pod in self.get("pods")["items"]:
             name = pod["metadata"]["name"]
             for container in pod["spec"]["containers"]:
                 (folder / f"{name}-{container['name']}.log").write_text(
-                    self._logs(name, f"--container={container['name']}")
+                    self._told("logs", name, f"--container={container['name']}")
                 )
 
-    def _logs(self, *arguments):
+    def _told(self, *arguments):
+        """Return what kubectl writes, or why it failed: a container may not have started, a kind be gone."""
         try:
-            return self.kubectl("logs", *arguments)
-        except Exception as error:  # a container that has not started has no log
-            return repr(error)
+            return self.kubectl(*arguments)
+        except KubectlError as error:
+            return str(error)
 
 
 def endpoint(name, uri="file:///models/sentiment", task="text-classification", **spec):
