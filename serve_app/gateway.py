@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +30,7 @@ from serve_app.errors import (
 )
 from serve_app.http import application, read_body
 from serve_app.options import OPTIONS
+from serve_app.proxy_route import ProxyRoute
 from serve_app.reply import JSON_TYPE, Reply
 from serve_app.routes import VERBS, verb_of
 
@@ -46,13 +48,24 @@ class Gateway:
     def __init__(self) -> None:
         self._directory = Directory(lambda: serve.status().applications)
         self._handles: dict[str, Any] = {}
+        self._proxy = ProxyRoute(_proxy_url())
+
+    async def __del__(self) -> None:
+        """Serve calls and awaits this when the replica has answered what it had."""
+        await self._proxy.close()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP; Serve calls this once after the constructor."""
         return gateway_application(self)
 
-    async def relay(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def predict(self, name: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Return the answer of the model `name`; raises a ServingError if it gives none."""
+        await self._directory.find(name)
+        reply = await self._proxy.predict(name, body, headers)
+        return reply or await self.relay(name, "predict", body, {})
+
+    async def relay(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Return the answer of the model `name` to a request that the proxy cannot place."""
         await self._directory.find(name)
         try:
             if name not in self._handles:
@@ -114,17 +127,16 @@ def _server_routes(gateway: Any) -> list[Route]:
 def _model_routes(gateway: Any) -> list[Route]:
     """Return the routes to one model, named in the body or in the path."""
 
-    async def relayed(name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        reply: Reply = await gateway.relay(name, verb, body, headers)
-        return reply.response()
-
     async def predict(request: Request) -> Response:
         body = await read_body(request)
-        return await relayed(_model_in(body), "predict", body, {})
+        reply: Reply = await gateway.predict(_model_in(body), body, request.headers)
+        return reply.response()
 
     async def call(request: Request) -> Response:
         body = await read_body(request)
-        return await relayed(request.path_params["name"], verb_of(request), body, dict(request.headers))
+        name = request.path_params["name"]
+        reply: Reply = await gateway.relay(name, verb_of(request), body, dict(request.headers))
+        return reply.response()
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
@@ -151,6 +163,13 @@ def _model_in(body: bytes) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidInputError('model: give the name of a model, as in {"model": "sentiment", "text": "…"}')
     return name
+
+
+def _proxy_url() -> str:
+    """Return the address of Serve's proxy on this node; no public function of Ray tells it."""
+    options = _get_global_client().http_config
+    host = "127.0.0.1" if options.host in (None, "0.0.0.0", "::") else options.host
+    return f"http://{host}:{options.port}"
 
 
 def _json(document: Any) -> Response:

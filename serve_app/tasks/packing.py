@@ -5,6 +5,8 @@ are computed here and not by transformers' code of them, which with a short text
 third of the time in Python.
 """
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -51,6 +53,9 @@ _ENCODERS: Final = {
     "xlm-roberta": ("encoder", _BERT),
 }
 
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
+
 
 def can_pack(model: Any) -> bool:
     """Return whether `model` is a transformers model that can run packed."""
@@ -66,12 +71,27 @@ def pack(model: Any) -> None:
     setattr(model.base_model, name, _Encoder(layers))
 
 
+def script(model: Any) -> None:
+    """Let the layers of a packed model run without Python's lock, so that threads do not wait for each other.
+
+    TorchScript is deprecated, but what shall replace it compiles for seconds each time. The layers stay as
+    they are where there is no TorchScript, or where it does not understand one of their parts.
+    """
+    encoder = getattr(model.base_model, _ENCODERS[model.config.model_type][0])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            encoder.layers = torch.jit.script(encoder.layers)
+    except Exception as error:
+        logger.info("the layers of the model stay in Python: %s", " ".join(str(error).split()))
+
+
 class _Encoder(torch.nn.Module):  # type: ignore[misc]
     """Takes the place of an encoder of transformers."""
 
     def __init__(self, layers: Sequence["_Layer"]) -> None:
         super().__init__()
-        self.layers = torch.nn.ModuleList(layers)
+        self.layers = _Layers(layers)
 
     def forward(self, hidden_states: torch.Tensor, *, present: torch.Tensor, **options: Any) -> Any:
         """Return the last hidden states, (batch, tokens, width) as the first; what was padding is zero."""
@@ -83,11 +103,24 @@ class _Encoder(torch.nn.Module):  # type: ignore[misc]
             # They attend to each other and to nothing else.
             row = pad(row, (0, 0, 0, spare))
             lengths.append(spare)
-        for layer in self.layers:
-            row = layer(row, lengths)
+        row = self.layers(row, lengths)
         batch = torch.zeros_like(hidden_states)
         batch[present] = row[:count]
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=batch)
+
+
+class _Layers(torch.nn.Module):  # type: ignore[misc]
+    """The layers of an encoder. This and what it calls keeps to what TorchScript understands."""
+
+    def __init__(self, layers: Sequence["_Layer"]) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, row: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """Return a row of the same shape, (tokens, width), of sequences of these `lengths`."""
+        for layer in self.layers:
+            row = layer(row, lengths)
+        return row
 
 
 class _Layer(torch.nn.Module):  # type: ignore[misc]
@@ -99,25 +132,24 @@ class _Layer(torch.nn.Module):  # type: ignore[misc]
         for name, path in parts.items():
             setattr(self, name, layer.get_submodule(path))
 
-    def forward(self, row: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        """Return a row of the same shape, (tokens, width), of sequences of these `lengths`."""
-        query, key, value = (self._split(part(row)) for part in (self.query, self.key, self.value))
+    def forward(self, row: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """Return a row of the same shape."""
+        query, key = self._split(self.query(row)), self._split(self.key(row))
+        value = self._split(self.value(row))
         attended = self.attended(_attend(query, key, value, lengths).flatten(1))
         row = self.attended_norm(attended + row)
         return self.norm(self.narrow(self.activation(self.widen(row))) + row)
 
     def _split(self, row: torch.Tensor) -> torch.Tensor:
         """Return (1, heads, tokens, width of a head) of (tokens, width)."""
-        return row.view(len(row), self._heads, -1).transpose(0, 1)[None]
+        return row.view(len(row), self._heads, -1).transpose(0, 1).unsqueeze(0)
 
 
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int]
-) -> torch.Tensor:
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int]) -> torch.Tensor:
     """Attend within each of the sequences; (1, heads, tokens, width) in, (tokens, heads, width) out."""
     if len(lengths) == 1:
         attended = scaled_dot_product_attention(query, key, value)
     else:
-        parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-        attended = torch.cat([scaled_dot_product_attention(*part) for part in parts], dim=2)
+        parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))  # noqa: B905
+        attended = torch.cat([scaled_dot_product_attention(q, k, v) for q, k, v in parts], dim=2)
     return attended[0].transpose(0, 1)

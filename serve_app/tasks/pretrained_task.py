@@ -25,7 +25,7 @@ from serve_app.tasks.number_formats import (
     number_format,
     torch_dtype,
 )
-from serve_app.tasks.packing import can_pack, pack
+from serve_app.tasks.packing import can_pack, pack, script
 
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6
@@ -151,9 +151,12 @@ class PretrainedTask(TaskModel):
 
     def _speed_up(self) -> None:
         """Let an encoder's layers call oneDNN; weights in float32 stay as they are, for others to share."""
+        if not self._pretrained.packed:
+            return
         dtype = self._pretrained.dtype
-        if self._pretrained.packed and dtype != INT8 and has_kernels(torch_dtype(dtype)):
+        if dtype != INT8 and has_kernels(torch_dtype(dtype)):
             use_kernels(self._pretrained.model, ordered=dtype != FLOAT32)
+        script(self._pretrained.model)
 
     def _check_scores(self) -> list[torch.Tensor]:
         parameters = parse_parameters(self.task, self.probe_parameters)

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from serve_app.tasks.linear import has_kernels, use_kernels
-from serve_app.tasks.packing import can_pack, pack
+from serve_app.tasks.packing import can_pack, pack, script
 from tests.serve import tiny_models
 
 SIZES = {
@@ -61,17 +61,42 @@ def output(model, **inputs) -> list[torch.Tensor]:
     return list(tensor) if tensor.dim() == 2 else [row[:n] for row, n in zip(tensor, LENGTHS, strict=True)]
 
 
+@pytest.mark.parametrize("scripted", [False, True], ids=["Python", "TorchScript"])
 @pytest.mark.parametrize("auto_class", AUTO_CLASSES, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_an_encoder_answers_as_with_padding(name, auto_class):
+def test_an_encoder_answers_as_with_padding(name, auto_class, scripted):
     torch.manual_seed(7)
     model = auto_class.from_config(copy.deepcopy(CONFIGS[name])).eval()
     assert can_pack(model)
     expected = output(model, **batch())
     pack(model)
+    if scripted:
+        script(model)
+    assert any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()) == scripted
     got = packed_output(model, batch())
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+class Unheard(torch.nn.Module):
+    """An activation that TorchScript does not understand."""
+
+    def forward(self, inputs, **options):
+        return torch.relu(inputs)
+
+
+def test_layers_that_torchscript_does_not_understand_stay_in_python(caplog):
+    torch.manual_seed(7)
+    model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
+    for layer in model.encoder.layer:
+        layer.intermediate.intermediate_act_fn = Unheard()
+    pack(model)
+    before = packed_output(model, batch())
+    with caplog.at_level("INFO", logger="ray.serve"):
+        script(model)
+    assert "stay in Python" in caplog.text
+    after = packed_output(model, batch())
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_what_the_others_in_a_batch_say_makes_no_difference():
