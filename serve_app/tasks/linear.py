@@ -1,11 +1,14 @@
 """Linear layers that call oneDNN's kernels.
 
 In float32 torch's own layer calls another library, and is slower where it was measured: docs/performance.md.
-The kernels are faster still if the weights lie in the order in which they read them. That is a copy, which is
-this process's alone, so it is for weights that no other process shares. torch has no public names for the
-operators; its compiler uses them in frozen models (torch/_inductor/fx_passes/mkldnn_fusion.py).
+The kernels are faster still if the weights lie in the order in which they read them, which is a copy. torch
+has no public names for the operators; its compiler uses them in frozen models
+(torch/_inductor/fx_passes/mkldnn_fusion.py), and what follows them here in compiled ones
+(torch/csrc/inductor/aoti_torch/c/shim.h).
 """
 
+import ctypes
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -15,18 +18,17 @@ _TOKENS: Final = 256
 
 
 class OneDnnLinear(torch.nn.Module):  # type: ignore[misc]
-    """Computes what the torch.nn.Linear that it was made of computes."""
+    """Computes what the torch.nn.Linear that it was made of computes. `weight` is in oneDNN's order."""
 
-    def __init__(self, linear: torch.nn.Linear, *, ordered: bool) -> None:
+    def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
-        weight = linear.weight.detach()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _TOKENS) if ordered else weight
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
+        self.bias = linear.bias
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return a tensor of shape (…, outputs) for one of shape (…, inputs)."""
         outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self._weight, self._bias, "none", [], ""
+            inputs, self.weight, self.bias, "none", [], ""
         )
         return outputs
 
@@ -40,9 +42,47 @@ def has_kernels(dtype: torch.dtype) -> bool:
     return dtype is torch.float32
 
 
-def use_kernels(model: Any, *, ordered: bool) -> None:
-    """Replace the linear layers below `model`, and put their weights in order if that is wanted."""
+def use_kernels(model: Any) -> None:
+    """Replace the linear layers below `model`."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is torch.nn.Linear:
-                setattr(module, name, OneDnnLinear(child, ordered=ordered))
+                setattr(module, name, OneDnnLinear(child))
+
+
+def ordered_memory(weight: torch.Tensor) -> tuple[int, int]:
+    """Return address and size in bytes of a weight in oneDNN's order."""
+    return torch.ops.mkldnn.data_ptr(weight), torch.ops.mkldnn._nbytes(weight)
+
+
+def ordered_at(address: int, like: torch.Tensor) -> torch.Tensor:
+    """Return a weight in oneDNN's order that is what lies at `address`, in the order and size of `like`.
+
+    The memory must outlive it. Raises OSError or AttributeError where torch's library has no way to do this.
+    """
+    library = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
+    take = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr
+    rows, columns = like.shape
+    order = bytes(torch.ops.mkldnn._get_mkldnn_serialized_md(like).tolist())
+    handle = ctypes.c_void_p()
+    pair = ctypes.c_int64 * 2
+    failed = library.aoti_torch_create_tensor_from_blob_v2(
+        ctypes.c_void_p(address),
+        ctypes.c_int64(2),
+        pair(rows, columns),
+        pair(columns, 1),
+        ctypes.c_int64(0),
+        getattr(library, f"aoti_torch_dtype_{str(like.dtype).removeprefix('torch.')}")(),
+        library.aoti_torch_device_type_cpu(),
+        0,
+        ctypes.byref(handle),
+        library.aoti_torch_layout__mkldnn(),
+        (ctypes.c_uint8 * len(order)).from_buffer_copy(order),
+        ctypes.c_int64(len(order)),
+    )
+    if failed:
+        raise OSError("torch makes no tensor of memory that is there already")
+    capsule = ctypes.pythonapi.PyCapsule_New
+    capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    weight: torch.Tensor = take(capsule(handle, None, None))
+    return weight

@@ -78,6 +78,8 @@ def script(model: Any) -> None:
     they are where there is no TorchScript, or where it does not understand one of their parts.
     """
     encoder = getattr(model.base_model, _ENCODERS[model.config.model_type][0])
+    # Nothing here gets faster by being compiled for the shapes that come first, and it takes memory.
+    torch._C._jit_set_profiling_mode(False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)

@@ -26,6 +26,7 @@ from serve_app.tasks.number_formats import (
     torch_dtype,
 )
 from serve_app.tasks.packing import can_pack, pack, script
+from serve_app.tasks.sharing import share_weights
 
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6
@@ -67,6 +68,7 @@ class PretrainedTask(TaskModel):
             self._convert(wanted)
         else:
             self._convert_and_compare(folder, wanted, may_drop=dtype in ("auto", INT8))
+        self._settle()
 
     def _convert_and_compare(self, folder: Path, wanted: str, *, may_drop: bool) -> None:
         expected = self._check_scores()
@@ -150,13 +152,16 @@ class PretrainedTask(TaskModel):
         self._speed_up()
 
     def _speed_up(self) -> None:
-        """Let an encoder's layers call oneDNN; weights in float32 stay as they are, for others to share."""
-        if not self._pretrained.packed:
-            return
+        """Let an encoder's layers call oneDNN."""
         dtype = self._pretrained.dtype
-        if dtype != INT8 and has_kernels(torch_dtype(dtype)):
-            use_kernels(self._pretrained.model, ordered=dtype != FLOAT32)
-        script(self._pretrained.model)
+        if self._pretrained.packed and dtype != INT8 and has_kernels(torch_dtype(dtype)):
+            use_kernels(self._pretrained.model)
+
+    def _settle(self) -> None:
+        """Share an encoder's weights with other replicas, then do what leaves its layers as they are."""
+        if self._pretrained.packed:
+            share_weights(self._pretrained.model)
+            script(self._pretrained.model)
 
     def _check_scores(self) -> list[torch.Tensor]:
         parameters = parse_parameters(self.task, self.probe_parameters)
