@@ -93,20 +93,22 @@ def _mapping(contents: Sequence[Any], folder: Path) -> mmap.mmap:
     path = folder / digest.hexdigest()
     size = _offsets(contents)[-1]
     for _ in range(_ATTEMPTS):
-        if not path.exists():
-            _write(contents, path)
         # Another process may remove it until it is locked.
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            # The mapping has a descriptor of its own for the same open file, and so keeps the lock.
-            fcntl.flock(file, fcntl.LOCK_SH)
-            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                continue
-            if path.stat().st_size == size:
-                mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-                if _holds(mapping, contents):
-                    return mapping
-            # A machine that went down may have left half of it.
-            path.unlink()
+        with suppress(FileNotFoundError):
+            if not path.exists():
+                _write(contents, path)
+            with path.open("rb") as file:
+                # The mapping has a descriptor of its own for the same open file, and so keeps the lock.
+                fcntl.flock(file, fcntl.LOCK_SH)
+                there = path.stat()
+                if not os.path.samestat(os.fstat(file.fileno()), there):
+                    continue
+                if there.st_size == size:
+                    mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+                    if _holds(mapping, contents):
+                        return mapping
+                # A machine that went down may have left half of it.
+                path.unlink()
     raise OSError(f"{path} does not keep what is written to it")
 
 
@@ -119,16 +121,17 @@ def _remove_unused(folder: Path) -> None:
 
 
 def _write(contents: Sequence[Any], path: Path) -> None:
-    """Write the file; others see it when it is complete."""
+    """Write the file, which others see when it is complete; one that came first stays."""
     *starts, end = _offsets(contents)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for start, content in zip(starts, contents, strict=True):
             file.seek(start)
             file.write(content)
         file.truncate(end)
         file.flush()
-        Path(file.name).rename(path)
+        with suppress(FileExistsError):
+            os.link(file.name, path)
 
 
 def _holds(mapping: mmap.mmap, contents: Sequence[Any]) -> bool:

@@ -96,11 +96,25 @@ def test_a_file_goes_when_the_last_process_that_maps_it_has_gone(tmp_path):
     assert file not in tmp_path.iterdir()
 
 
+def test_those_that_start_at_once_map_one_file(tmp_path):
+    others = [launch(tmp_path, seed=1) for _ in range(3)]
+    for other in others:
+        assert other.stdout.readline() == "shared\n"
+    [file] = tmp_path.iterdir()
+    for other in others:
+        assert f" {file.stat().st_ino} " in Path(f"/proc/{other.pid}/maps").read_text()
+        stop(other)
+
+
 def start_another(folder, seed):
-    command = [sys.executable, "-c", ANOTHER_PROCESS, str(folder), str(seed)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = launch(folder, seed)
     assert process.stdout.readline() == "shared\n"
     return process
+
+
+def launch(folder, seed):
+    command = [sys.executable, "-c", ANOTHER_PROCESS, str(folder), str(seed)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def stop(process):
