@@ -12,7 +12,7 @@ import logging
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -86,11 +86,11 @@ def _offsets(contents: Sequence[Any]) -> list[int]:
 
 def _mapping(contents: Sequence[Any], folder: Path) -> mmap.mmap:
     """Map the file in `folder` with these contents, which is written if it is not there."""
-    _remove_unused(folder)
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
     path = folder / digest.hexdigest()
+    _remove_unused(other for other in folder.iterdir() if other != path)
     size = _offsets(contents)[-1]
     for _ in range(_ATTEMPTS):
         # Another process may remove it until it is locked.
@@ -112,9 +112,9 @@ def _mapping(contents: Sequence[Any], folder: Path) -> mmap.mmap:
     raise OSError(f"{path} does not keep what is written to it")
 
 
-def _remove_unused(folder: Path) -> None:
+def _remove_unused(paths: Iterable[Path]) -> None:
     """Remove the files that no process has locked."""
-    for path in folder.iterdir():
+    for path in paths:
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
