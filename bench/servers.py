@@ -20,7 +20,7 @@ from rich.console import Console
 from bench.environments import PEERS, python_of
 from bench.rows import FLOAT32
 from bench.samples import CLASSIFICATION, BenchModel
-from tests.ports import free_port
+from endpoint_operator.ports import free_port
 
 START_SECONDS: Final = 180.0
 # Ray's own drain of replicas that take HTTP themselves is the longest.

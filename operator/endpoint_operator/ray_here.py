@@ -19,6 +19,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
+from endpoint_operator.ports import free_port
 from endpoint_operator.profiles import Machine
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 from serve_app.failure import cause_of
@@ -216,16 +217,10 @@ def _environment(token: str) -> dict[str, str]:
         flags |= _SERVE_FLAGS
         # Fixed ports would clash with a second service on this machine.
         flags |= {
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         }
     # Another token than ours would lock us out of the Ray that we start.
     authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     return {name: os.environ.get(name, value) for name, value in flags.items()} | authentication
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -16,11 +16,11 @@ from typing import Final
 import httpx
 import yaml
 
+from endpoint_operator.ports import free_port
 from tests.cluster.binaries import binary_path
 from tests.cluster.certificates import Certificates, make_certificates
 from tests.cluster.errors import PortTakenError, StartError
 from tests.cluster.processes import Program, running
-from tests.ports import free_port
 
 # Three seconds are usual; a machine that also builds or loads models takes longer.
 START_SECONDS: Final = 60

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import yaml
 
-from tests.ports import free_port
+from endpoint_operator.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models" / "build"

@@ -12,10 +12,10 @@ import psutil
 import pytest
 import yaml
 
+from endpoint_operator.ports import free_port
 from endpoint_operator.ray_here import started_ray, this_machine
 from serve_app.contract import Task
 from tests.load import load_on
-from tests.ports import free_port
 from tests.serve import tiny_models
 from tests.serve.service import MODELS, START_SECONDS, command, manifest, running
 

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import yaml
 
+from endpoint_operator.ports import free_port
 from endpoint_operator.profiles import ClusterCatalogue, parse_catalogue
 from tests.cluster.processes import Program, running
-from tests.ports import free_port
 
 # As the chart mounts them.
 PROFILES: Final[dict[str, Any]] = {

@@ -1,0 +1,21 @@
+"""Ports for servers that start in a moment."""
+
+import socket
+
+import pytest
+
+from endpoint_operator import ports
+
+
+def test_neither_the_system_nor_ray_gives_them_to_others():
+    assert all(20_000 <= ports.free_port() < 30_000 for _ in range(20))
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports.free_port()))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ports, "_PORTS", range(port, port + 1))
+        with pytest.raises(OSError, match=f"^all ports from {port} to {port} are taken$"):
+            ports.free_port()
