@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from endpoint_operator.ports import free_port
+from endpoint_operator.ports import free_port, require_free
 from endpoint_operator.profiles import Machine
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 from serve_app.failure import cause_of
@@ -120,14 +119,12 @@ def _free_memory() -> int:
 
 def require_free_port(host: str, port: int) -> None:
     """Raise RayUnavailableError if another program listens on `port`."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise RayUnavailableError(
-                f"port {port} cannot be used: {error.strerror}; choose another with --port"
-            ) from error
+    try:
+        require_free(host, port)
+    except OSError as error:
+        raise RayUnavailableError(
+            f"port {port} cannot be used: {error.strerror}; choose another with --port"
+        ) from error
 
 
 def require_ray() -> None:
