@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from pydantic_core import to_json
 
 RETRY_AFTER_SECONDS: Final = 1
+BODY_TIMEOUT_SECONDS: Final = 30.0
 
 
 class ServingError(Exception):
@@ -59,6 +60,13 @@ class RequestTimeoutError(ServingError):
     """The endpoint's time limit is over."""
 
     status, code = 408, "request_timeout"
+
+
+class BodyTimeoutError(RequestTimeoutError):
+    """The client takes too long to send its request."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} seconds")
 
 
 class BodyTooLargeError(ServingError):

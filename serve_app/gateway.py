@@ -1,7 +1,7 @@
 """The application at `/` that always exists: one address for all models, and the server's own health.
 
-Requests to `/v2/models/<name>/…` normally go past it, straight to the model's replica; those of
-models without a replica end here and learn why.
+Requests of models normally go past it, straight to a replica of the model (`haproxy.py`); those of models
+without a replica, and what the proxy does not understand, end here.
 """
 
 import logging
@@ -13,7 +13,6 @@ from pydantic_core import from_json, to_json
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +29,6 @@ from serve_app.errors import (
 )
 from serve_app.http import application, read_body
 from serve_app.options import OPTIONS
-from serve_app.proxy_route import ProxyRoute
 from serve_app.reply import JSON_TYPE, Reply
 from serve_app.routes import VERBS, verb_of
 
@@ -48,24 +46,13 @@ class Gateway:
     def __init__(self) -> None:
         self._directory = Directory(lambda: serve.status().applications)
         self._handles: dict[str, Any] = {}
-        self._proxy = ProxyRoute(_proxy_url())
-
-    async def __del__(self) -> None:
-        """Serve calls and awaits this when the replica has answered what it had."""
-        await self._proxy.close()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP; Serve calls this once after the constructor."""
         return gateway_application(self)
 
-    async def predict(self, name: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Return the answer of the model `name`; raises a ServingError if it gives none."""
-        await self._directory.find(name)
-        reply = await self._proxy.predict(name, body, headers)
-        return reply or await self.relay(name, "predict", body, {})
-
     async def relay(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Return the answer of the model `name` to a request that the proxy cannot place."""
+        """Return the answer of the model `name`; raises a ServingError if it gives none."""
         await self._directory.find(name)
         try:
             if name not in self._handles:
@@ -129,7 +116,7 @@ def _model_routes(gateway: Any) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         body = await read_body(request)
-        reply: Reply = await gateway.predict(_model_in(body), body, request.headers)
+        reply: Reply = await gateway.relay(_model_in(body), "predict", body, {})
         return reply.response()
 
     async def call(request: Request) -> Response:
@@ -163,13 +150,6 @@ def _model_in(body: bytes) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidInputError('model: give the name of a model, as in {"model": "sentiment", "text": "…"}')
     return name
-
-
-def _proxy_url() -> str:
-    """Return the address of Serve's proxy on this node; no public function of Ray tells it."""
-    options = _get_global_client().http_config
-    host = "127.0.0.1" if options.host in (None, "0.0.0.0", "::") else options.host
-    return f"http://{host}:{options.port}"
 
 
 def _json(document: Any) -> Response:

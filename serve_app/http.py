@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.contract import MAX_BODY_BYTES
 from serve_app.errors import (
+    BODY_TIMEOUT_SECONDS,
+    BodyTimeoutError,
     BodyTooLargeError,
     MalformedBodyError,
     MethodNotAllowedError,
-    RequestTimeoutError,
     ServingError,
     UnexpectedError,
     UnknownPathError,
@@ -28,7 +29,6 @@ from serve_app.reply import JSON_TYPE, Reply
 
 logger = logging.getLogger("ray.serve")
 
-BODY_TIMEOUT_SECONDS: Final = 30.0
 # A client that is still sending would not read our 413; up to here its body is read and dropped.
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
 
@@ -83,9 +83,7 @@ async def read_body(request: Request) -> bytes:
                 elif size > MAX_DROPPED_BYTES:
                     break
     except TimeoutError as error:
-        raise RequestTimeoutError(
-            f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} seconds"
-        ) from error
+        raise BodyTimeoutError from error
     if size > MAX_BODY_BYTES:
         raise BodyTooLargeError(
             f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer texts in one request",

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,7 @@ def _environment(token: str) -> dict[str, str]:
     # HAProxy comes with ray[serve] on Linux only; elsewhere Serve's own proxy does its work.
     if sys.platform == "linux":
         flags |= _SERVE_FLAGS
+        flags |= _our_haproxy()
         # Fixed ports would clash with a second service on this machine.
         flags |= {
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
@@ -221,3 +223,10 @@ def _environment(token: str) -> dict[str, str]:
     # Another token than ours would lock us out of the Ray that we start.
     authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     return {name: os.environ.get(name, value) for name, value in flags.items()} | authentication
+
+
+def _our_haproxy() -> dict[str, str]:
+    """Return the variable that names the command of `serve_app.haproxy`, if that is installed."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    command = shutil.which("model-endpoints-haproxy", path=os.pathsep.join(places))
+    return {"RAY_SERVE_HAPROXY_BINARY_PATH": command} if command else {}

@@ -6,10 +6,11 @@
 {{- with .context -}}
 {{- $given := list -}}
 {{- range .Values.ray.env }}{{ $given = append $given .name }}{{ end -}}
-{{/* HAProxy in front of the replicas, and Ray's own choice of settings for throughput. Ray's workers yield
+{{/* HAProxy with our rules in front of the replicas, and Ray's own choice of settings for throughput. Ray's workers yield
 to all else by default, and all threads of a model wait for the one that has yielded. */}}
 {{- $defaults := dict
   "RAY_SERVE_ENABLE_HA_PROXY" "1"
+  "RAY_SERVE_HAPROXY_BINARY_PATH" "/opt/model-endpoints/bin/model-endpoints-haproxy"
   "RAY_SERVE_HAPROXY_NBTHREAD" "1"
   "RAY_SERVE_THROUGHPUT_OPTIMIZED" "1"
   "RAY_SERVE_USE_GRPC_BY_DEFAULT" "1"
