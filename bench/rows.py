@@ -62,11 +62,9 @@ class Plan:
 
 
 FULL: Final = {
-    "distilbert": Plan(
-        ("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 6.0, "mixed": 11.0}, thorough=True
-    ),
-    "sentiment": Plan(("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 5.0, "mixed": 7.0}),
-    "minilm": Plan(("short", "mixed"), (16, 64), OPEN_SHARES, {"short": 5.0, "mixed": 7.0}),
+    "distilbert": Plan(("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 4.5, "mixed": 7.0}, thorough=True),
+    "sentiment": Plan(("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 4.0, "mixed": 5.0}),
+    "minilm": Plan(("short", "mixed"), (16, 64), (), {"short": 4.0, "mixed": 5.0}),
 }
 QUICK: Final = {"distilbert": Plan(("short",), CLIENTS, (0.9,), {"short": 2.0})}
 

@@ -29,6 +29,7 @@ _LOST: Final = ModelNotReadyError("no replica answered this request; send it aga
 
 # The first lines of the frontend in Ray's template.
 _FRONTEND: Final = re.compile(r"^frontend http_frontend\n +bind .*\n", re.MULTILINE)
+_BACKEND: Final = re.compile(r"^backend (\S+)\n((?: .*\n|\n)*)", re.MULTILINE)
 _ERROR_FILE: Final = re.compile(r"^( +errorfile \d+) .*$", re.MULTILINE)
 
 # What the proxy cannot read as JSON, or not whole (it holds 15 KiB), it leaves to the gateway.
@@ -60,12 +61,26 @@ def main() -> None:
 
 def with_rules(config: str, folder: Path) -> str:
     """Return Ray's `config` with our rules; writes the answers that they refer to into `folder`."""
+    config = _without_idle_backends(config)
     full, lost, late = (_answer_file(error, folder) for error in (_FULL, _LOST, _LATE))
     rules = _RULES.format(seconds=BODY_TIMEOUT_SECONDS, full=full, lost=lost, late=late)
     config = _ERROR_FILE.sub(lambda line: f'{line[1]} "{lost}"', config)
     config, found = _FRONTEND.subn(lambda start: start[0] + rules, config)
     if not found:
         print("no frontend of Ray's was found; /predict goes through the gateway", file=sys.stderr)
+    return config
+
+
+def _without_idle_backends(config: str) -> str:
+    """Return `config` without the routes to applications that have no replica: the gateway tells why.
+
+    Ray sends their requests to a proxy of its own, which can only say that they got lost.
+    """
+    for name, section in _BACKEND.findall(config):
+        servers = [line.split() for line in section.splitlines() if line.lstrip().startswith("server ")]
+        is_gateway = f"acl is_{name} path /\n" in config
+        if not is_gateway and all(server[-1] == "backup" for server in servers):
+            config = config.replace(f"    use_backend {name} if is_{name}\n", "")
     return config
 
 

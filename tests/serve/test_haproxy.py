@@ -48,8 +48,12 @@ class Replica(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory):
-    """A client of the proxy in front of the gateway and of a model named "a"."""
-    with serving(Replica, name="gateway") as gateway, serving(Replica, name="a") as model:
+    """A client of the proxy in front of the gateway, a model "a", and a model "idle" that has no replica."""
+    with (
+        serving(Replica, name="gateway") as gateway,
+        serving(Replica, name="a") as model,
+        serving(Replica, name="fallback") as fallback,
+    ):
         folder = tmp_path_factory.mktemp("haproxy")
         port = free_port()
         config = rays.HAProxyConfig(
@@ -61,8 +65,9 @@ def proxy(tmp_path_factory):
             http_options=rays.HTTPOptions(host="127.0.0.1", port=port),
         )
         backends = {
-            "gateway": _backend("gateway", "/", gateway),
-            "a": _backend("a", "/v2/models/a", model),
+            "gateway": _backend("gateway", "/", [gateway], fallback),
+            "a": _backend("a", "/v2/models/a", [model], fallback),
+            "idle": _backend("idle", "/v2/models/idle", [], fallback),
         }
         with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
             command = shutil.which("model-endpoints-haproxy", path=str(Path(sys.executable).parent))
@@ -78,12 +83,21 @@ def proxy(tmp_path_factory):
                 runner.run(started.stop())
 
 
-def _backend(name, prefix, url):
-    address = urlsplit(url)
-    server = rays.ServerConfig(name=name, host=address.hostname, port=address.port)
+def _backend(name, prefix, replicas, fallback):
+    servers = [_server(f"{name}-{number}", url) for number, url in enumerate(replicas)]
     return rays.BackendConfig(
-        name=name, path_prefix=prefix, app_name=name, servers=[server], protocol=RequestProtocol.HTTP
+        name=name,
+        path_prefix=prefix,
+        app_name=name,
+        servers=servers,
+        fallback_server=_server("fallback", fallback),
+        protocol=RequestProtocol.HTTP,
     )
+
+
+def _server(name, url):
+    address = urlsplit(url)
+    return rays.ServerConfig(name=name, host=address.hostname, port=address.port)
 
 
 def ask(proxy, content, path="/predict", **headers):
@@ -104,6 +118,11 @@ def test_so_does_one_that_arrives_in_parts(proxy):
 def test_a_model_that_is_not_there_is_the_gateways_to_tell_of(proxy):
     answer = ask(proxy, b'{"model": "b"}')
     assert (answer["by"], answer["path"]) == ("gateway", "/v2/models/b/predict")
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/idle/predict", "/v2/models/idle/infer"])
+def test_a_model_without_a_replica_is_too(proxy, path):
+    assert ask(proxy, b'{"model": "idle"}', path)["by"] == "gateway"
 
 
 @pytest.mark.parametrize(
