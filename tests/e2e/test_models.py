@@ -77,7 +77,13 @@ def test_deleting_an_endpoint_fails_no_request_of_another(release, steady):
         release.delete("changing")
         release.wait_for("it is gone", lambda: "changing" not in release.applications(), seconds=60)
     assert load.failures == []
-    assert release.http.post("/predict", json={"model": "changing", "text": "?"}).status_code == 404
+
+    def asked():
+        return release.http.post("/predict", json={"model": "changing", "text": "?"})
+
+    # A node's proxy may send requests to the replica that was for a moment more.
+    release.wait_for("it is unknown", lambda: asked().status_code == 404, seconds=30)
+    assert asked().json()["code"] == "unknown_model"
 
 
 @pytest.fixture
