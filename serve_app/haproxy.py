@@ -30,13 +30,16 @@ _LOST: Final = ModelNotReadyError("no replica answered this request; send it aga
 # The first lines of the frontend in Ray's template.
 _FRONTEND: Final = re.compile(r"^frontend http_frontend\n +bind .*\n", re.MULTILINE)
 _BACKEND: Final = re.compile(r"^backend (\S+)\n((?: .*\n|\n)*)", re.MULTILINE)
+_PREFIX: Final = re.compile(r"^ +acl is_(\S+) path /v2/models/(\S+)$", re.MULTILINE)
+# Of Ray's own proxy the line ends with `backup`.
+_REPLICA: Final = re.compile(r"^ +server (?!.* backup$)", re.MULTILINE)
 _ERROR_FILE: Final = re.compile(r"^( +errorfile \d+) .*$", re.MULTILINE)
 
 # What the proxy cannot read as JSON, or not whole (it holds 15 KiB), it leaves to the gateway.
 _RULES: Final = """\
-    # A request to /predict becomes one to the model that its body names.
+    # A request to /predict becomes one to the model that its body names, if that has replicas.
     acl to_predict path /predict /predict/
-    acl names_model var(txn.model) -m reg ^[a-z0-9][-.a-z0-9]*$
+{models}
     http-request wait-for-body time {seconds:g}s if METH_POST to_predict
     http-request set-var(txn.model) req.body,json_query('$.model') if METH_POST to_predict
     http-request set-path /v2/models/%[var(txn.model)]/predict if METH_POST to_predict names_model
@@ -61,9 +64,12 @@ def main() -> None:
 
 def with_rules(config: str, folder: Path) -> str:
     """Return Ray's `config` with our rules; writes the answers that they refer to into `folder`."""
-    config = _without_idle_backends(config)
     full, lost, late = (_answer_file(error, folder) for error in (_FULL, _LOST, _LATE))
-    rules = _RULES.format(seconds=BODY_TIMEOUT_SECONDS, full=full, lost=lost, late=late)
+    # A line for each, as lines may not be long, and one that never holds, as there may be no model.
+    models = "\n".join(
+        f"    acl names_model var(txn.model) -m str {name}" for name in ["/", *_served(config)]
+    )
+    rules = _RULES.format(models=models, seconds=BODY_TIMEOUT_SECONDS, full=full, lost=lost, late=late)
     config = _ERROR_FILE.sub(lambda line: f'{line[1]} "{lost}"', config)
     config, found = _FRONTEND.subn(lambda start: start[0] + rules, config)
     if not found:
@@ -71,17 +77,10 @@ def with_rules(config: str, folder: Path) -> str:
     return config
 
 
-def _without_idle_backends(config: str) -> str:
-    """Return `config` without the routes to applications that have no replica: the gateway tells why.
-
-    Ray sends their requests to a proxy of its own, which can only say that they got lost.
-    """
-    for name, section in _BACKEND.findall(config):
-        servers = [line.split() for line in section.splitlines() if line.lstrip().startswith("server ")]
-        is_gateway = f"acl is_{name} path /\n" in config
-        if not is_gateway and all(server[-1] == "backup" for server in servers):
-            config = config.replace(f"    use_backend {name} if is_{name}\n", "")
-    return config
+def _served(config: str) -> list[str]:
+    """Return the names of the models that have replicas; why the others have none the gateway can tell."""
+    sections = dict(_BACKEND.findall(config))
+    return [model for backend, model in _PREFIX.findall(config) if _REPLICA.search(sections[backend])]
 
 
 def _answer_file(error: ServingError, folder: Path) -> Path:

@@ -92,10 +92,10 @@ def test_bad_models_name_their_causes_and_leave_the_others_answering(service, ti
 def test_a_new_file_is_served_and_a_fixed_one_recovers(service, tiny):
     service.write("new.yaml", manifest("new", f"file://{tiny}/nowhere", "text-classification"))
     service.wait_for("its failure", lambda: service.models().get("new", {}).get("state") == "DEPLOY_FAILED")
-    for path, request in (("/predict", {"model": "new", **GOOD}), ("/v2/models/new/predict", GOOD)):
-        response = service.http.post(path, json=request)
-        assert_error(response, 503)
-        assert "there is no folder" in response.json()["error"]
+    assert_error(service.http.post("/v2/models/new/predict", json=GOOD), 503)
+    response = service.http.post("/predict", json={"model": "new", **GOOD})
+    assert_error(response, 503)
+    assert "there is no folder" in response.json()["error"]
     service.write("new.yaml", manifest("new", f"file://{tiny}/good", "text-classification"))
     service.wait_ready("new")
     assert service.http.post("/v2/models/new/predict", json={"text": "good"}).status_code == 200
