@@ -3,6 +3,9 @@
 Ray writes the whole configuration anew for each change of replicas, without a place for others' rules. But
 it starts whatever RAY_SERVE_HAPROXY_BINARY_PATH names: the command `model-endpoints-haproxy`. Without that,
 all is served too, `/predict` by way of the gateway, and the proxy's own errors are text.
+
+Each change of replicas waits for this to start, so it imports neither pydantic nor starlette: the paths of
+models and the content type, which `contract.py` and `reply.py` have, are written out.
 """
 
 import os

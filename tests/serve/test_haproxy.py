@@ -19,7 +19,7 @@ from tests.unit.http_double import serving
 
 
 class Replica(BaseHTTPRequestHandler):
-    """Answers as the request's text says: with a status, as JSON or text, or not at all."""
+    """Answers as the request's header says: with a status, as JSON or text, or not at all."""
 
     def do_GET(self):
         """Answer the proxy, which asks whether a replica lives, and others."""
