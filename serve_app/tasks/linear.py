@@ -12,23 +12,69 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch.nn.functional import gelu
 
 # For how many tokens the order is chosen; every other number works with it.
 _TOKENS: Final = 256
 
 
-class OneDnnLinear(torch.nn.Module):  # type: ignore[misc]
-    """Computes what the torch.nn.Linear that it was made of computes. `weight` is in oneDNN's order."""
+class LinearGelu(torch.nn.Module):  # type: ignore[misc]
+    """A linear layer and GELU in its exact form (Hendrycks and Gimpel 2016)."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of shape (…, outputs) for one of shape (…, inputs)."""
+        return gelu(self.linear(inputs))
+
+
+class LinearPlus(torch.nn.Module):  # type: ignore[misc]
+    """A linear layer whose outputs are added to others."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, inputs: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the shape of `others`, (…, outputs), for one of shape (…, inputs)."""
+        outputs: torch.Tensor = self.linear(inputs) + others
+        return outputs
+
+
+class OneDnnLayer(torch.nn.Module):  # type: ignore[misc]
+    """What a linear layer knows. `weight` is in oneDNN's order."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
         self.bias = linear.bias
 
+
+class OneDnnLinear(OneDnnLayer):
+    """Computes what the torch.nn.Linear that it was made of computes, and `after` it "gelu" or "none"."""
+
+    def __init__(self, linear: torch.nn.Linear, after: str = "none") -> None:
+        super().__init__(linear)
+        self._after = after
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return a tensor of shape (…, outputs) for one of shape (…, inputs)."""
+        # The last argument is the approximation of GELU, which is to be none.
         outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self.weight, self.bias, "none", [], ""
+            inputs, self.weight, self.bias, self._after, [], "none"
+        )
+        return outputs
+
+
+class OneDnnLinearPlus(OneDnnLayer):
+    """Computes what the `LinearPlus` that it was made of computes."""
+
+    def forward(self, inputs: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the shape of `others`, (…, outputs), for one of shape (…, inputs)."""
+        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            inputs, others, self.weight, self.bias, "add"
         )
         return outputs
 
@@ -44,10 +90,20 @@ def has_kernels(dtype: torch.dtype) -> bool:
 
 def use_kernels(model: Any) -> None:
     """Replace the linear layers below `model`."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is torch.nn.Linear:
-                setattr(module, name, OneDnnLinear(child))
+    for name, child in list(model.named_children()):
+        replacement = _with_kernels(child)
+        if replacement is None:
+            use_kernels(child)
+        else:
+            setattr(model, name, replacement)
+
+
+def _with_kernels(layer: torch.nn.Module) -> OneDnnLayer | None:
+    if type(layer) is torch.nn.Linear:
+        return OneDnnLinear(layer)
+    if isinstance(layer, LinearGelu):
+        return OneDnnLinear(layer.linear, "gelu")
+    return OneDnnLinearPlus(layer.linear) if isinstance(layer, LinearPlus) else None
 
 
 def ordered_memory(weight: torch.Tensor) -> tuple[int, int]:

@@ -11,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
+from torch.nn import Sequential
 from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers.activations import GELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from serve_app.tasks.linear import LinearGelu, LinearPlus
 
 # A long row is filled up to a multiple of these: oneDNN compiles its kernels for each number of tokens anew.
 _STEP: Final = 16
@@ -130,21 +134,34 @@ class _Layer(torch.nn.Module):  # type: ignore[misc]
 
     def __init__(self, layer: torch.nn.Module, parts: Mapping[str, str], heads: int) -> None:
         super().__init__()
+        part = {name: layer.get_submodule(path) for name, path in parts.items()}
         self._heads = heads
-        for name, path in parts.items():
-            setattr(self, name, layer.get_submodule(path))
+        self.query_key_value = _joined([part["query"], part["key"], part["value"]])
+        self.attended = LinearPlus(part["attended"])
+        self.attended_norm = part["attended_norm"]
+        exact = isinstance(part["activation"], GELUActivation)
+        self.widen = LinearGelu(part["widen"]) if exact else Sequential(part["widen"], part["activation"])
+        self.narrow = LinearPlus(part["narrow"])
+        self.norm = part["norm"]
 
     def forward(self, row: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Return a row of the same shape."""
-        query, key = self._split(self.query(row)), self._split(self.key(row))
-        value = self._split(self.value(row))
-        attended = self.attended(_attend(query, key, value, lengths).flatten(1))
-        row = self.attended_norm(attended + row)
-        return self.norm(self.narrow(self.activation(self.widen(row))) + row)
+        # (query, key or value; 1, heads, tokens, width of a head)
+        split = self.query_key_value(row).view(len(row), 3, self._heads, -1).permute(1, 2, 0, 3).unsqueeze(1)
+        attended = _attend(split[0], split[1], split[2], lengths).flatten(1)
+        row = self.attended_norm(self.attended(attended, row))
+        return self.norm(self.narrow(self.widen(row), row))
 
-    def _split(self, row: torch.Tensor) -> torch.Tensor:
-        """Return (1, heads, tokens, width of a head) of (tokens, width)."""
-        return row.view(len(row), self._heads, -1).transpose(0, 1).unsqueeze(0)
+
+def _joined(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:
+    """Return one layer whose outputs are those of `linears`, one after the other."""
+    weight = torch.cat([each.weight.detach() for each in linears])
+    joined = torch.nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    joined.weight = torch.nn.Parameter(weight, requires_grad=False)
+    joined.bias = torch.nn.Parameter(
+        torch.cat([each.bias.detach() for each in linears]), requires_grad=False
+    )
+    return joined
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int]) -> torch.Tensor:

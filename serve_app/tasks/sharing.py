@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 
-from serve_app.tasks.linear import OneDnnLinear, ordered_at, ordered_memory
+from serve_app.tasks.linear import OneDnnLayer, ordered_at, ordered_memory
 
 # Bytes at whose multiples tensors begin in a file, as torch aligns them in memory.
 _ALIGNMENT: Final = 64
@@ -34,12 +34,12 @@ _mappings: list[mmap.mmap] = []
 
 
 def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
-    """Share the parameters of `model`, and the weights of the `OneDnnLinear` layers below it.
+    """Share the parameters of `model`, and the weights of the `OneDnnLayer`s below it.
 
     A process that writes to them has its own copy again. The file is in `folder`, by default one of this
     user's for temporary files. If that fails, the log says why, and the weights stay as they are.
     """
-    linears = [module for module in model.modules() if isinstance(module, OneDnnLinear)]
+    linears = [module for module in model.modules() if isinstance(module, OneDnnLayer)]
     others = [each for each in model.parameters() if each.is_contiguous() and each.numel()]
     contents = [_bytes_at(*ordered_memory(linear.weight)) for linear in linears]
     contents += [_bytes_at(each.data_ptr(), each.nbytes) for each in others]
