@@ -139,6 +139,8 @@ class Batcher:
         self._full = asyncio.Event()
         self._running: set[Progress] = set()
         self._passes: set[asyncio.Task[None]] = set()
+        # Whether something else ran or waited when the last batch was over.
+        self._crowded = False
         self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, sequences: Sequence[Sequenced]) -> list[Any]:
@@ -186,7 +188,7 @@ class Batcher:
                 await self._fill()
             batch = self._take()
             # A lone batch takes all lanes, whose cores would be idle otherwise.
-            alone = not (self._passes or self._queue or self._cut)
+            alone = not (self._passes or self._queue or self._cut or self._crowded)
             width = self._lanes.count if alone else 1
             for _ in range(width - 1):
                 await self._free.acquire()
@@ -228,6 +230,7 @@ class Batcher:
         try:
             await self._run(batch, executor)
         finally:
+            self._crowded = self.busy or bool(self._queue or self._cut)
             for _ in range(width):
                 self._free.release()
 

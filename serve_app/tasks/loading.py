@@ -4,7 +4,6 @@ Only safetensors are read and no code from the folder is run. Everything that ca
 folder becomes one sentence of ModelLoadError.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from serve_app.contract import Task
 from serve_app.tasks.base import ModelLoadError
 from serve_app.tasks.number_formats import torch_dtype
 from serve_app.tasks.pretrained import Pretrained
+from serve_app.tasks.threads import granted_threads
 from serve_app.tasks.tokenizing import Tokenizing
 
 transformers.logging.set_verbosity_error()
@@ -59,12 +59,6 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return Pretrained(model.eval().to(device), Tokenizing(tokenizer), device, dtype, threads)
-
-
-def granted_threads() -> int:
-    """Return as many as Ray has granted; torch itself looks only while it is imported."""
-    granted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(granted) if granted.isdecimal() and int(granted) > 0 else torch.get_num_threads()
 
 
 def _require_all_weights(folder: Path, task: Task, info: dict[str, Any]) -> None:

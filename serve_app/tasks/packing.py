@@ -158,9 +158,7 @@ def _joined(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:
     weight = torch.cat([each.weight.detach() for each in linears])
     joined = torch.nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     joined.weight = torch.nn.Parameter(weight, requires_grad=False)
-    joined.bias = torch.nn.Parameter(
-        torch.cat([each.bias.detach() for each in linears]), requires_grad=False
-    )
+    joined.bias = torch.nn.Parameter(torch.cat([each.bias.detach() for each in linears]), requires_grad=False)
     return joined
 
 

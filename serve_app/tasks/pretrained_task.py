@@ -27,6 +27,7 @@ from serve_app.tasks.number_formats import (
 )
 from serve_app.tasks.packing import can_pack, pack, script
 from serve_app.tasks.sharing import share_weights
+from serve_app.tasks.threads import use_threads
 
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6
@@ -102,7 +103,7 @@ class PretrainedTask(TaskModel):
         return self._pretrained.threads if self._pretrained.packed else 1
 
     def prepare_thread(self, alone: bool) -> None:
-        torch.set_num_threads(self._pretrained.threads if alone else 1)
+        use_threads(self._pretrained.threads if alone else 1)
 
     @property
     def pads(self) -> bool:

@@ -80,6 +80,21 @@ def test_a_lone_batch_has_all_threads_and_nothing_beside_it():
     assert [batch.alone for batch in model.batches] == [True, False, False, True]
 
 
+def test_what_others_have_waited_for_is_followed_by_batches_side_by_side():
+    async def scenario(batcher, model):
+        tasks = await submitted(batcher, "a")
+        await until(lambda: len(model.batches) == 1)
+        tasks += await submitted(batcher, "b")
+        model.free.release()
+        await until(lambda: len(model.batches) == 2)
+        tasks += await submitted(batcher, "c")
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(*tasks)
+
+    assert [batch.alone for batch in with_two_lanes(scenario).batches] == [True, False, False]
+
+
 def test_what_comes_together_is_shared_among_the_lanes():
     async def scenario(batcher, model):
         answers = asyncio.create_task(batcher.submit(pieces(*"abcdefg")))
