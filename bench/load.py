@@ -86,8 +86,10 @@ async def _closed(sender: _Sender, end: float) -> None:
 
 async def _open(sender: _Sender, load: Load, begun: float) -> None:
     """Send at random times; a request that is sent late counts from when it should have been sent."""
+    warm, end = load.warm_up_seconds, load.warm_up_seconds + load.seconds
+    offsets = poisson_times(load.rate, 0, warm, load.seed) + poisson_times(load.rate, warm, end, load.seed)
     async with asyncio.TaskGroup() as group:
-        for offset in poisson_times(load.rate, load.warm_up_seconds + load.seconds, load.seed):
+        for offset in offsets:
             await asyncio.sleep(begun + offset - time.perf_counter())
             group.create_task(sender.send(begun + offset))
 

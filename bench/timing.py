@@ -39,15 +39,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
 
 
-def poisson_times(rate: float, seconds: float, seed: int) -> list[float]:
-    """Return the times, from 0 up to `seconds`, of requests that arrive at random `rate` times a second."""
+def poisson_times(rate: float, start: float, end: float, seed: int) -> list[float]:
+    """Return the times between `start` and `end` of requests that arrive at random `rate` times a second.
+
+    They are those of a Poisson process with just the number of arrivals that is to be expected: given the
+    number, the times are independent and uniform (Ross, Introduction to Probability Models, theorem 5.2).
+    A random number would be off by several per cent in a few seconds, and close to a server's capacity a
+    few per cent are the difference between a short queue and one that grows without end.
+    """
     source = random.Random(seed)
-    times: list[float] = []
-    now = source.expovariate(rate)
-    while now < seconds:
-        times.append(now)
-        now += source.expovariate(rate)
-    return times
+    return sorted(source.uniform(start, end) for _ in range(round(rate * (end - start))))
 
 
 def summarize(requests: Sequence[Answered], start: float, end: float) -> Summary:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from serve_app.tasks.linear import has_kernels, use_kernels
+from serve_app.tasks.linear import LinearGelu, LinearPlus, has_kernels, use_kernels
 from serve_app.tasks.packing import can_pack, pack, script
 from tests.serve import tiny_models
 
@@ -24,6 +24,7 @@ SIZES = {
 DISTILBERT = {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "num_labels": 3}
 CONFIGS = {
     "bert": transformers.BertConfig(**SIZES),
+    "bert with another activation": transformers.BertConfig(**SIZES, hidden_act="relu"),
     "camembert": transformers.CamembertConfig(**SIZES),
     "distilbert": transformers.DistilBertConfig(**DISTILBERT),
     "electra": transformers.ElectraConfig(**SIZES, embedding_size=16),
@@ -137,3 +138,33 @@ def test_onednns_kernels_compute_the_same(dtype, bias):
         got = layers(inputs)
     assert not any(isinstance(layer, torch.nn.Linear) for layer in layers)
     torch.testing.assert_close(got, expected, atol=0.02 if dtype is torch.bfloat16 else 1e-5, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_onednns_kernels_compute_what_follows_a_layer(dtype):
+    if not has_kernels(dtype):
+        pytest.skip(f"this machine has no kernels for {dtype}")
+    torch.manual_seed(7)
+    layers = torch.nn.ModuleDict(
+        {"gelu": LinearGelu(torch.nn.Linear(40, 24)), "plus": LinearPlus(torch.nn.Linear(40, 24))}
+    ).to(dtype)
+    inputs, others = torch.randn(5, 40).to(dtype), torch.randn(5, 24).to(dtype)
+    with torch.inference_mode():
+        expected = [layers["gelu"](inputs), layers["plus"](inputs, others)]
+        use_kernels(layers)
+        got = [layers["gelu"](inputs), layers["plus"](inputs, others)]
+    assert not any(isinstance(layer, torch.nn.Linear) for layer in layers.modules())
+    torch.testing.assert_close(got, expected, atol=0.02 if dtype is torch.bfloat16 else 1e-5, rtol=1e-2)
+
+
+def test_a_packed_model_answers_the_same_with_onednns_kernels():
+    if not has_kernels(torch.float32):
+        pytest.skip("this machine has no kernels for float32")
+    torch.manual_seed(7)
+    model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
+    expected = output(model, **batch())
+    pack(model)
+    use_kernels(model)
+    script(model)
+    for one, other in zip(packed_output(model, batch()), expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
