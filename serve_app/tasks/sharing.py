@@ -59,6 +59,13 @@ def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
     for each in others:
         flat = torch.frombuffer(mapping, dtype=each.dtype, count=each.numel(), offset=next(offsets))
         each.data = flat.view(each.shape)
+    _return_freed_memory()
+
+
+def _return_freed_memory() -> None:
+    """Give back to the system what the weights lay in; glibc keeps what is between other pieces of memory."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _own_folder() -> Path:
