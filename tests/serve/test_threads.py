@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from serve_app.tasks.threads import granted_threads
 
@@ -62,7 +63,5 @@ def test_a_pass_on_some_cores_runs_on_any():
     ("granted", "expected"), [("3", 3), ("", None), ("0", None), ("many", None)], ids=repr
 )
 def test_the_threads_are_those_that_ray_grants(granted, expected, monkeypatch):
-    import torch
-
     monkeypatch.setenv("OMP_NUM_THREADS", granted)
     assert granted_threads() == (expected or torch.get_num_threads())
