@@ -11,17 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import aiohttp
-
+from bench.connections import Connections
 from bench.timing import Answered, Summary, poisson_times, summarize
 
 # A request that takes longer has failed.
 PATIENCE_SECONDS: Final = 20.0
-MOST_IN_FLIGHT: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -46,37 +43,29 @@ class Report(Summary):
 class _Sender:
     """Sends one body after the other and notes what happened."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, bodies: Sequence[bytes]) -> None:
-        self._session = session
-        self._url = url
+    def __init__(self, connections: Connections, bodies: Sequence[bytes]) -> None:
+        self._connections = connections
         self._bodies: Iterator[bytes] = itertools.cycle(bodies)
         self.answered: list[Answered] = []
 
     async def send(self, intended: float) -> None:
-        succeeded = False
-        with suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.post(self._url, data=next(self._bodies)) as response:
-                await response.read()
-                succeeded = response.status == 200
-        self.answered.append(Answered(intended, time.perf_counter(), succeeded))
+        status = await self._connections.post(next(self._bodies))
+        self.answered.append(Answered(intended, time.perf_counter(), status == 200))
 
 
 async def run(load: Load, bodies: Sequence[bytes]) -> Report:
     """Send until the time is over, wait for the last answers, and report."""
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=load.clients or MOST_IN_FLIGHT),
-        timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
-        headers={"content-type": "application/json"},
-    ) as session:
-        sender = _Sender(session, load.url, bodies)
-        begun = time.perf_counter()
-        start, end = begun + load.warm_up_seconds, begun + load.warm_up_seconds + load.seconds
-        cpu = asyncio.create_task(_cpu_between(start, end))
-        if load.clients:
-            await asyncio.gather(*(_closed(sender, end) for _ in range(load.clients)))
-        else:
-            await _open(sender, load, begun)
-        return Report(**asdict(summarize(sender.answered, start, end)), client_cpu=await cpu / load.seconds)
+    connections = Connections(load.url, PATIENCE_SECONDS)
+    sender = _Sender(connections, bodies)
+    begun = time.perf_counter()
+    start, end = begun + load.warm_up_seconds, begun + load.warm_up_seconds + load.seconds
+    cpu = asyncio.create_task(_cpu_between(start, end))
+    if load.clients:
+        await asyncio.gather(*(_closed(sender, end) for _ in range(load.clients)))
+    else:
+        await _open(sender, load, begun)
+    connections.close()
+    return Report(**asdict(summarize(sender.answered, start, end)), client_cpu=await cpu / load.seconds)
 
 
 async def _closed(sender: _Sender, end: float) -> None:

@@ -1,58 +1,36 @@
-"""Drain-when-free batching: the moment the model is free it takes all that is queued.
+"""Drain-when-free batching: when the model is free it takes all that is queued.
 
-At low load nothing waits; under load batches are full. Knows sequences by length and group only,
-nothing of tasks or HTTP.
+At low load nothing waits. Under load it lets those whom it has just answered ask again first, for a small
+part of the time that a batch takes. Knows nothing of tasks or HTTP.
 """
 
 import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Final
 
+from serve_app.cutting import BatchLimits, Sequenced, Waiting, cut
 from serve_app.lanes import Lanes
 
-
-class Sequenced(Protocol):
-    """What the batcher must know of a sequence."""
-
-    @property
-    def length(self) -> int:
-        """Number of tokens."""
-        ...
-
-    @property
-    def group(self) -> Hashable:
-        """Sequences of different groups never share a batch."""
-        ...
+# How long after a batch its clients may ask again before the next starts without them: a part of the time
+# that the batch took, and no longer than this. Without it small batches follow each other where clients wait
+# for their answers; with twice of it the queue grows where they do not (docs/performance.md).
+_AGAIN_PART: Final = 0.2
+_AGAIN_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True)
-class BatchLimits:
-    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait.
+class Ended:
+    """A batch that is over: how many sequences it had, how long it took, and when it ended."""
 
-    `overhead_tokens` is what a batch costs besides its tokens, in tokens: padding up to there is
-    cheaper than one more batch. A model that is not `padded` costs what its tokens cost.
-    """
-
-    max_size: int
-    max_tokens: int
-    max_wait_seconds: float
-    overhead_tokens: int = 32
-    padded: bool = True
-
-
-@dataclass(eq=False)
-class Waiting:
-    """A sequence and the future of its output."""
-
-    sequence: Sequenced
-    output: asyncio.Future[Any]
+    size: int
+    seconds: float
+    at: float
 
 
 class Progress:
@@ -60,6 +38,7 @@ class Progress:
 
     def __init__(self, outputs: Sequence[asyncio.Future[Any]]) -> None:
         self._outputs = outputs
+        self.size = len(outputs)
         self.last = time.monotonic()
 
     def tick(self) -> bool:
@@ -69,56 +48,6 @@ class Progress:
 
 
 Forward = Callable[[list[Any], Progress], Sequence[Any]]
-
-
-def cut(waiting: Sequence[Waiting], limits: BatchLimits) -> list[list[Waiting]]:
-    """Cut into batches of one group each at the least cost within the limits.
-
-    With padding, a batch costs its longest sequence times its size, and the overhead, and sequences are
-    sorted by length; without, full batches in the order of arrival cost the least. A sequence above the
-    token limit gets a batch of its own.
-    """
-    groups: dict[Hashable, list[Waiting]] = {}
-    for entry in waiting:
-        groups.setdefault(entry.sequence.group, []).append(entry)
-    batches: list[list[Waiting]] = []
-    for group in groups.values():
-        if limits.padded:
-            group.sort(key=lambda entry: entry.sequence.length)
-        find_edges = _cheapest_edges if limits.padded else _full_edges
-        edges = find_edges([entry.sequence.length for entry in group], limits)
-        batches += [group[start:end] for start, end in pairwise(edges)]
-    return batches
-
-
-def _cheapest_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
-    """Return where the batches of sorted `lengths` begin and end."""
-    # For each number of sequences: the least cost of running them, and where their last batch starts.
-    costs, starts = [0], [0]
-    for end, longest in enumerate(lengths, start=1):
-        fitting = max(1, min(limits.max_size, limits.max_tokens // max(longest, 1), end))
-        cost, size = min(
-            (costs[end - size] + limits.overhead_tokens + longest * size, size)
-            for size in range(1, fitting + 1)
-        )
-        costs.append(cost)
-        starts.append(end - size)
-    edges = [len(lengths)]
-    while edges[-1]:
-        edges.append(starts[edges[-1]])
-    return edges[::-1]
-
-
-def _full_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
-    """Return where batches begin and end that are as large as they may be."""
-    edges, tokens = [0], 0
-    for at, length in enumerate(lengths):
-        size = at - edges[-1]
-        if size and (size == limits.max_size or tokens + length > limits.max_tokens):
-            edges.append(at)
-            tokens = 0
-        tokens += length
-    return [*edges, len(lengths)]
 
 
 class Batcher:
@@ -136,11 +65,14 @@ class Batcher:
         # Batches of a queue that was sorted; a queue that need not be is cut anew for each batch.
         self._cut: deque[list[Waiting]] = deque()
         self._arrived = asyncio.Event()
+        # Whether at least so many are queued.
+        self._enough = 0
         self._full = asyncio.Event()
         self._running: set[Progress] = set()
         self._passes: set[asyncio.Task[None]] = set()
         # Whether something else ran or waited when the last batch was over.
         self._crowded = False
+        self._last = Ended(0, 0, 0)
         self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, sequences: Sequence[Sequenced]) -> list[Any]:
@@ -151,7 +83,7 @@ class Batcher:
         entries = [Waiting(sequence, loop.create_future()) for sequence in sequences]
         self._queue.extend(entries)
         self._arrived.set()
-        if len(self._queue) >= self.limits.max_size:
+        if len(self._queue) >= self._enough:
             self._full.set()
         try:
             return await asyncio.gather(*(entry.output for entry in entries))
@@ -197,14 +129,29 @@ class Batcher:
             task.add_done_callback(self._passes.discard)
 
     async def _fill(self) -> None:
-        """Let an idle model wait for a full batch, but no longer than the limits say."""
-        if self.limits.max_wait_seconds == 0 or self.busy:
-            # Requests that are on the loop already get their turn, and no more.
-            await asyncio.sleep(0)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.max_wait_seconds):
-                await self._full.wait()
+        """Wait until the queue makes a batch that is large enough, or no longer pays."""
+        # Requests that are on the loop already get their turn.
+        await asyncio.sleep(0)
+        begun = time.monotonic()
+        while True:
+            self._enough, until = self._worth_waiting_for(begun)
+            seconds = until - time.monotonic()
+            if len(self._queue) >= self._enough or seconds <= 0:
+                return
+            self._full.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._full.wait()
+
+    def _worth_waiting_for(self, begun: float) -> tuple[int, float]:
+        """Return how many sequences the next batch should have, and until when to wait for them."""
+        again = self._last.at + min(self._last.seconds * _AGAIN_PART, _AGAIN_SECONDS)
+        # Batches beside each other do best if they are equal; more than half of the limit gains little.
+        beside = [progress.size for progress in self._running]
+        if beside or (self._lanes.count == 1 and not self.limits.max_wait_seconds):
+            equal = max(beside, default=self._last.size)
+            return min(equal, self.limits.max_size // 2), again
+        return self.limits.max_size, begun + self.limits.max_wait_seconds
 
     def _take(self) -> list[Waiting]:
         """Return the next batch, empty if nobody waits any more."""
@@ -222,14 +169,18 @@ class Batcher:
             self._queue = [entry for entry in waiting if id(entry) not in taken]
         if not self._queue:
             self._arrived.clear()
-            self._full.clear()
         return batch
 
     async def _pass(self, batch: Sequence[Waiting], executor: Executor, width: int) -> None:
         """Run a batch that has taken as many lanes."""
+        begun = time.monotonic()
         try:
             await self._run(batch, executor)
         finally:
+            now = time.monotonic()
+            self._last = Ended(len(batch), now - begun, now)
+            # What a lane waits for may have changed.
+            self._full.set()
             self._crowded = self.busy or bool(self._queue or self._cut)
             for _ in range(width):
                 self._free.release()

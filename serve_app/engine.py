@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from serve_app.batcher import Batcher, BatchLimits
+from serve_app.batcher import Batcher
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
+from serve_app.cutting import BatchLimits
 from serve_app.errors import (
     InvalidInputError,
     ModelFailedError,

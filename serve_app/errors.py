@@ -69,6 +69,12 @@ class BodyTimeoutError(RequestTimeoutError):
         super().__init__(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} seconds")
 
 
+class ClientGoneError(ServingError):
+    """The client has closed its connection. Nobody reads this; the status, nginx's, is for the metrics."""
+
+    status, code = 499, "client_gone"
+
+
 class BodyTooLargeError(ServingError):
     """More bytes than one request may have."""
 

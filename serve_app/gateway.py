@@ -27,7 +27,7 @@ from serve_app.errors import (
     ModelNotReadyError,
     OverloadedError,
 )
-from serve_app.http import application, read_body
+from serve_app.http import application, read_body, while_client_waits
 from serve_app.options import OPTIONS
 from serve_app.reply import JSON_TYPE, Reply
 from serve_app.routes import VERBS, verb_of
@@ -116,13 +116,15 @@ def _model_routes(gateway: Any) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         body = await read_body(request)
-        reply: Reply = await gateway.relay(_model_in(body), "predict", body, {})
+        async with while_client_waits(request):
+            reply: Reply = await gateway.relay(_model_in(body), "predict", body, {})
         return reply.response()
 
     async def call(request: Request) -> Response:
         body = await read_body(request)
         name = request.path_params["name"]
-        reply: Reply = await gateway.relay(name, verb_of(request), body, dict(request.headers))
+        async with while_client_waits(request):
+            reply: Reply = await gateway.relay(name, verb_of(request), body, dict(request.headers))
         return reply.response()
 
     async def model_ready(request: Request) -> Response:

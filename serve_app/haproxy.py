@@ -46,6 +46,8 @@ _RULES: Final = """\
     http-request wait-for-body time {seconds:g}s if METH_POST to_predict
     http-request set-var(txn.model) req.body,json_query('$.model') if METH_POST to_predict
     http-request set-path /v2/models/%[var(txn.model)]/predict if METH_POST to_predict names_model
+    # We watch for clients that leave, with less work than Serve (http.py).
+    http-request set-header x-request-disconnect-disabled ?1
     # What Serve says in text, clients get in JSON.
     acl ours res.hdr(content-type) -m beg application/
     http-response return status 429 errorfile "{full}" if {{ status 429 }} !ours

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.engine import Engine
-from serve_app.http import application, read_body
+from serve_app.http import application, read_body, while_client_waits
 from serve_app.open_inference import infer, metadata
 from serve_app.predict import predict
 from serve_app.reply import JSON_TYPE, Reply
@@ -39,7 +39,9 @@ def model_application(engine: Engine) -> ASGIApp:
     async def call(request: Request) -> Response:
         body = await read_body(request)
         verb = VERBS[verb_of(request)]
-        return (await verb(engine, body, request.headers)).response()
+        async with while_client_waits(request):
+            reply = await verb(engine, body, request.headers)
+        return reply.response()
 
     async def describe(request: Request) -> Response:
         # Linux adds up the memory of a large process for several milliseconds.

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from serve_app.tasks.linear import LinearGelu, LinearPlus
 
 # A long row is filled up to a multiple of these: oneDNN compiles its kernels for each number of tokens anew.
-_STEP: Final = 16
+_STEP: Final = 8
 _LONG: Final = 64
 
 # Where the parts of a layer are, by what `_Layer` calls them.

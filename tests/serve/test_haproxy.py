@@ -35,6 +35,8 @@ class Replica(BaseHTTPRequestHandler):
 
     def _answer(self, status, kind, body):
         told = {"by": self.server.name, "path": self.path, "size": len(body)}
+        if self.headers.get("x-request-disconnect-disabled") != "?1":
+            told["watched"] = "by Serve"
         answer = json.dumps(told).encode()
         self.send_response(status)
         self.send_header("content-type", kind)

@@ -1,0 +1,94 @@
+"""Cut a queue into batches: what fits into one, and what costs the least. Knows lengths and groups only."""
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+
+class Sequenced(Protocol):
+    """What the batcher must know of a sequence."""
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def group(self) -> Hashable:
+        """Sequences of different groups never share a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait.
+
+    `overhead_tokens` is what a batch costs besides its tokens, in tokens: padding up to there is
+    cheaper than one more batch. A model that is not `padded` costs what its tokens cost.
+    """
+
+    max_size: int
+    max_tokens: int
+    max_wait_seconds: float
+    overhead_tokens: int = 32
+    padded: bool = True
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A sequence and the future of its output."""
+
+    sequence: Sequenced
+    output: asyncio.Future[Any]
+
+
+def cut(waiting: Sequence[Waiting], limits: BatchLimits) -> list[list[Waiting]]:
+    """Cut into batches of one group each at the least cost within the limits.
+
+    With padding, a batch costs its longest sequence times its size, and the overhead, and sequences are
+    sorted by length; without, full batches in the order of arrival cost the least. A sequence above the
+    token limit gets a batch of its own.
+    """
+    groups: dict[Hashable, list[Waiting]] = {}
+    for entry in waiting:
+        groups.setdefault(entry.sequence.group, []).append(entry)
+    batches: list[list[Waiting]] = []
+    for group in groups.values():
+        if limits.padded:
+            group.sort(key=lambda entry: entry.sequence.length)
+        find_edges = _cheapest_edges if limits.padded else _full_edges
+        edges = find_edges([entry.sequence.length for entry in group], limits)
+        batches += [group[start:end] for start, end in pairwise(edges)]
+    return batches
+
+
+def _cheapest_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
+    """Return where the batches of sorted `lengths` begin and end."""
+    # For each number of sequences: the least cost of running them, and where their last batch starts.
+    costs, starts = [0], [0]
+    for end, longest in enumerate(lengths, start=1):
+        fitting = max(1, min(limits.max_size, limits.max_tokens // max(longest, 1), end))
+        cost, size = min(
+            (costs[end - size] + limits.overhead_tokens + longest * size, size)
+            for size in range(1, fitting + 1)
+        )
+        costs.append(cost)
+        starts.append(end - size)
+    edges = [len(lengths)]
+    while edges[-1]:
+        edges.append(starts[edges[-1]])
+    return edges[::-1]
+
+
+def _full_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
+    """Return where batches begin and end that are as large as they may be."""
+    edges, tokens = [0], 0
+    for at, length in enumerate(lengths):
+        size = at - edges[-1]
+        if size and (size == limits.max_size or tokens + length > limits.max_tokens):
+            edges.append(at)
+            tokens = 0
+        tokens += length
+    return [*edges, len(lengths)]
