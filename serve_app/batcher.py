@@ -18,8 +18,8 @@ from serve_app.cutting import BatchLimits, Sequenced, Waiting, cut
 from serve_app.lanes import Lanes
 
 # How long after a batch its clients may ask again before the next starts without them: a part of the time
-# that the batch took, and no longer than this. Without it small batches follow each other where clients wait
-# for their answers; with twice of it the queue grows where they do not (docs/performance.md).
+# that the batch took, and no longer than this. Else small batches follow each other where clients wait for
+# their answers (docs/performance.md).
 _AGAIN_PART: Final = 0.2
 _AGAIN_SECONDS: Final = 0.02
 
