@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serve_app import batcher as batching
 from serve_app.batcher import Batcher, Progress
 from serve_app.cutting import BatchLimits
 from tests.unit.builders import run, until
@@ -98,22 +97,6 @@ def test_an_idle_model_answers_at_once():
 
 def test_all_that_came_while_the_model_was_busy_is_the_next_batch():
     assert batches_of(pieces("a"), pieces("b", "c"), pieces("d")) == [["a", "b", "c", "d"]]
-
-
-def test_those_who_were_answered_may_ask_again_before_the_next_batch(monkeypatch):
-    monkeypatch.setattr(batching, "_AGAIN_PART", 10_000)
-    monkeypatch.setattr(batching, "_AGAIN_SECONDS", 5)
-
-    async def scenario(batcher, model):
-        [pair] = await queued(batcher, pieces("a", "b"))
-        model.free.set()
-        await pair
-        tasks = await queued(batcher, pieces("c"))
-        await asyncio.sleep(0.05)
-        tasks += await queued(batcher, pieces("d"))
-        await asyncio.gather(*tasks)
-
-    assert run(with_busy_model(scenario))[1:] == [["a", "b"], ["c", "d"]]
 
 
 def test_a_batch_is_cut_by_size():

@@ -1,0 +1,101 @@
+"""Clients that send their next request once they have the answer to the last."""
+
+import asyncio
+
+import pytest
+
+from serve_app import batcher as batching
+from serve_app.cutting import BatchLimits
+from tests.unit.builders import run, until
+from tests.unit.test_batcher import pieces, queued, with_busy_model
+from tests.unit.test_lanes import submitted, with_two_lanes
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Those who were answered have seconds to ask again, so that no test depends on the machine's speed."""
+    monkeypatch.setattr(batching, "_AGAIN_PART", 10_000)
+    monkeypatch.setattr(batching, "_AGAIN_SECONDS", 5)
+
+
+@pytest.mark.usefixtures("patient")
+def test_those_who_were_answered_may_ask_again_before_the_next_batch():
+    async def scenario(batcher, model):
+        [pair] = await queued(batcher, pieces("a", "b"))
+        model.free.set()
+        await pair
+        tasks = await queued(batcher, pieces("c"))
+        await asyncio.sleep(0.05)
+        tasks += await queued(batcher, pieces("d"))
+        await asyncio.gather(*tasks)
+
+    assert run(with_busy_model(scenario))[1:] == [["a", "b"], ["c", "d"]]
+
+
+async def side_by_side(batcher, model):
+    """Return the answers to come of two batches of two that run."""
+    answers = asyncio.create_task(batcher.submit(pieces(*"abcd")))
+    await until(lambda: len(model.batches) == 2)
+    return answers
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_lane_lets_those_whom_it_has_answered_ask_again():
+    async def scenario(batcher, model):
+        first = await side_by_side(batcher, model)
+        model.free.release()
+        await until(lambda: len(batcher._running) == 1)
+        tasks = await submitted(batcher, "e")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2
+        tasks += await submitted(batcher, "f")
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(first, *tasks)
+
+    assert with_two_lanes(scenario).names[2:] == [["e", "f"]]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_lane_waits_for_no_more_than_runs_beside_it():
+    async def scenario(batcher, model):
+        first = await side_by_side(batcher, model)
+        model.free.release()
+        await until(lambda: len(batcher._running) == 1)
+        tasks = await submitted(batcher, "e")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2
+        model.free.release()
+        await first
+        await until(lambda: len(model.batches) == 3)
+        model.free.release()
+        await asyncio.gather(*tasks)
+
+    assert with_two_lanes(scenario).names[2:] == [["e"]]
+
+
+@pytest.mark.usefixtures("patient")
+def test_nothing_waits_for_more_than_half_of_what_a_batch_may_have():
+    async def scenario(batcher, model):
+        first = await side_by_side(batcher, model)
+        model.free.release()
+        await until(lambda: len(batcher._running) == 1)
+        tasks = await submitted(batcher, "e")
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(first, *tasks)
+
+    with_two_lanes(scenario, BatchLimits(2, 10_000, 0, padded=False))
+
+
+def test_a_lane_does_not_wait_for_long():
+    async def scenario(batcher, model):
+        first = await side_by_side(batcher, model)
+        model.free.release()
+        await until(lambda: len(batcher._running) == 1)
+        tasks = await submitted(batcher, "e")
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(first, *tasks)
+
+    assert with_two_lanes(scenario).names[2:] == [["e"]]
