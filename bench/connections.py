@@ -11,27 +11,32 @@ import httptools
 
 
 class Connections:
-    """Connections to one URL, as many as requests are on their way; those at rest are used again."""
+    """Connections to one URL, as many as requests are on their way, but no more than `most`.
 
-    def __init__(self, url: str, patience_seconds: float) -> None:
+    Those at rest are used again; a request that finds none waits.
+    """
+
+    def __init__(self, url: str, patience_seconds: float, most: int) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname, parts.port or 80
         self._head: Final = (
             f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
         ).encode()
         self._patience = patience_seconds
+        self._free = asyncio.Semaphore(most)
         self._idle: list[_Connection] = []
 
     async def post(self, body: bytes) -> int:
         """Return the status of the answer to `body`, once all of it is here; 0 if none came in time."""
-        try:
-            connection = await self._connection()
-        except OSError:
-            return 0
         request = b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(body), body)
-        status = await connection.exchange(request, self._patience)
-        if connection.usable:
-            self._idle.append(connection)
+        async with self._free:
+            try:
+                connection = await self._connection()
+            except OSError:
+                return 0
+            status = await connection.exchange(request, self._patience)
+            if connection.usable:
+                self._idle.append(connection)
         return status
 
     def close(self) -> None:
@@ -54,6 +59,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.usable = True
+        self._answer: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -61,7 +67,7 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, request: bytes, patience_seconds: float) -> int:
         """Return the status of the answer; 0 if the connection ends before it is here, or time runs out."""
         loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[int] = loop.create_future()
+        self._answer = loop.create_future()
         self._parser = httptools.HttpResponseParser(self)
         late = loop.call_later(patience_seconds, self.close)
         self._transport.write(request)
@@ -84,11 +90,12 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Note the status: httptools calls this at the end of an answer."""
         self.usable = self.usable and self._parser.should_keep_alive()
-        if not self._answer.done():
-            self._answer.set_result(self._parser.get_status_code())
+        self._settle(self._parser.get_status_code())
 
     def connection_lost(self, error: Exception | None) -> None:
         self.usable = False
-        answer = getattr(self, "_answer", None)
-        if answer is not None and not answer.done():
-            answer.set_result(0)
+        self._settle(0)
+
+    def _settle(self, status: int) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(status)

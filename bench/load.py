@@ -19,6 +19,7 @@ from bench.timing import Answered, Summary, poisson_times, summarize
 
 # A request that takes longer has failed.
 PATIENCE_SECONDS: Final = 20.0
+MOST_IN_FLIGHT: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Sender:
 
 async def run(load: Load, bodies: Sequence[bytes]) -> Report:
     """Send until the time is over, wait for the last answers, and report."""
-    connections = Connections(load.url, PATIENCE_SECONDS)
+    connections = Connections(load.url, PATIENCE_SECONDS, load.clients or MOST_IN_FLIGHT)
     sender = _Sender(connections, bodies)
     begun = time.perf_counter()
     start, end = begun + load.warm_up_seconds, begun + load.warm_up_seconds + load.seconds

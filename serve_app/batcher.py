@@ -65,9 +65,9 @@ class Batcher:
         # Batches of a queue that was sorted; a queue that need not be is cut anew for each batch.
         self._cut: deque[list[Waiting]] = deque()
         self._arrived = asyncio.Event()
-        # Whether at least so many are queued.
-        self._enough = 0
+        # Set when so many are queued, and when a batch is over, as it may then be another number.
         self._full = asyncio.Event()
+        self._enough = 0
         self._running: set[Progress] = set()
         self._passes: set[asyncio.Task[None]] = set()
         # Whether something else ran or waited when the last batch was over.
@@ -179,7 +179,6 @@ class Batcher:
         finally:
             now = time.monotonic()
             self._last = Ended(len(batch), now - begun, now)
-            # What a lane waits for may have changed.
             self._full.set()
             self._crowded = self.busy or bool(self._queue or self._cut)
             for _ in range(width):

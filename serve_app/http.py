@@ -111,7 +111,7 @@ async def while_client_waits(request: Request) -> AsyncIterator[None]:
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
-            """What else comes says nothing."""
+            pass
         waiting.reschedule(loop.time())
 
     timer = loop.call_later(WATCHED_AFTER_SECONDS, lambda: watches.append(loop.create_task(watch())))

@@ -32,26 +32,30 @@ def test_those_who_were_answered_may_ask_again_before_the_next_batch():
     assert run(with_busy_model(scenario))[1:] == [["a", "b"], ["c", "d"]]
 
 
-async def side_by_side(batcher, model):
-    """Return the answers to come of two batches of two that run."""
-    answers = asyncio.create_task(batcher.submit(pieces(*"abcd")))
+async def one_lane_free(batcher, model):
+    """Let one of two batches of two be over, then submit "e"; return the answers to come."""
+    first = asyncio.create_task(batcher.submit(pieces(*"abcd")))
     await until(lambda: len(model.batches) == 2)
-    return answers
+    model.free.release()
+    await until(lambda: len(batcher._running) == 1)
+    return [first, *await submitted(batcher, "e")]
+
+
+async def two_lanes_answer(batcher, model, tasks):
+    """Wait until a third batch runs; let all end."""
+    await until(lambda: len(model.batches) == 3)
+    model.free.release(2)
+    await asyncio.gather(*tasks)
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_lane_lets_those_whom_it_has_answered_ask_again():
     async def scenario(batcher, model):
-        first = await side_by_side(batcher, model)
-        model.free.release()
-        await until(lambda: len(batcher._running) == 1)
-        tasks = await submitted(batcher, "e")
+        tasks = await one_lane_free(batcher, model)
         await asyncio.sleep(0.05)
         assert len(model.batches) == 2
         tasks += await submitted(batcher, "f")
-        await until(lambda: len(model.batches) == 3)
-        model.free.release(2)
-        await asyncio.gather(first, *tasks)
+        await two_lanes_answer(batcher, model, tasks)
 
     assert with_two_lanes(scenario).names[2:] == [["e", "f"]]
 
@@ -59,14 +63,11 @@ def test_a_lane_lets_those_whom_it_has_answered_ask_again():
 @pytest.mark.usefixtures("patient")
 def test_a_lane_waits_for_no_more_than_runs_beside_it():
     async def scenario(batcher, model):
-        first = await side_by_side(batcher, model)
-        model.free.release()
-        await until(lambda: len(batcher._running) == 1)
-        tasks = await submitted(batcher, "e")
+        tasks = await one_lane_free(batcher, model)
         await asyncio.sleep(0.05)
         assert len(model.batches) == 2
         model.free.release()
-        await first
+        await tasks[0]
         await until(lambda: len(model.batches) == 3)
         model.free.release()
         await asyncio.gather(*tasks)
@@ -77,25 +78,15 @@ def test_a_lane_waits_for_no_more_than_runs_beside_it():
 @pytest.mark.usefixtures("patient")
 def test_nothing_waits_for_more_than_half_of_what_a_batch_may_have():
     async def scenario(batcher, model):
-        first = await side_by_side(batcher, model)
-        model.free.release()
-        await until(lambda: len(batcher._running) == 1)
-        tasks = await submitted(batcher, "e")
-        await until(lambda: len(model.batches) == 3)
-        model.free.release(2)
-        await asyncio.gather(first, *tasks)
+        tasks = await one_lane_free(batcher, model)
+        await two_lanes_answer(batcher, model, tasks)
 
     with_two_lanes(scenario, BatchLimits(2, 10_000, 0, padded=False))
 
 
 def test_a_lane_does_not_wait_for_long():
     async def scenario(batcher, model):
-        first = await side_by_side(batcher, model)
-        model.free.release()
-        await until(lambda: len(batcher._running) == 1)
-        tasks = await submitted(batcher, "e")
-        await until(lambda: len(model.batches) == 3)
-        model.free.release(2)
-        await asyncio.gather(first, *tasks)
+        tasks = await one_lane_free(batcher, model)
+        await two_lanes_answer(batcher, model, tasks)
 
     assert with_two_lanes(scenario).names[2:] == [["e"]]

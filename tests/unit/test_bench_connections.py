@@ -20,7 +20,7 @@ ANSWERS = {
 
 
 @asynccontextmanager
-async def connections(patience_seconds=5):
+async def connections(patience_seconds=5, most=10):
     """Yield connections to a server, and how many it has accepted; it never answers to "late"."""
     accepted = []
 
@@ -38,7 +38,7 @@ async def connections(patience_seconds=5):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        found = Connections(f"http://127.0.0.1:{port}/path", patience_seconds)
+        found = Connections(f"http://127.0.0.1:{port}/path", patience_seconds, most)
         yield found, accepted
         found.close()
 
@@ -66,13 +66,14 @@ def test_an_answer_that_takes_too_long_is_none():
     assert statuses(b"late", b"good", patience_seconds=0.2) == ([0, 200], 2)
 
 
-def test_requests_at_once_have_connections_of_their_own():
+@pytest.mark.parametrize(("most", "used"), [(10, 5), (2, 2)])
+def test_requests_at_once_have_connections_of_their_own_up_to_the_most(most, used):
     async def scenario():
-        async with connections() as (found, accepted):
+        async with connections(most=most) as (found, accepted):
             return await asyncio.gather(*(found.post(b"good") for _ in range(5))), len(accepted)
 
-    assert run(scenario()) == ([200] * 5, 5)
+    assert run(scenario()) == ([200] * 5, used)
 
 
 def test_a_server_that_is_not_there_answers_nothing():
-    assert run(Connections(f"http://127.0.0.1:{free_port()}/", 1).post(b"good")) == 0
+    assert run(Connections(f"http://127.0.0.1:{free_port()}/", 1, 1).post(b"good")) == 0

@@ -32,6 +32,9 @@ class Client:
         self.gone = asyncio.Event()
         self.sent = []
 
+    async def ask(self, engine):
+        await model_application(engine)(self.scope, self.receive, self.send)
+
     async def receive(self):
         if self.messages:
             return self.messages.pop()
@@ -51,7 +54,7 @@ def test_the_place_of_a_client_that_leaves_is_free():
         async with fake_model.serving() as (engine, model):
             first = await fake_model.fill(engine, model, 1)
             client = Client("waits")
-            asked = asyncio.create_task(model_application(engine)(client.scope, client.receive, client.send))
+            asked = asyncio.create_task(client.ask(engine))
             await until(lambda: engine._requests == 2)
             client.gone.set()
             await asked
@@ -69,7 +72,7 @@ def test_a_client_that_waits_gets_its_answer():
         async with fake_model.serving() as (engine, model):
             first = await fake_model.fill(engine, model, 1)
             client = Client("waits")
-            asked = asyncio.create_task(model_application(engine)(client.scope, client.receive, client.send))
+            asked = asyncio.create_task(client.ask(engine))
             await asyncio.sleep(0.1)
             model.free.set()
             await asyncio.gather(*first, asked)
@@ -83,7 +86,7 @@ def test_nothing_watches_once_the_answer_is_there():
         async with fake_model.serving() as (engine, _):
             client = Client("quick")
             before = asyncio.all_tasks()
-            await model_application(engine)(client.scope, client.receive, client.send)
+            await client.ask(engine)
             await asyncio.sleep(0.05)
             watching = [task for task in asyncio.all_tasks() - before if "watch" in repr(task)]
             return client.status, watching
