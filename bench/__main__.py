@@ -27,6 +27,7 @@ from bench.measuring import Bench
 from bench.picture import draw
 from bench.rows import FLOAT32, FULL, QUICK, Row, ratio
 from bench.servers import Machine
+from endpoint_operator.ray_here import this_machine
 
 RESULTS: Final = Path(__file__).parent / "results"
 PICTURE_CLIENTS: Final = 16
@@ -39,7 +40,7 @@ def main() -> None:
     arguments = _arguments()
     console = Console(width=None if os.isatty(1) else 150)
     started = time.monotonic()
-    machine = Machine(_cores(), "cuda" if torch.cuda.is_available() else "cpu")
+    machine = Machine(this_machine().cpus, "cuda" if torch.cuda.is_available() else "cpu")
     facts = describe(machine)
     console.print(f"{facts['processor']}, {machine.cores} cores; models run on {facts['device']}")
     if facts["busy_before"] > QUIET:
@@ -67,10 +68,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[], help="servers: ours, in-process, article, …")
     parser.add_argument("--models", nargs="*", default=[], help="models: " + ", ".join(FULL))
     return parser.parse_args()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(machine: Machine) -> dict[str, Any]:

@@ -20,19 +20,20 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.environments import PEERS, python_of
+from bench.rows import FLOAT32, OURS
 from bench.samples import MODELS, BenchModel
 from bench.servers import Job, Machine, environment
 from bench.texts import make_texts
+from endpoint_operator.ray_here import this_machine
 
-OURS: Final = "ours"
 # Each engine in the number formats that it has; all are compared with the first.
 ENGINES: Final = (
-    ("transformers", "float32"),
-    ("torch.compile", "float32"),
-    ("torch.compile, frozen", "float32"),
-    ("ONNX Runtime", "float32"),
-    ("OpenVINO", "float32"),
-    (OURS, "float32"),
+    ("transformers", FLOAT32),
+    ("torch.compile", FLOAT32),
+    ("torch.compile, frozen", FLOAT32),
+    ("ONNX Runtime", FLOAT32),
+    ("OpenVINO", FLOAT32),
+    (OURS, FLOAT32),
     ("transformers", "bfloat16"),
     ("OpenVINO", "bfloat16"),
     (OURS, "bfloat16"),
@@ -110,10 +111,10 @@ def main() -> None:
 @contextmanager
 def started(name: str, dtype: str, model: BenchModel, console: Console) -> Iterator[Candidate]:
     """Start an engine's process, which ends with the block; that of a peer gets its environment first."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = this_machine().cpus
     python = sys.executable if name == OURS else str(python_of("engines", console))
     variables = environment(Job(model, dtype, Machine(cores, "cpu")), port=0)
-    variables |= {"BENCH_CORES": str(cores), "OMP_NUM_THREADS": str(cores)}
+    variables["OMP_NUM_THREADS"] = str(cores)
     with (
         TemporaryFile("w+", encoding="utf-8") as log,
         # Leaving the block closes its input, which ends it.

@@ -3,10 +3,9 @@
 import pytest
 from rich.console import Console
 
-from bench.engines import LONE_TEXTS, OURS, greatest_difference, show, started
+from bench.engines import LONE_TEXTS, greatest_difference, show, started
+from bench.rows import FLOAT32, OURS
 from bench.samples import sample
-
-FLOAT32 = "float32"
 
 
 def test_an_engine_takes_turns_and_keeps_its_scores():
