@@ -25,7 +25,9 @@ from bench.servers import (
     Machine,
     environment,
     process,
+    replicas,
     run_command,
+    title_of,
     wait_for_answer,
     write_manifest,
 )
@@ -72,11 +74,6 @@ class Service:
         """Return where the model takes texts."""
         return f"{self.base_url}/v2/models/{name}/predict"
 
-    def replicas(self, name: str = "") -> list[psutil.Process]:
-        """Return the processes of the model's replicas, or those of all models."""
-        title = f"ray::ServeReplica:{name}"
-        return [each for each in self.process.children(recursive=True) if _title(each).startswith(title)]
-
     def wait_for_replicas(self, name: str, count: int) -> list[float]:
         """Return the seconds that each replica took, by Serve's log, once there are `count`."""
         deadline = time.monotonic() + CHANGE_SECONDS
@@ -97,17 +94,10 @@ class Service:
 
     def _session(self) -> Path:
         for each in self.process.children(recursive=True):
-            match = re.search(r"--session[-_]dir=(\S+)", _title(each))
+            match = re.search(r"--session[-_]dir=(\S+)", title_of(each))
             if match:
                 return Path(match[1])
         raise RuntimeError("Ray's session folder is not known")
-
-
-def _title(each: psutil.Process) -> str:
-    try:
-        return " ".join(each.cmdline())
-    except psutil.Error:
-        return ""
 
 
 @contextmanager
@@ -195,4 +185,4 @@ def _proportional(service: Service, *names: str) -> int:
     """Return the proportional set size of all replicas, in bytes, after all of them were asked."""
     for name in names:
         service.ask(name)
-    return sum(each.memory_full_info().pss for each in service.replicas())
+    return sum(each.memory_full_info().pss for each in replicas(service.process))

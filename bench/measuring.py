@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
-import httpx
 import psutil
 from rich.console import Console
 
@@ -21,8 +20,9 @@ from bench.servers import (
     Machine,
     Running,
     Server,
-    add_in_float32,
+    dtype_of,
     running,
+    serve_in_float32,
 )
 from bench.servers import OURS as OURS_SERVER
 from bench.texts import make_texts
@@ -74,10 +74,11 @@ class Bench:
         by_default = replace(job, dtype="auto")
         noting = self.noting(f"ours with {job.model.name}")
         with noting, running(OURS_SERVER, by_default, self.console) as service:
-            chosen = _dtype(service)
+            chosen = dtype_of(service)
             self._loads(service, replace(job, dtype=chosen), plan, default_dtype=True)
             if chosen != FLOAT32:
-                self._loads(add_in_float32(service, job), job, plan, default_dtype=False)
+                # Not beside the first as a second model: the others have one, too.
+                self._loads(serve_in_float32(service, job), job, plan, default_dtype=False)
 
     def _closed_and_open(self, server: Server, job: Job, plan: Plan) -> None:
         with running(server, job, self.console) as service:
@@ -110,7 +111,7 @@ class Bench:
         url = f"{service.base_url}/predict" if through_gateway else service.url
         bodies = service.bodies(texts)
         if through_gateway:
-            bodies = [f'{{"model": "{service.endpoint}", {body[1:]}' for body in bodies]
+            bodies = [f'{{"model": "{service.job.model.name}", {body[1:]}' for body in bodies]
         rate = kind.share * capacity
         seconds = plan.seconds[kind.texts]
         with _ServerCpu(service.process.pid) as cpu:
@@ -227,10 +228,3 @@ class _Noting:
         self._bench.problems.append(f"{self._what}: {error}")
         self._bench.console.print(f"[red]{self._what} could not be measured:[/red] {error}", markup=True)
         return True
-
-
-def _dtype(service: Running) -> str:
-    """Return the number format that our model says it has."""
-    address = f"{service.base_url}/v2/models/{service.endpoint}"
-    facts = httpx.get(address, timeout=30, trust_env=False).json()["parameters"]
-    return str(facts["dtype"])

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import httpx
+import psutil
 import yaml
 from rich.console import Console
 
@@ -73,21 +74,15 @@ class Running:
     base_url: str
     process: "subprocess.Popen[bytes]"
     folder: Path
-    # Ours has one for each model and number format, the others have but one.
-    endpoint: str
 
     @property
     def url(self) -> str:
         """Where its model takes texts."""
-        return self.base_url + self.server.path.format(name=self.endpoint)
+        return self.base_url + self.server.path.format(name=self.job.model.name)
 
     def bodies(self, texts: Sequence[str]) -> list[str]:
         """Return the request bodies for `texts`."""
-        return [json.dumps(self.server.body(self.endpoint, text)) for text in texts]
-
-    def wait(self) -> None:
-        """Wait until its model answers; raise RuntimeError if it does not come to that."""
-        wait_for_answer(self.url, self.bodies(["ready"])[0], self.process, self.folder / "log")
+        return [json.dumps(self.server.body(self.job.model.name, text)) for text in texts]
 
 
 def _one_text(model: str, text: str) -> Mapping[str, Any]:
@@ -125,13 +120,37 @@ def _ours(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
     return run_command(manifests, port, job.model.folder.parent)
 
 
-def add_in_float32(ours: Running, job: Job) -> Running:
-    """Add an endpoint with the model in float32 to our running service."""
-    endpoint = f"{job.model.name}-{FLOAT32}"
-    write_manifest(ours.folder / MANIFESTS, endpoint, job)
-    added = replace(ours, job=job, endpoint=endpoint)
-    added.wait()
-    return added
+def serve_in_float32(ours: Running, job: Job) -> Running:
+    """Change our running endpoint, and return when what it was before has left."""
+    write_manifest(ours.folder / MANIFESTS, job.model.name, job)
+    changed, command = replace(ours, job=job), psutil.Process(ours.process.pid)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if dtype_of(changed) == FLOAT32 and len(replicas(command, job.model.name)) == 1:
+            return changed
+        time.sleep(0.1)
+    raise RuntimeError(f"{job.model.name} did not change to {FLOAT32} in {START_SECONDS:.0f} s")
+
+
+def dtype_of(ours: Running) -> str:
+    """Return the number format that our model says it has."""
+    address = f"{ours.base_url}/v2/models/{ours.job.model.name}"
+    facts = httpx.get(address, timeout=30, trust_env=False).raise_for_status().json()["parameters"]
+    return str(facts["dtype"])
+
+
+def replicas(ours: psutil.Process, name: str = "") -> list[psutil.Process]:
+    """Return the processes of the model's replicas below our command, or those of all models."""
+    title = f"ray::ServeReplica:{name}"
+    return [each for each in ours.children(recursive=True) if title_of(each).startswith(title)]
+
+
+def title_of(process: psutil.Process) -> str:
+    """Return the command line of a process, which Ray changes; empty if it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def run_command(manifests: Path, port: int, models: Path) -> list[str]:
@@ -192,11 +211,10 @@ def running(server: Server, job: Job, console: Console) -> Iterator[Running]:
     with TemporaryDirectory(prefix="bench-") as name:
         folder, port = Path(name), free_port()
         command = server.command(job, port, folder, console)
-        with process(
-            command, {**environment(job, port), **(server.environment or {})}, folder / "log"
-        ) as started:
-            service = Running(server, job, f"http://127.0.0.1:{port}", started, folder, job.model.name)
-            service.wait()
+        variables = {**environment(job, port), **(server.environment or {})}
+        with process(command, variables, folder / "log") as started:
+            service = Running(server, job, f"http://127.0.0.1:{port}", started, folder)
+            wait_for_answer(service.url, service.bodies(["ready"])[0], started, folder / "log")
             yield service
 
 
