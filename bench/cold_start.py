@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench import samples
 from bench.claims import ColdStart
+from bench.processes import replicas_of, title_of
 from bench.rows import FLOAT32
 from bench.samples import BenchModel
 from bench.servers import (
@@ -25,9 +26,7 @@ from bench.servers import (
     Machine,
     environment,
     process,
-    replicas,
     run_command,
-    title_of,
     wait_for_answer,
     write_manifest,
 )
@@ -185,4 +184,4 @@ def _proportional(service: Service, *names: str) -> int:
     """Return the proportional set size of all replicas, in bytes, after all of them were asked."""
     for name in names:
         service.ask(name)
-    return sum(each.memory_full_info().pss for each in replicas(service.process))
+    return sum(each.memory_full_info().pss for each in replicas_of(service.process))

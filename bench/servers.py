@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 
 from bench.environments import PEERS, python_of
+from bench.processes import replicas_of
 from bench.rows import FLOAT32
 from bench.samples import CLASSIFICATION, BenchModel
 from endpoint_operator.ports import free_port
@@ -84,6 +85,10 @@ class Running:
         """Return the request bodies for `texts`."""
         return [json.dumps(self.server.body(self.job.model.name, text)) for text in texts]
 
+    def wait(self) -> None:
+        """Wait until its model answers; raise RuntimeError if it does not come to that."""
+        wait_for_answer(self.url, self.bodies(["ready"])[0], self.process, self.folder / "log")
+
 
 def _one_text(model: str, text: str) -> Mapping[str, Any]:
     return {"text": text}
@@ -122,14 +127,14 @@ def _ours(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
 
 def serve_in_float32(ours: Running, job: Job) -> Running:
     """Change our running endpoint, and return when what it was before has left."""
+    before = replicas_of(psutil.Process(ours.process.pid), job.model.name)
     write_manifest(ours.folder / MANIFESTS, job.model.name, job)
-    changed, command = replace(ours, job=job), psutil.Process(ours.process.pid)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if dtype_of(changed) == FLOAT32 and len(replicas(command, job.model.name)) == 1:
-            return changed
-        time.sleep(0.1)
-    raise RuntimeError(f"{job.model.name} did not change to {FLOAT32} in {START_SECONDS:.0f} s")
+    _, staying = psutil.wait_procs(before, START_SECONDS)
+    changed = replace(ours, job=job)
+    changed.wait()
+    if staying or dtype_of(changed) != FLOAT32:
+        raise RuntimeError(f"{job.model.name} did not change to {FLOAT32} in {START_SECONDS:.0f} s")
+    return changed
 
 
 def dtype_of(ours: Running) -> str:
@@ -137,20 +142,6 @@ def dtype_of(ours: Running) -> str:
     address = f"{ours.base_url}/v2/models/{ours.job.model.name}"
     facts = httpx.get(address, timeout=30, trust_env=False).raise_for_status().json()["parameters"]
     return str(facts["dtype"])
-
-
-def replicas(ours: psutil.Process, name: str = "") -> list[psutil.Process]:
-    """Return the processes of the model's replicas below our command, or those of all models."""
-    title = f"ray::ServeReplica:{name}"
-    return [each for each in ours.children(recursive=True) if title_of(each).startswith(title)]
-
-
-def title_of(process: psutil.Process) -> str:
-    """Return the command line of a process, which Ray changes; empty if it has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def run_command(manifests: Path, port: int, models: Path) -> list[str]:
@@ -214,7 +205,7 @@ def running(server: Server, job: Job, console: Console) -> Iterator[Running]:
         variables = {**environment(job, port), **(server.environment or {})}
         with process(command, variables, folder / "log") as started:
             service = Running(server, job, f"http://127.0.0.1:{port}", started, folder)
-            wait_for_answer(service.url, service.bodies(["ready"])[0], started, folder / "log")
+            service.wait()
             yield service
 
 

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import yaml
 
+from bench.processes import replicas_of
 from endpoint_operator.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -65,9 +66,8 @@ class Service:
         return {model["name"]: model for model in self.http.get("/v2/models").json()["models"]}
 
     def replica_pids(self, name: str) -> list[int]:
-        title = f"ray::ServeReplica:{name}:Model"
-        ours = psutil.Process(self.process.pid).children(recursive=True)
-        return sorted(process.pid for process in ours if _title(process).startswith(title))
+        command = psutil.Process(self.process.pid)
+        return sorted(replica.pid for replica in replicas_of(command, f"{name}:Model"))
 
     def wait_for(self, what: str, condition, seconds: float = CHANGE_SECONDS):
         """Return the first true value of `condition`; fail with the command's output if none comes."""
@@ -86,13 +86,6 @@ class Service:
         """Signal the whole process group, as Ctrl-C in a terminal does; return the exit code."""
         os.killpg(self.process.pid, number)
         return self.process.wait(STOP_SECONDS)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def command(*arguments: str) -> list[str]:
