@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SYNCED := $(VENV)/.synced
-CRD := charts/model-endpoints/files/modelendpoints.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup models run test bench e2e kind-up kind-down kind-node-image images lint fmt generate verify clean
@@ -34,16 +33,16 @@ e2e: models ## Run the tests on a real cluster; it is made for them unless kind-
 	@$(BIN)/python -m pytest tests/e2e
 
 kind-up: models ## Make the cluster of kind-config.yaml, with KubeRay and the project's images
-	@$(BIN)/python -m tests.cluster up
+	@$(BIN)/python -m hack kind-up
 
 kind-down: $(SYNCED) ## Remove the cluster that kind-up made, to the last process
-	@$(BIN)/python -m tests.cluster down
+	@$(BIN)/python -m hack kind-down
 
 images: models ## Build the images, with everything in them; MODELS="..." puts models into them
-	@$(BIN)/python -m tests.cluster images --models "$(MODELS)"
+	@$(BIN)/python -m hack images --models "$(MODELS)"
 
 kind-node-image: $(SYNCED) ## Build the image of a node, where kindest/node cannot be pulled
-	@$(BIN)/python -m tests.cluster node-image
+	@$(BIN)/python -m hack kind-node-image
 
 lint: $(SYNCED) verify ## Check style, types, imports and generated files; change nothing
 	@$(BIN)/ruff check .
@@ -56,13 +55,10 @@ fmt: $(SYNCED) ## Format the code and sort its imports
 	@$(BIN)/ruff format .
 
 generate: $(SYNCED) ## Write the files that are made from others
-	@mkdir -p $(dir $(CRD))
-	@$(BIN)/python -m endpoint_operator.crd > $(CRD)
-	@$(BIN)/python -m tests.chart.generated
+	@$(BIN)/python -m hack generate
 
-verify: $(SYNCED) ## Check that the generated files are fresh
-	@$(BIN)/python -m endpoint_operator.crd | diff -u $(CRD) - || \
-		{ echo "$(CRD) is stale: run 'make generate'"; exit 1; }
+verify: $(SYNCED) ## Check that the generated CRD is fresh
+	@$(BIN)/python -m hack verify
 
 clean: ## Remove what was installed and built here
 	@rm -rf $(VENV) models/build

@@ -1,7 +1,7 @@
 """Measure the operator against a real API server: writes, time, memory and bytes for more and more endpoints.
 
 `python -m bench.control_plane` prints a table and writes bench/results/control_plane.json. KubeRay and Ray
-are simulated (tests/api/kuberay) with KubeRay's own cycle of 2 s, every model loads in one cycle, and
+are simulated (tests/harness/kuberay) with KubeRay's own cycle of 2 s, every model loads in one cycle, and
 the operator runs as a process with its default settings.
 """
 
@@ -22,11 +22,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.api.harness.crds import install_model_endpoints, install_ray_services
-from tests.api.harness.scene import Scene, a_scene
-from tests.api.kuberay.serve import runs
-from tests.cluster.control_plane import client, control_plane
-from tests.cluster.kubectl import Kubectl
+from hack.cluster.kubectl import Kubectl
+from tests.harness.api_server.control_plane import client, control_plane
+from tests.harness.api_server.crds import install_model_endpoints, install_ray_services
+from tests.harness.kuberay.serve import runs
+from tests.harness.scene import Scene, a_scene
 from tests.unit.builders import DEFAULT_MODEL
 
 RESULTS: Final = Path(__file__).parent / "results" / "control_plane.json"

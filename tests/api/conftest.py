@@ -6,21 +6,19 @@ import secrets
 
 import pytest
 
-from tests.api.documents import ray_service
-from tests.api.harness.crds import CRD_NAME, install_model_endpoints, install_ray_services
-from tests.api.harness.scene import a_peer, a_scene
-from tests.api.harness.service import Service
-from tests.api.kuberay.controller import kuberay
-from tests.cluster.binaries import binary_path
-from tests.cluster.catalogue import CONTROL_PLANE
-from tests.cluster.control_plane import client, control_plane
-from tests.cluster.errors import CannotBuildError
-from tests.cluster.fault_proxy.proxy import fault_proxy
-from tests.cluster.kubectl import Kubectl
+from hack.cluster.kubectl import Kubectl
+from hack.errors import CannotBuildError
+from hack.toolchain.binaries import binary_path
+from tests.harness.api_server.control_plane import PROGRAMS, client, control_plane
+from tests.harness.api_server.crds import CRD_NAME, install_model_endpoints, install_ray_services
+from tests.harness.api_server.fault_proxy import fault_proxy
+from tests.harness.documents import ray_service
+from tests.harness.kuberay.controller import kuberay
+from tests.harness.scene import a_peer, a_scene
+from tests.harness.service import Service
 
 # Of the simulated KubeRay; the real one's is 2 s.
 CYCLE_SECONDS = 0.1
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 
 def pytest_configure(config):
@@ -36,7 +34,7 @@ def pytest_collection_finish(session):
     terminal = session.config.get_terminal_writer()
     # The fixture meets the same error again, and only the tests that need it fail.
     with contextlib.suppress(CannotBuildError):
-        for name in CONTROL_PLANE:
+        for name in PROGRAMS:
             binary_path(name, write=lambda text: terminal.write(text, flush=True))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.api.harness.access import RULES
+from tests.harness.access import RULES
 
 TEMPLATE = Path(__file__).parents[2] / "charts/model-endpoints/templates/operator-rbac.yaml"
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 import yaml
 
-from tests.api.documents import document
-from tests.api.harness.process import PROFILES
+from tests.harness.documents import document
+from tests.harness.operator_process import PROFILES
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ import httpx
 import psutil
 import pytest
 
-from tests.cluster import control_plane as module
-from tests.cluster.control_plane import START_SECONDS, client, control_plane
-from tests.cluster.errors import StartError
-from tests.cluster.kubectl import Kubectl
+from hack.cluster.kubectl import Kubectl
+from tests.harness.api_server import control_plane as module
+from tests.harness.api_server.control_plane import START_SECONDS, StartError, client, control_plane
 
 STARTS_ONE = """
 import signal
-from tests.cluster.control_plane import control_plane
+from tests.harness.api_server.control_plane import control_plane
 with control_plane() as server:
     print(server.folder, flush=True)
     signal.pause()

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from endpoint_operator.api import parse_endpoint
-from tests.api.documents import document
-from tests.api.harness.crds import CRD
-from tests.cluster.errors import KubectlError
+from hack.errors import KubectlError
+from hack.paths import CRD, PROJECT
+from tests.harness.documents import document
 
-SAMPLES = sorted((CRD.parents[3] / "manifests" / "samples").glob("*.yaml"))
+SAMPLES = sorted((PROJECT / "manifests" / "samples").glob("*.yaml"))
 
 READY = {
     "type": "Ready",

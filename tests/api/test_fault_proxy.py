@@ -7,8 +7,8 @@ import time
 import httpx
 import pytest
 
-from tests.cluster.control_plane import client
-from tests.cluster.fault_proxy.faults import Answer, CutAfter, Delay, EndWatch, GoneEvent, Hang, ShortList
+from tests.harness.api_server.control_plane import client
+from tests.harness.api_server.faults import Answer, CutAfter, Delay, EndWatch, GoneEvent, Hang, ShortList
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 WATCH = {"watch": "true", "labelSelector": "of=proxy"}

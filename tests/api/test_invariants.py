@@ -5,9 +5,9 @@ import json
 import pytest
 
 from endpoint_operator.compile import compile_serve_config
-from tests.api.harness.history import Change
-from tests.api.harness.invariants import OPERATOR, documents, repetitions, violations
-from tests.cluster.fault_proxy.proxy import Request
+from tests.harness.api_server.fault_proxy import Request
+from tests.harness.history import Change
+from tests.harness.invariants import OPERATOR, documents, repetitions, violations
 from tests.unit.builders import CLUSTER, endpoint, manifest
 
 GATEWAY_ALONE = compile_serve_config([], CLUSTER).document

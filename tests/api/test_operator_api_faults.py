@@ -5,7 +5,7 @@ import itertools
 import httpx
 import pytest
 
-from tests.cluster.fault_proxy.faults import Answer, CutAfter, Delay, EndWatch, GoneEvent, Hang
+from tests.harness.api_server.faults import Answer, CutAfter, Delay, EndWatch, GoneEvent, Hang
 
 DOCUMENT_WRITE = {"methods": ("PATCH",), "path": "/rayservices/"}
 STATUS_WRITE = {"methods": ("PATCH",), "path": "/status$"}

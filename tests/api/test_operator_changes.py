@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.api.kuberay.serve import fails_to_start, runs, waits
+from tests.harness.kuberay.serve import fails_to_start, runs, waits
 
 SENTIMENT = "file:///models/sentiment"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.api.kuberay.serve import fails_to_build, fails_to_start, runs
+from tests.harness.kuberay.serve import fails_to_build, fails_to_start, runs
 
 BROKEN = {"uri": "file:///models/broken"}
 POISON = {"uri": "file:///models/poison"}

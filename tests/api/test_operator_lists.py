@@ -3,10 +3,10 @@
 import pytest
 
 from endpoint_operator.api import PLURAL
-from tests.api.harness.access import RULES, without
-from tests.api.harness.crds import CRD_NAME, install_model_endpoints
-from tests.api.harness.invariants import documents
-from tests.cluster.fault_proxy.faults import Answer, CutAfter, GoneEvent, ShortList
+from tests.harness.access import RULES, without
+from tests.harness.api_server.crds import CRD_NAME, install_model_endpoints
+from tests.harness.api_server.faults import Answer, CutAfter, GoneEvent, ShortList
+from tests.harness.invariants import documents
 
 NAMES = [f"m-{number}" for number in range(6)]
 LISTS = {"methods": ("GET",), "path": f"/{PLURAL}$", "watch": False}

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.api.kuberay.serve import runs
-from tests.cluster.fault_proxy.faults import CutAfter, Hang
+from tests.harness.api_server.faults import CutAfter, Hang
+from tests.harness.kuberay.serve import runs
 
 # Before it is killed, a pod has 30 s.
 GRACE_SECONDS = 10

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.api.kuberay.controller import Head
-from tests.api.kuberay.serve import fails_to_start, runs, sick, waits
+from tests.harness.kuberay.controller import Head
+from tests.harness.kuberay.serve import fails_to_start, runs, sick, waits
 
 
 def test_without_a_ray_service_endpoints_say_so_and_nothing_is_created(scene):

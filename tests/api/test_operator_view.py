@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.api.kuberay.serve import fails_to_start
-from tests.cluster.errors import KubectlError
+from hack.errors import KubectlError
+from tests.harness.kuberay.serve import fails_to_start
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from endpoint_operator import api
 from endpoint_operator.api import ApiModel, parse_endpoint
 from endpoint_operator.crd import custom_resource_definition
-from tests.api.documents import document
+from tests.harness.documents import document
 from tests.unit.builders import with_value
 from tests.unit.test_api_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
 

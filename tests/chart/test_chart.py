@@ -8,10 +8,11 @@ import yaml
 from endpoint_operator.api import GROUP, Resources
 from endpoint_operator.profiles import parse_catalogue
 from endpoint_operator.settings import Settings
-from tests.chart.generated import CHART, FILES
-from tests.cluster.binaries import binary_path
-from tests.cluster.commands import run
-from tests.cluster.errors import CommandError
+from hack.commands import run
+from hack.errors import CommandError
+from hack.generate import FILES
+from hack.paths import CHART
+from hack.toolchain.binaries import binary_path
 
 READ = ("get", "list", "watch")
 SCENARIOS = sorted((CHART / "ci").glob("*.yaml"))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.chart.generated import CHART
+from hack.commands import run
+from hack.paths import CHART
 from tests.chart.test_chart import EVERYTHING, SCENARIOS, of_kind, ray_pods, template
-from tests.cluster.commands import run
 
 EXPLAINED = CHART / ".checkov.yaml"
 KUBERNETES = "1.35"

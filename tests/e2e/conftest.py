@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cluster import kind
-from tests.cluster.helm import Helm
-from tests.cluster.kubectl import Kubectl
-from tests.cluster.simulated_gpu import GPU_LABEL, set_accelerators
+from hack.cluster import kind
+from hack.cluster.helm import Helm
+from hack.cluster.kubectl import Kubectl
+from hack.cluster.simulated_gpu import GPU_LABEL, set_accelerators
 from tests.e2e import machine
 from tests.e2e.release import Release, endpoint
 

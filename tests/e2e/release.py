@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import yaml
 
-from tests.cluster import kind
-from tests.cluster.errors import KubectlError
+from hack.cluster import kind
+from hack.errors import KubectlError
 from tests.load import load_on
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx
 import yaml
 
-from tests.cluster import kind
-from tests.cluster.catalogue import CATALOGUE
-from tests.cluster.simulated_gpu import GPU_LABEL, GPU_RESOURCE
+from hack.cluster import kind
+from hack.cluster.simulated_gpu import GPU_LABEL, GPU_RESOURCE
+from hack.toolchain.catalogue import CATALOGUE
 from tests.e2e.conftest import eventually
 
 TRIVIAL = Path(__file__).with_name("trivial-rayservice.yaml")

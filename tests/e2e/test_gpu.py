@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.simulated_gpu import GPU_LABEL, set_accelerators
+from hack.cluster.simulated_gpu import GPU_LABEL, set_accelerators
 from tests.e2e.release import endpoint
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from tests.cluster.errors import KubectlError
-from tests.cluster.kubectl import Kubectl
+from hack.cluster.kubectl import Kubectl
+from hack.errors import KubectlError
 
 DASHBOARD = "http://127.0.0.1:8265/api/serve/applications/"
 
@@ -59,7 +59,7 @@ def selected(release, policy):
 
 
 def test_the_network_policies_mean_exactly_the_pods_and_ports_that_are_there(release):
-    """No policy is enforced here (tests/cluster/README.md), so what they select is held against what runs."""
+    """No policy is enforced here (hack/README.md), so what they select is held against what runs."""
     # Those of an earlier test may still be leaving.
     release.wait_for("no pod is leaving", lambda: not any(map(leaves, release.get("pods")["items"])))
     ray = sorted(pod["metadata"]["name"] for pod in release.pods())

@@ -1,0 +1,56 @@
+"""Run the pinned kubectl against one API server, untouched by the settings of whoever runs it."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from hack.errors import KubectlError
+from hack.toolchain.binaries import binary_path
+
+
+class Server(Protocol):
+    """What kubectl needs to know: whom to ask, and where to keep what it remembers."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """File that names the API server and the user."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Folder that lives as long as the server."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Call it with kubectl's arguments."""
+
+    server: Server
+
+    def __call__(self, *arguments: str, manifest: Any = None) -> str:
+        """Return what kubectl writes; `manifest`, an object or several in YAML, becomes its standard input.
+
+        Raises KubectlError if it fails.
+        """
+        result = subprocess.run(
+            [binary_path("kubectl"), f"--cache-dir={self.server.folder}/kubectl", *arguments],
+            input=manifest if manifest is None or isinstance(manifest, str) else yaml.safe_dump(manifest),
+            # kuberc holds a person's own defaults and aliases.
+            env={**os.environ, "KUBECONFIG": str(self.server.kubeconfig), "KUBERC": "off"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            raise KubectlError(result.stderr.strip())
+        return result.stdout
+
+    def get(self, *arguments: str) -> Any:
+        """Return the object that `kubectl get` shows."""
+        return json.loads(self("get", *arguments, "--output=json"))

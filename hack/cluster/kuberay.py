@@ -1,0 +1,97 @@
+"""Install KubeRay: its Helm chart where the network has it, else what its Go module describes.
+
+The Go module holds the definitions, the roles and the operator, but not the chart.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import yaml
+
+from hack.cluster.engine import Engine
+from hack.cluster.helm import Helm
+from hack.cluster.kubectl import Kubectl
+from hack.commands import run
+from hack.errors import CommandError
+from hack.images.image_archive import ImageConfig, write_image
+from hack.locks import locked
+from hack.paths import CACHE
+from hack.progress import step
+from hack.toolchain.binaries import binary_path
+from hack.toolchain.catalogue import CATALOGUE
+from hack.toolchain.go_modules import module_folder
+
+NAMESPACE: Final = "kuberay-system"
+# The address that KubeRay's documentation gives.
+CHARTS: Final = "https://ray-project.github.io/kuberay-helm/"
+_OPERATOR: Final = CATALOGUE["kuberay-operator"]
+_CONFIG: Final = ImageConfig(entrypoint=("/manager",), user="65532:65532")
+Chart = tuple[str, ...]
+
+
+def published_chart(helm: Helm, engine: Engine) -> Chart | None:
+    """Return Helm's arguments for KubeRay's chart; None if the chart or its image cannot be had here."""
+    chart = ("kuberay-operator", f"--repo={CHARTS}", f"--version={_OPERATOR.version.removeprefix('v')}")
+    try:
+        image = yaml.safe_load(helm("show", "values", *chart))["image"]
+    except CommandError:
+        return None
+    return chart if engine.pulls(f"{image['repository']}:{image['tag']}") else None
+
+
+def install_chart(helm: Helm, chart: Chart) -> None:
+    """Install KubeRay's chart or bring it up to date, and wait until its operator runs."""
+    with step(f"KubeRay {_OPERATOR.version}"):
+        helm(
+            *("upgrade", "--install", "kuberay-operator", *chart),
+            *(f"--namespace={NAMESPACE}", "--create-namespace", "--wait", "--timeout=180s"),
+        )
+
+
+def operator_image() -> tuple[str, Path]:
+    """Return the name of the operator's image and the archive that holds it; build it first if need be."""
+    name = f"localhost/model-endpoints/kuberay-operator:{_OPERATOR.version}"
+    archive = CACHE / "images" / f"kuberay-operator-{_OPERATOR.version}.tar"
+    program = binary_path(_OPERATOR.name)
+    with locked(archive), TemporaryDirectory() as folder:
+        if not archive.exists():
+            manager = Path(folder) / "manager"
+            manager.write_bytes(program.read_bytes())
+            manager.chmod(0o755)
+            Path(folder).chmod(0o755)
+            write_image(archive, name, Path(folder), _CONFIG)
+    return name, archive
+
+
+def manifests(image: str) -> list[dict[str, Any]]:
+    """Return what installs KubeRay with the operator `image`: definitions, roles, operator."""
+    config = module_folder(_OPERATOR.module, _OPERATOR.require) / "config" / "default"
+    documents = list(yaml.safe_load_all(run(binary_path("kubectl"), "kustomize", config)))
+    for document in documents:
+        _move(document)
+        if document["kind"] == "Deployment":
+            [container] = document["spec"]["template"]["spec"]["containers"]
+            container["image"] = image
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    return [namespace, *documents]
+
+
+def install_module(kubectl: Kubectl, image: str) -> None:
+    """Install KubeRay from its Go module or bring it up to date, and wait until its operator runs."""
+    with step(f"KubeRay {_OPERATOR.version}"):
+        text = yaml.safe_dump_all(manifests(image))
+        # Its definitions are too large for the annotation that a client-side apply writes.
+        kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)
+        kubectl(
+            *("rollout", "status", "deployment/kuberay-operator"),
+            f"--namespace={NAMESPACE}",
+            "--timeout=120s",
+        )
+
+
+def _move(document: dict[str, Any]) -> None:
+    # The module puts it into `default`, where people's own objects are.
+    for place in [document["metadata"], *document.get("subjects", [])]:
+        if "namespace" in place:
+            place["namespace"] = NAMESPACE

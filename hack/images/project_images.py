@@ -1,0 +1,69 @@
+"""Build this project's images, for people or for the nodes of a test cluster, which have torch themselves."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hack.images.builder import Builder, find_builder
+from hack.images.torch_layer import packages_of_torch
+from hack.locks import locked
+from hack.paths import CACHE, PROJECT
+from hack.progress import step
+
+REPOSITORY: Final = "localhost/model-endpoints"
+SAMPLES: Final = ("minilm", "random-causal", "random-seq2seq", "sentiment", "topic")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image by its name, and the file that holds it."""
+
+    name: str
+    archive: Path
+
+
+def serve_image() -> Image:
+    """Return the image of Ray's head and workers with the sample models in it."""
+    arguments = {"OMIT": " ".join(packages_of_torch()), "MODELS": " ".join(SAMPLES)}
+    return _image("serve", "serve_app/Dockerfile", arguments)
+
+
+def operator_image() -> Image:
+    """Return the operator's image."""
+    return _image("operator", "operator/Dockerfile", {})
+
+
+def build_for_people(models: str) -> list[str]:
+    """Build both images, torch and `models` included, and return their names."""
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    builder = find_builder()
+    names = []
+    for name, arguments in (("serve", {"MODELS": models}), ("operator", {})):
+        names.append(f"{REPOSITORY}/{name}:{version}")
+        folder = "serve_app" if name == "serve" else name
+        _build(builder, names[-1], f"{folder}/Dockerfile", arguments, for_docker=True)
+    return names
+
+
+def _image(name: str, dockerfile: str, arguments: dict[str, str]) -> Image:
+    builder = find_builder()
+    tag = f"{REPOSITORY}/{name}:dev"
+    folder = CACHE / "images"
+    with locked(folder / name):
+        identifier = _build(builder, tag, dockerfile, arguments).removeprefix("sha256:")
+        archive = folder / f"{name}-{identifier[:12]}.tar"
+        if not archive.exists():
+            # Only the newest: each is as large as Ray.
+            for old in folder.glob(f"{name}-{'?' * 12}.tar"):
+                old.unlink()
+            builder.save(tag, archive)
+    return Image(tag, archive)
+
+
+def _build(
+    builder: Builder, name: str, dockerfile: str, arguments: dict[str, str], *, for_docker: bool = False
+) -> str:
+    with step(f"image {name}"):
+        all_arguments = {"BASE_IMAGE": builder.base_image(), **arguments}
+        return builder.build(dockerfile, name, all_arguments, for_docker=for_docker)

@@ -1,0 +1,241 @@
+"""A simulator of KubeRay's RayService controller, for tests of the operator without nodes and without Ray.
+
+It imitates `rayservice_controller.go` of KubeRay 1.6.2 towards the API server, its traps included:
+- one reconcile a cycle (2 s there, shorter here); after an error the pause doubles, up to 1,000 s, until
+  the spec or the cluster changes;
+- application statuses are read before a document is put, so that RUNNING may speak of the previous
+  document for a cycle in which observedGeneration is the new one;
+- a document that Serve refuses, and a head pod that is missing, end the reconcile before the status:
+  it stays as it was, observedGeneration below the generation;
+- a head pod that is not ready makes all applications vanish from the status;
+- documents are compared as strings; without any application they are put again in each cycle;
+- a cluster becomes ready, and its Services come, only in a cycle in which all applications are
+  RUNNING; meanwhile Ready says no more than that the Services have endpoints;
+- during an upgrade only the pending cluster gets documents and reports applications;
+- a change of observedGeneration alone is not written.
+
+It leaves out: RayClusters, pods and Services as objects (tests say what state they are in),
+incremental upgrades, validation of the spec, and initializing timeouts. A changed spec is met at the
+next cycle instead of at once. `suspended` follows KubeRay 1.7; 1.6.2 cannot suspend a RayService.
+"""
+
+import copy
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, Final
+
+import httpx
+import yaml
+
+from tests.harness.kuberay.api import RayServices
+from tests.harness.kuberay.serve import Outcome, RefusedDocumentError, Serve
+from tests.harness.kuberay.status import (
+    calculate_conditions,
+    cluster_name,
+    is_worth_writing,
+    now,
+    resumed,
+    suspended,
+)
+
+FINALIZER: Final = "ray.io/rayservice-finalizer"
+FIRST_BACKOFF_SECONDS: Final = 0.005
+LONGEST_BACKOFF_SECONDS: Final = 1000.0
+
+
+class Head(StrEnum):
+    """State of the head pods."""
+
+    READY = "ready"
+    NOT_READY = "not ready"
+    MISSING = "missing"
+
+
+class ReconcileError(Exception):
+    """What ends a reconcile before the status is written."""
+
+
+class KubeRay:
+    """The controller of one RayService; tests set its attributes while it runs."""
+
+    def __init__(self, http: httpx.Client, namespace: str, name: str, cycle: float) -> None:
+        self.head = Head.READY
+        self.down = False
+        self.suspended = False
+        # By the model's uri or the application's name.
+        self.outcomes: dict[str, Outcome] = {}
+        # Uris of models that make Serve refuse the whole document.
+        self.poison: set[str] = set()
+        # Documents as Serve has taken them.
+        self.documents: list[str] = []
+        self.refusals = 0
+        self.serve: dict[str, Serve] = {}
+        self.cycle = cycle
+        self.services_at = ""
+        self._api = RayServices(http, namespace, name)
+        self._cache: dict[str, str] = {}
+        self._version = 0
+        self._versions: dict[str, int] = {}
+        self._failures = 0
+        self._retry_at = 0.0
+        self._failed_at: object = None
+        self._ended = threading.Event()
+
+    def restart(self) -> None:
+        """Forget what was put, as a restarted KubeRay has; the Ray clusters stay."""
+        self._cache = {}
+
+    def upgrade(self) -> None:
+        """Behave as after a change of rayClusterConfig: prepare another RayCluster."""
+        self._version += 1
+
+    def delete_services(self) -> None:
+        """Take the head and the serve Service away."""
+        self.services_at = ""
+
+    def delete_application(self, name: str) -> None:
+        """Delete an application in Ray, behind KubeRay's back."""
+        for serve in self.serve.values():
+            serve.applications.pop(name, None)
+
+    def run(self) -> None:
+        """Reconcile, cycle after cycle, until `end`."""
+        while not self._ended.wait(self.cycle):
+            if not self.down:
+                self._reconcile_with_backoff()
+
+    def end(self) -> None:
+        """Make `run` return."""
+        self._ended.set()
+
+    def _reconcile_with_backoff(self) -> None:
+        for serve in self.serve.values():
+            serve.tick()
+        state: object = None
+        try:
+            service = self._api.get()
+            state = (service and service["metadata"]["generation"], self.head)
+            if self._failures and state == self._failed_at and time.monotonic() < self._retry_at:
+                return
+            self.reconcile(service)
+            self._failures = 0
+        except (ReconcileError, httpx.HTTPError):
+            self._failures += 1
+            self._failed_at = state
+            pause = FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 30)
+            self._retry_at = time.monotonic() + min(pause, LONGEST_BACKOFF_SECONDS)
+
+    def reconcile(self, service: dict[str, Any] | None) -> None:
+        """Do once what KubeRay's `Reconcile` does; raises ReconcileError where it returns an error."""
+        if service is None or "deletionTimestamp" in service["metadata"]:
+            self._forget_clusters()
+            if service is not None:
+                self._api.replace(service, finalizers=[])
+            return
+        if FINALIZER not in service["metadata"].get("finalizers", []):
+            self._api.replace(service, finalizers=[FINALIZER])
+            return
+        status = copy.deepcopy(service.get("status", {}))
+        status["observedGeneration"] = service["metadata"]["generation"]
+        if self.suspended:
+            self._forget_clusters()
+            suspended(status)
+        else:
+            resumed(status)
+            self._calculate(service, status)
+        if is_worth_writing(service.get("status", {}), status):
+            self._api.write_status(service, status | {"lastUpdateTime": now()})
+
+    def _calculate(self, service: dict[str, Any], status: dict[str, Any]) -> None:
+        active, pending = cluster_name(status, "active"), cluster_name(status, "pending")
+        for name in filter(None, (active, pending)):
+            if name not in self.serve:
+                self.serve[name] = Serve(self.outcomes, self.poison)
+                self._versions[name] = self._version
+        if self.head is Head.MISSING and (active or pending):
+            raise ReconcileError("found 0 head")
+        upgrade_due = bool(active) and not pending and self._versions[active] != self._version
+        target = pending or ("" if upgrade_due else active)
+        ready, applications = self._reconcile_serve(service, target) if target else (False, {})
+        if ready:
+            self.services_at = target
+        for kind, name in (("active", active), ("pending", pending)):
+            reported = applications if name and name == target else {}
+            status[f"{kind}ServiceStatus"] = {"rayClusterName": name, "applicationStatuses": reported}
+        if ready and target == pending:
+            status["activeServiceStatus"] = status["pendingServiceStatus"]
+            status["pendingServiceStatus"] = {}
+            self.serve.pop(active, None)
+        elif upgrade_due or not (active or pending):
+            name = f"{service['metadata']['name']}-{secrets.token_hex(3)[:5]}"
+            status["pendingServiceStatus"] = {"rayClusterName": name}
+        status["numServeEndpoints"] = int(bool(self.services_at) and self.head is Head.READY)
+        calculate_conditions(status)
+        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
+        status["serviceStatus"] = "Running" if is_ready else ""
+
+    def _reconcile_serve(self, service: dict[str, Any], cluster: str) -> tuple[bool, dict[str, Any]]:
+        """Return whether all applications run, and their states as they were before a document is put."""
+        if self.head is not Head.READY:
+            return False, {}
+        applications = self.serve[cluster].report()
+        ready = bool(applications) and all(app["status"] == "RUNNING" for app in applications.values())
+        document = service["spec"].get("serveConfigV2", "")
+        if document != self._cache.get(cluster) or not applications:
+            self._put(service, cluster, document)
+            if document:
+                self._cache[cluster] = document
+        return ready, applications
+
+    def _put(self, service: dict[str, Any], cluster: str, document: str) -> None:
+        place = f"the RayCluster {service['metadata']['namespace']}/{cluster}"
+        try:
+            self.serve[cluster].put(_parsed(document))
+        except (RefusedDocumentError, yaml.YAMLError) as error:
+            self.refusals += 1
+            message = f"Failed to update serve applications to {place}: {_in_words(error)}"
+            self._api.record(service, "Warning", "FailedToUpdateServeApplications", message)
+            raise ReconcileError(message) from error
+        self.documents.append(document)
+        message = f"Updated serve applications to {place}"
+        self._api.record(service, "Normal", "UpdatedServeApplications", message)
+
+    def _forget_clusters(self) -> None:
+        self.serve.clear()
+        self._cache.clear()
+        self.services_at = ""
+
+
+def _parsed(document: str) -> Any:
+    # All JSON is YAML, and Python's YAML takes half a minute for a large document.
+    return json.loads(document) if document.startswith("{") else yaml.safe_load(document) or {}
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, yaml.YAMLError):
+        return f"error converting YAML to JSON: {error}"
+    # `updateServeDeployment`, and `UpdateDeployments` of the dashboard's client.
+    return (
+        "fail to create / update Serve applications. If you observe this error consistently, please check "
+        '"Issue 5: Fail to create / update Serve applications." in https://docs.ray.io/en/master/cluster/'
+        "kubernetes/troubleshooting/rayservice-troubleshooting.html#kuberay-raysvc-troubleshoot for more "
+        f"details. err: UpdateDeployments fail: 400 Bad Request {error}"
+    )
+
+
+@contextmanager
+def kuberay(http: httpx.Client, namespace: str, name: str, cycle: float) -> Iterator[KubeRay]:
+    """Run a controller for one RayService until the end of the block."""
+    controller = KubeRay(http, namespace, name, cycle)
+    thread = threading.Thread(target=controller.run, name=f"kuberay-{namespace}", daemon=True)
+    thread.start()
+    try:
+        yield controller
+    finally:
+        controller.end()
+        thread.join()
