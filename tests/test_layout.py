@@ -1,14 +1,19 @@
-"""What no linter checks: where files lie and how long they and their functions are."""
+"""What no linter checks: places and sizes of files, sizes of functions, and what may use the tests."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-LONGEST_FILE = 300
+LONGEST_FILE = 400
 LONGEST_FUNCTION = 40
+
+CODE = ("serve_app", "operator", "models", "hack")
+# The only targets whose work is to run tests or to check them.
+TARGETS_OF_TESTS = {"test", "e2e", "lint"}
 
 
 def sources(*folders):
@@ -27,8 +32,37 @@ def modules(*folders):
     return [path for path in sources(*folders) if path.suffix == ".py"]
 
 
+def scripts(*folders):
+    """Return the Python programs whose names have no suffix."""
+    return [
+        path
+        for path in sources(*folders)
+        if not path.suffix and "python" in path.read_text(encoding="utf-8").partition("\n")[0]
+    ]
+
+
 def shown(path):
     return str(path.relative_to(ROOT))
+
+
+def imported(path):
+    """Return the full name of each module that the file `path` imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def lines_by_target(makefile):
+    """Return the lines of each target, its prerequisites included; those of no target are under ""."""
+    target, lines = "", {"": []}
+    for line in makefile.splitlines():
+        if not line.startswith("\t"):
+            found = re.match(r"([^\s:=#]+):(?!=)", line)
+            target = found[1] if found else ""
+        lines.setdefault(target, []).append(line)
+    return lines
 
 
 def test_the_operators_folder_does_not_shadow_the_standard_library():
@@ -36,22 +70,28 @@ def test_the_operators_folder_does_not_shadow_the_standard_library():
 
 
 def test_the_folders_that_are_checked_are_there():
-    assert {
-        path.relative_to(ROOT).parts[0] for path in sources("serve_app", "operator", "models", "tests")
-    } == {
-        "serve_app",
-        "operator",
-        "models",
-        "tests",
-    }
+    folders = {*CODE, "tests"}
+    assert {path.relative_to(ROOT).parts[0] for path in sources(*folders)} == folders
 
 
-@pytest.mark.parametrize("path", sources("serve_app", "operator", "models", "tests", "hack"), ids=shown)
+@pytest.mark.parametrize("path", modules(*CODE) + scripts(*CODE), ids=shown)
+def test_nothing_but_the_benchmarks_imports_the_tests(path):
+    assert [name for name in imported(path) if name.partition(".")[0] == "tests"] == []
+
+
+def test_only_targets_that_run_tests_name_them():
+    lines = lines_by_target((ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert lines.keys() > TARGETS_OF_TESTS
+    naming = {target for target, text in lines.items() if re.search(r"\btests\b[./]", "\n".join(text))}
+    assert {"e2e"} <= naming <= TARGETS_OF_TESTS
+
+
+@pytest.mark.parametrize("path", sources(*CODE, "tests"), ids=shown)
 def test_a_file_can_be_read_in_one_go(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
 
-@pytest.mark.parametrize("path", modules("serve_app", "operator", "models"), ids=shown)
+@pytest.mark.parametrize("path", modules(*CODE), ids=shown)
 def test_a_function_can_be_seen_at_once(path):
     functions = [
         node
@@ -62,7 +102,7 @@ def test_a_function_can_be_seen_at_once(path):
     assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
 
 
-@pytest.mark.parametrize("path", modules("serve_app", "operator"), ids=shown)
+@pytest.mark.parametrize("path", modules("serve_app", "operator", "hack"), ids=shown)
 def test_a_module_opens_with_what_it_is_for(path):
     text = path.read_text(encoding="utf-8")
     empty_package = path.name == "__init__.py" and not text
