@@ -14,7 +14,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> str:
-    """Return what `command` writes to its standard output.
+    """Run `command` and return what it writes to its standard output.
 
     Raises CommandError with its last words if it fails, or if there is no such program.
     """
@@ -37,7 +37,7 @@ def run(
 
 
 def succeeds(*command: str | Path) -> bool:
-    """Return whether `command` runs and ends well; for questions, not for work."""
+    """Whether `command` exists and ends with status 0. Its output is discarded."""
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

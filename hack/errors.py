@@ -2,7 +2,7 @@
 
 
 class CannotBuildError(Exception):
-    """A binary is neither there nor can be built."""
+    """A program is missing and cannot be built."""
 
 
 class KubectlError(Exception):

@@ -18,7 +18,6 @@ _HEADER: Final = """\
 
 
 def generate() -> None:
-    """Write all generated files."""
     for path, text in FILES.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text(), encoding="utf-8")
@@ -38,7 +37,7 @@ def verify() -> None:
 
 
 def _chart_readme() -> str:
-    """Return the chart's own text with a table of its values."""
+    """The chart's own text with a table of its values."""
     return run(
         *(binary_path("helm-docs"), "--dry-run", f"--chart-search-root={CHART}", "--log-level=error"),
         *("--sort-values-order=file", "--skip-version-footer"),
@@ -46,7 +45,7 @@ def _chart_readme() -> str:
 
 
 def _rendered_chart() -> str:
-    """Return the chart's objects with its default values, for people without Helm."""
+    """The chart's objects with its default values, for people without Helm."""
     # The Secret is named, because the chart would generate a different token in each run.
     options = ("--namespace=models", "--set=auth.secretName=ray-auth", "--skip-tests")
     return _HEADER + run(binary_path("helm"), "template", "models", CHART, *options)

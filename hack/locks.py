@@ -1,4 +1,4 @@
-"""Let one process at a time work on a path of the cache; the lock ends with the process that holds it."""
+"""Locks between processes on paths of the cache. A lock ends with the process that holds it."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path` until the end of the block; wait for it if need be."""
+    """Hold the lock of `path` until the end of the block, after waiting for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

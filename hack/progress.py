@@ -1,4 +1,4 @@
-"""Say what is being done, and how long it took, in one line for each step."""
+"""Progress on the terminal: one line per step, with its seconds."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ Write = Callable[[str], object]
 
 
 def to_stderr(text: str) -> None:
-    """Show progress where it does not mix with results."""
+    """Write progress where it does not mix with results."""
     print(text, end="", file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Find the container engine of this machine, or start Debian's; hold images in it."""
+"""The container engine of this machine: found, or Debian's, started and stopped; and the images in it."""
 
 import json
 import os
@@ -25,15 +25,14 @@ class Engine:
     program: str
 
     def environment(self) -> dict[str, str]:
-        """Return the environment in which kind uses this engine."""
+        """Environment in which kind uses this engine."""
         return {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": self.program}
 
     def has_image(self, name: str) -> bool:
-        """Return whether the engine holds the image `name`."""
         return succeeds(self.program, "image", "inspect", name)
 
     def pulls(self, name: str) -> bool:
-        """Return whether the engine holds the image `name` or could get it from its registry."""
+        """Whether the engine has the image `name`, after an attempt to pull it if it had not."""
         if self.has_image(name):
             return True
         try:
@@ -48,18 +47,18 @@ class Engine:
         return result.returncode == 0
 
     def load(self, name: str, archive: Path) -> None:
-        """Make sure that the engine holds the image `name`, which is in `archive`."""
+        """Load the image `name` from `archive` unless the engine has it."""
         if not self.has_image(name):
             with step(f"loading {name} into {self.program}"):
                 run(self.program, "load", f"--input={archive}")
 
     def execute(self, container: str, *command: str) -> str:
-        """Return what `command` writes in `container`."""
+        """Run `command` in `container` and return what it writes."""
         return run(self.program, "exec", container, *command)
 
 
 def running_engine() -> Engine | None:
-    """Return the engine that answers on this machine, Docker before Podman; None if there is none."""
+    """The engine that answers on this machine, Docker before Podman; None if there is none."""
     if succeeds("docker", "version"):
         return Engine("docker")
     if succeeds("podman", "info"):
@@ -88,7 +87,7 @@ def stop_engine() -> None:
 
 
 def image_id(archive: Path) -> str:
-    """Return the identifier that engines and nodes give to the image in `archive`."""
+    """The ID that engines and nodes give to the image in `archive`."""
     with tarfile.open(archive) as tar:
         manifest = tar.extractfile("manifest.json")
         assert manifest is not None

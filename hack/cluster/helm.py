@@ -1,4 +1,4 @@
-"""Run the pinned Helm against one cluster, untouched by the settings of whoever runs it."""
+"""The pinned Helm against one cluster, independent of the settings of the person who runs it."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Helm:
     server: Server
 
     def __call__(self, *arguments: str) -> str:
-        """Return what Helm writes; raises CommandError if it fails."""
+        """Run Helm and return what it writes. Raises CommandError if it fails."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("HELM_")}
         folder = str(self.server.folder / "helm")
         own |= {"KUBECONFIG": str(self.server.kubeconfig), "HELM_CACHE_HOME": folder}

@@ -1,6 +1,6 @@
-"""Make the cluster of kind-config.yaml with KubeRay and this project's images in it, and take it away again.
+"""The cluster of kind-config.yaml with KubeRay and this project's images in it: made and removed.
 
-Touches no cluster that it did not make: it remembers the containers of its own.
+Other clusters are left alone: the containers of this one are recorded when it is made.
 """
 
 import json
@@ -59,23 +59,22 @@ class Cluster:
 
     @property
     def program_links(self) -> Path:
-        """Where it is noted what was put on the PATH."""
+        """List of the links that were put on the PATH."""
         return self.folder / "program-links"
 
 
 def cluster() -> Cluster:
-    """Return the cluster that kind-config.yaml describes, whether it is there or not."""
+    """The cluster that kind-config.yaml describes, whether it exists or not."""
     return Cluster(configuration()["name"])
 
 
 def is_up() -> bool:
-    """Return whether the cluster that `up` makes is there."""
     engine = running_engine()
     return engine is not None and _is_there(cluster(), engine)
 
 
 def up() -> Cluster:
-    """Make the cluster, or bring the one that was made before up to date, and return it.
+    """Make the cluster, or update the one that was made before, and return it.
 
     Raises MissingError for what the machine lacks or a cluster that is someone else's, CannotBuildError,
     CommandError or KubectlError if a step fails.
@@ -105,7 +104,7 @@ def up() -> Cluster:
 
 
 def provide_torch(kubectl: Kubectl, namespace: str) -> None:
-    """Make the claim `torch` in `namespace`: restricted pods may mount claims, but not folders of nodes."""
+    """Make the claim `torch` in `namespace`: restricted pods may mount claims, but no folders of nodes."""
     volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -179,7 +178,7 @@ def _containers(cluster: Cluster, engine: Engine) -> list[str]:
 
 
 def _is_there(cluster: Cluster, engine: Engine) -> bool:
-    """Return whether the cluster is there and complete; what an interrupted run left of it is removed.
+    """Whether the cluster exists and is complete. What an interrupted run left of it is removed.
 
     Raises MissingError if a cluster of that name was made by someone else.
     """

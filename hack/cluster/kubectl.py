@@ -1,4 +1,4 @@
-"""Run the pinned kubectl against one API server, untouched by the settings of whoever runs it."""
+"""The pinned kubectl against one API server, independent of the settings of the person who runs it."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from hack.toolchain.binaries import binary_path
 
 
 class Server(Protocol):
-    """What kubectl needs to know: whom to ask, and where to keep what it remembers."""
+    """What kubectl needs of a server: how to reach it, and a folder for the cache."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -34,7 +34,7 @@ class Kubectl:
     server: Server
 
     def __call__(self, *arguments: str, manifest: Any = None) -> str:
-        """Return what kubectl writes; `manifest`, an object or several in YAML, becomes its standard input.
+        """Run kubectl and return what it writes. Its standard input is `manifest`: an object, or YAML.
 
         Raises KubectlError if it fails.
         """
@@ -52,5 +52,5 @@ class Kubectl:
         return result.stdout
 
     def get(self, *arguments: str) -> Any:
-        """Return the object that `kubectl get` shows."""
+        """The object that `kubectl get` shows."""
         return json.loads(self("get", *arguments, "--output=json"))

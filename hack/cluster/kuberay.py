@@ -31,7 +31,7 @@ Chart = tuple[str, ...]
 
 
 def published_chart(helm: Helm, engine: Engine) -> Chart | None:
-    """Return Helm's arguments for KubeRay's chart; None if the chart or its image cannot be had here."""
+    """Helm's arguments for KubeRay's chart; None if the chart or its image cannot be pulled here."""
     chart = ("kuberay-operator", f"--repo={CHARTS}", f"--version={_OPERATOR.version.removeprefix('v')}")
     try:
         image = yaml.safe_load(helm("show", "values", *chart))["image"]
@@ -41,7 +41,7 @@ def published_chart(helm: Helm, engine: Engine) -> Chart | None:
 
 
 def install_chart(helm: Helm, chart: Chart) -> None:
-    """Install KubeRay's chart or bring it up to date, and wait until its operator runs."""
+    """Install or upgrade KubeRay's chart, and wait until its operator runs."""
     with step(f"KubeRay {_OPERATOR.version}"):
         helm(
             *("upgrade", "--install", "kuberay-operator", *chart),
@@ -50,7 +50,7 @@ def install_chart(helm: Helm, chart: Chart) -> None:
 
 
 def operator_image() -> tuple[str, Path]:
-    """Return the name of the operator's image and the archive that holds it; build it first if need be."""
+    """Name of the operator's image, and the archive that holds it."""
     name = f"localhost/model-endpoints/kuberay-operator:{_OPERATOR.version}"
     archive = CACHE / "images" / f"kuberay-operator-{_OPERATOR.version}.tar"
     program = binary_path(_OPERATOR.name)
@@ -65,7 +65,7 @@ def operator_image() -> tuple[str, Path]:
 
 
 def manifests(image: str) -> list[dict[str, Any]]:
-    """Return what installs KubeRay with the operator `image`: definitions, roles, operator."""
+    """The objects that install KubeRay with the operator `image`: CRDs, roles, operator."""
     config = module_folder(_OPERATOR.module, _OPERATOR.require) / "config" / "default"
     documents = list(yaml.safe_load_all(run(binary_path("kubectl"), "kustomize", config)))
     for document in documents:
@@ -78,7 +78,7 @@ def manifests(image: str) -> list[dict[str, Any]]:
 
 
 def install_module(kubectl: Kubectl, image: str) -> None:
-    """Install KubeRay from its Go module or bring it up to date, and wait until its operator runs."""
+    """Install or upgrade KubeRay from its Go module, and wait until its operator runs."""
     with step(f"KubeRay {_OPERATOR.version}"):
         text = yaml.safe_dump_all(manifests(image))
         # Its definitions are too large for the annotation that a client-side apply writes.

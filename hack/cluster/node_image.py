@@ -95,7 +95,7 @@ provisioner: kubernetes.io/host-path
 
 
 def node_image() -> tuple[str, Path]:
-    """Return the name of the image and the archive that holds it; build it first if need be.
+    """Name of the image, and the archive that holds it.
 
     Raises MissingError if this user or machine cannot, CannotBuildError or CommandError if it fails.
     """
@@ -114,7 +114,7 @@ def node_image() -> tuple[str, Path]:
 
 
 def _recipe() -> str:
-    """Return a short digest of all that decides what is in the image, but the machine's Debian mirror."""
+    """Short digest of everything that decides what is in the image, except the machine's Debian mirror."""
     here = Path(__file__)
     sources = [here, here.with_name("node_store.py"), *sorted(MODULES.glob("*/go.mod"))]
     digest = hashlib.sha256()

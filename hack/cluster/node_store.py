@@ -1,4 +1,4 @@
-"""Make the images of the control plane and put them into the store of the node's own containerd."""
+"""The images of the control plane, in the store of the node's own containerd."""
 
 import re
 import shutil
@@ -55,7 +55,7 @@ def _wanted(root: Path, version: str) -> list[str]:
 
 
 def _plain(_: Path, program: str, files: Path) -> tuple[str, ...]:
-    """Lay out a static program where the manifests of kubeadm call it by name."""
+    """Put a static program where the manifests of kubeadm call it by name."""
     _install(program, files / "usr/local/bin" / program)
     return ()
 

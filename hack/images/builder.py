@@ -1,4 +1,4 @@
-"""Build this project's Dockerfiles with Docker or buildah, whichever the machine has."""
+"""Builds of this project's Dockerfiles, with Docker or buildah, whichever the machine has."""
 
 import os
 import shutil
@@ -36,8 +36,8 @@ class Builder:
     ) -> str:
         """Build the image `name` and return its identifier.
 
-        Only an image `for_docker` has its health check, which Kubernetes does not read: buildah finds what it
-        built before only if it may use the other format.
+        Only an image `for_docker` keeps the Dockerfile's health check, which Kubernetes does not read.
+        Without it, buildah may use the OCI format, and only then finds layers of earlier builds.
         """
         with TemporaryDirectory() as folder:
             identifier = Path(folder) / "id"
@@ -66,12 +66,12 @@ class Builder:
         partial.replace(archive)
 
     def base_image(self) -> str:
-        """Return the image to build on: Python's own if its registry answers, else Debian made here."""
+        """Name of the image to build on: Python's own if its registry answers, else Debian made here."""
         if succeeds(*self.program, "pull", "--quiet", BASE_IMAGE):
             return BASE_IMAGE
         root = root_file_system(BASE_PACKAGES)
         name = f"localhost/model-endpoints/python:{root.name}"
-        # Loaded once: what is built on it is then found again, too.
+        # Loaded once, so that layers of earlier builds on it are found again, too.
         if not succeeds(*self.program, "inspect", "--type=image", name):
             archive = CACHE / "images" / f"python-{root.name}.tar"
             write_image(archive, name, root, ImageConfig())
@@ -87,7 +87,7 @@ class Builder:
 
 
 def find_builder() -> Builder:
-    """Return a builder that this machine has; on Debian, root gets buildah.
+    """A builder that this machine has. On Debian, buildah is installed for root.
 
     Raises MissingError if there is none.
     """
@@ -99,7 +99,7 @@ def find_builder() -> Builder:
                 "nothing here can build images: start Docker with its buildx, or install buildah"
             )
         require("buildah")
-    # A store of our own: nothing of the person's is seen or removed.
+    # A store of its own: images of the person at the terminal are neither used nor removed.
     store = CACHE / "buildah"
     store.mkdir(parents=True, exist_ok=True)
     return Builder(("buildah", f"--root={store}/storage", f"--runroot={store}/run"))

@@ -1,4 +1,4 @@
-"""Make root file systems of Debian bookworm, once for each set of packages, from the machine's own mirror."""
+"""Root file systems of Debian bookworm, one per set of packages, from the machine's own mirror."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ _DISPENSABLE: Final = (
 
 
 def root_file_system(packages: Sequence[str]) -> Path:
-    """Return a folder with a minimal Debian and `packages`; no one may change what is in it.
+    """Folder with a minimal Debian and `packages`. It is shared: copy it before you change anything.
 
     Raises MissingError if this user or machine cannot make one.
     """
@@ -42,9 +42,9 @@ def root_file_system(packages: Sequence[str]) -> Path:
 
 
 def require(program: str) -> None:
-    """Make sure that `program` is there; on Debian, root gets it from the package of the same name.
+    """Install `program` if it is missing, from the Debian package of the same name.
 
-    Raises MissingError for anyone else.
+    Raises MissingError if it is missing and this user is not root or the system not Debian.
     """
     if shutil.which(program) is not None:
         return
@@ -74,7 +74,7 @@ def _bootstrap(folder: Path, packages: str) -> None:
 
 
 def _mirror() -> list[str]:
-    """Return the address that this machine's apt uses; none on a system that is not Debian."""
+    """Address of the mirror that this machine's apt uses; empty on a system that is not Debian."""
     for path in _SOURCES:
         if path.exists():
             found = re.search(

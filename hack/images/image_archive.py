@@ -30,7 +30,7 @@ class ImageConfig:
     stop_signal: str = ""
 
     def document(self, layer_digest: str) -> bytes:
-        """Return the image's configuration for a single layer of that digest, as JSON."""
+        """The image's configuration for a single layer of that digest, as JSON."""
         config = {
             "Env": list(self.environment),
             "Entrypoint": list(self.entrypoint) or None,
@@ -44,7 +44,7 @@ class ImageConfig:
                 "os": "linux",
                 "config": config,
                 "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
-                # One entry for each layer, or no one can build on the image.
+                # One entry per layer: without it, no image can be built on this one.
                 "history": [{"created_by": "model-endpoints"}],
             },
             sort_keys=True,
@@ -55,7 +55,7 @@ def write_image(archive: Path, name: str, root: Path, config: ImageConfig) -> No
     """Write the image `name`, with its tag, to the file `archive`; its file system is the folder `root`."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_suffix(".partial")
-    # Beside the archive: a layer of gigabytes may not fit into the folder for temporary files.
+    # Beside the archive, because a layer of gigabytes may not fit into the folder for temporary files.
     with TemporaryDirectory(dir=archive.parent) as folder:
         layer = Path(folder) / "layer.tar"
         run("tar", "--create", "--numeric-owner", f"--file={layer}", f"--directory={root}", ".")

@@ -1,4 +1,4 @@
-"""Build this project's images, for people or for the nodes of a test cluster, which have torch themselves."""
+"""This project's images: for people, and without torch for the kind cluster, whose nodes have it."""
 
 import tomllib
 from dataclasses import dataclass
@@ -24,18 +24,21 @@ class Image:
 
 
 def serve_image() -> Image:
-    """Return the image of Ray's head and workers with the sample models in it."""
+    """Image of Ray's head and workers for the kind cluster, with the sample models in it."""
     arguments = {"OMIT": " ".join(packages_of_torch()), "MODELS": " ".join(SAMPLES)}
     return _image("serve", "serve_app/Dockerfile", arguments)
 
 
 def operator_image() -> Image:
-    """Return the operator's image."""
+    """The operator's image for the kind cluster."""
     return _image("operator", "operator/Dockerfile", {})
 
 
 def build_for_people(models: str) -> list[str]:
-    """Build both images, torch and `models` included, and return their names."""
+    """Build both images, torch and `models` included, and return their names.
+
+    `models` names them as the argument MODELS of serve_app/Dockerfile does.
+    """
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     builder = find_builder()
     names = []
@@ -54,7 +57,7 @@ def _image(name: str, dockerfile: str, arguments: dict[str, str]) -> Image:
         identifier = _build(builder, tag, dockerfile, arguments).removeprefix("sha256:")
         archive = folder / f"{name}-{identifier[:12]}.tar"
         if not archive.exists():
-            # Only the newest: each is as large as Ray.
+            # Only the newest is kept, because each is as large as Ray.
             for old in folder.glob(f"{name}-{'?' * 12}.tar"):
                 old.unlink()
             builder.save(tag, archive)

@@ -1,6 +1,6 @@
-"""Install torch once, as a folder that all nodes of a cluster see, instead of into the image store of each.
+"""torch as a folder that all nodes of the cluster mount, instead of a layer of the image.
 
-Its gigabytes would be copied four times: into the builder, the archive, and the store of each worker.
+A layer's gigabytes would be copied four times: into the builder, the archive, and the store of each worker.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from hack.locks import locked
 from hack.paths import CACHE, PROJECT
 from hack.progress import step
 
-# Of the image, which is Debian bookworm's or Python's own.
+# The image has this one, both on Debian bookworm and on Python's own image.
 _PYTHON: Final = "3.11"
 
 
 def torch_layer() -> Path:
-    """Return a folder with torch and what only torch needs, for the image's Python; install it if need be.
+    """Folder with torch and what only torch needs, for the image's Python.
 
     Raises MissingError if this user or machine cannot, CommandError if it fails.
     """
@@ -41,7 +41,7 @@ def torch_layer() -> Path:
 
 
 def packages_of_torch() -> list[str]:
-    """Return the names of torch and the packages that only torch needs."""
+    """Names of torch and the packages that only torch needs."""
     return sorted({line.partition("==")[0] for line in _requirements_of_torch()})
 
 
@@ -51,7 +51,7 @@ def _requirements_of_torch() -> list[str]:
 
 
 def _requirements(*options: str) -> list[str]:
-    """Return the locked requirements of the Serve application, one a line."""
+    """Locked requirements of the Serve application, each as `name==version`."""
     exported = run(
         *_uv("export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-hashes"),
         *("--no-annotate", "--no-header", "--extra=serve"),
@@ -75,12 +75,12 @@ def _install(requirements: list[str], target: Path) -> None:
 
 
 def _compile(folder: Path) -> None:
-    """Add byte code: the nodes see the folder read-only, and each import would compile all of it anew."""
+    """Add byte code. The nodes mount the folder read-only, so each process would compile all of it again."""
     with TemporaryDirectory(dir=CACHE) as name:
         root = Path(name) / "root"
         run("cp", "--archive", root_file_system(BASE_PACKAGES), root)
         inside = root / "layer"
         folder.rename(inside)
-        # torch tests itself with files of a newer Python's syntax.
+        # torch has test files in a newer Python's syntax.
         run("chroot", root, "python3", "-m", "compileall", "-q", "-j0", "-x=/_internal/py3", "/layer")
         inside.rename(folder)

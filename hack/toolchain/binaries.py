@@ -1,4 +1,4 @@
-"""Return the path of a binary in its pinned version: from the PATH, from the cache, or built now."""
+"""Pinned programs: found on the PATH, found in the cache, or built now."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from hack.toolchain.go_toolchain import find_go
 
 
 def binary_path(name: str, write: Write = to_stderr) -> Path:
-    """Return the path of the program `name`; build it first if need be, and `write` one line about it.
+    """Path of the program `name`. A build that is needed is reported to `write` in one line.
 
     Raises CannotBuildError for an unknown name, without a Go, and when the build fails.
     """
@@ -34,7 +34,7 @@ def binary_path(name: str, write: Write = to_stderr) -> Path:
 
 @cache  # asked before each run of kubectl
 def has_version(program: str | Path, binary: Binary) -> bool:
-    """Return whether `program` runs and says, if it ever does, that it is exactly the pinned version."""
+    """Whether `program` reports exactly the pinned version; True if `binary` never reports one."""
     if binary.version_arguments is None:
         return True
     try:

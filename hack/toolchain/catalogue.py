@@ -1,4 +1,4 @@
-"""Which binaries there are and what each is built from; the versions are read from the go.mod files."""
+"""The programs that can be built, and the Go package of each. The go.mod files decide the versions."""
 
 import hashlib
 import re
@@ -14,13 +14,13 @@ _KUBERNETES_VERSION: Final = ("k8s.io/component-base/version", "k8s.io/client-go
 
 @dataclass(frozen=True)
 class Binary:
-    """One program: the Go package it is built from, and how it tells its version."""
+    """One program: the Go package that it is built from, and how it reports its version."""
 
     name: str
     module: str
     require: str
     package: str
-    # None if it tells no version: such a program is always built and never looked for on the PATH.
+    # None if it reports no version: such a program is always built and never looked for on the PATH.
     version_arguments: tuple[str, ...] | None = ("--version",)
     # Variables that are set when the program is linked: the full name of each, and the part of the version.
     stamps: tuple[tuple[str, str], ...] = ()
@@ -41,12 +41,12 @@ class Binary:
         return BINARIES / f"{self.name}-{self.version}{self._sources()}" / self.name
 
     def says_its_version(self, output: str) -> bool:
-        """Return whether `output` names exactly the pinned version, with or without the v."""
+        """Whether `output` names exactly the pinned version, with or without the v."""
         number = re.escape(self.version.removeprefix("v"))
         return re.search(rf"(?<![\d.]){number}(?![\w.-])", output) is not None
 
     def linker_flags(self) -> str:
-        """Return the value of -ldflags: no debug information, and the version where it is not compiled in."""
+        """Value of -ldflags: no debug information, and the version where it is not compiled in."""
         major, minor = self.version.removeprefix("v").split(".")[:2]
         values = {"version": self.version, "major": major, "minor": minor}
         stamps = [f"-X {name}={values[part]}" for name, part in self.stamps]
@@ -61,7 +61,7 @@ class Binary:
 
 
 def required(module: str, path: str) -> str:
-    """Return the version of the Go module `path` that the go.mod of our module `module` asks for."""
+    """Version of the Go module `path` that the go.mod in the folder `module` requires."""
     file = MODULES / module / "go.mod"
     found = re.search(
         rf"^\s*(?:require )?{re.escape(path)} (v\S+)", file.read_text(encoding="utf-8"), re.MULTILINE
@@ -84,7 +84,7 @@ def _kubernetes(name: str, *version_arguments: str) -> Binary:
 
 
 def _node(name: str) -> Binary:
-    """Return a program of our own for the node image."""
+    """A program of our own for the node image."""
     return Binary(name, module="node", require="k8s.io/cri-api", package=f"./{name}", version_arguments=None)
 
 

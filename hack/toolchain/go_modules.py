@@ -1,4 +1,4 @@
-"""Find the folder of a Go module that one of our go.mod files requires; Go downloads it if need be."""
+"""Folders of the Go modules that our go.mod files require. Go downloads them when they are first needed."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from hack.toolchain.go_toolchain import find_go
 
 
 def module_folder(module: str, path: str) -> Path:
-    """Return the read-only folder of the Go module `path`, at the version that our `module` requires."""
+    """Read-only folder of the Go module `path`, at the version that the go.mod of our `module` requires."""
     folder = MODULES / module
     answer = run(find_go(folder), "mod", "download", "-json", path, folder=folder)
     return Path(json.loads(answer)["Dir"])

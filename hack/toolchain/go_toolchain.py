@@ -1,4 +1,4 @@
-"""Find a Go that can build our modules: the one on the PATH, else PyPI's, installed into the cache."""
+"""A Go that can build our modules: the one on the PATH, else PyPI's, installed into the cache."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ Version = tuple[int, ...]
 
 
 def find_go(module: Path) -> Path:
-    """Return a `go` at least as new as the go.mod in the folder `module` asks for.
+    """A `go` at least as new as the go.mod in the folder `module` requires.
 
     Raises CannotBuildError if the PATH has none and none can be installed.
     """
@@ -34,7 +34,7 @@ def find_go(module: Path) -> Path:
 
 
 def required_version(module: Path) -> Version:
-    """Return the version in the `go` line of the go.mod in the folder `module`."""
+    """Version in the `go` line of the go.mod in the folder `module`."""
     found = re.search(r"^go (\S+)", (module / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise CannotBuildError(f"{module}/go.mod has no 'go' line")
@@ -42,7 +42,7 @@ def required_version(module: Path) -> Version:
 
 
 def version_of(go: Path) -> Version:
-    """Return the version of a `go` command; (0,) if it does not run."""
+    """Version of a `go` command; (0,) if it does not run."""
     # At the root folder, where no go.mod makes it look for another toolchain.
     result = subprocess.run([go, "env", "GOVERSION"], cwd="/", capture_output=True, text=True, check=False)
     return _parse(result.stdout.strip().removeprefix("go")) if result.returncode == 0 else (0,)
