@@ -25,7 +25,7 @@ MODEL_MODULES: Final = (
     "serve_app.tasks.text_generation",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert",
-    "serve_app.tasks.scripting_rehearsal",
+    "serve_app.encoders.torchscript_warmup",
 )
 
 logger = logging.getLogger(__name__)

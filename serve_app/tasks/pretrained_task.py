@@ -11,9 +11,12 @@ import torch
 
 from serve_app.batcher import Progress
 from serve_app.contract import Dtype, Task
+from serve_app.encoders.cpu_threads import use_threads
+from serve_app.encoders.onednn import has_kernels, use_kernels
+from serve_app.encoders.shared_weights import share_weights
+from serve_app.encoders.unpad import can_pack, pack, script
 from serve_app.parameters import parse_parameters
 from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, TaskModel
-from serve_app.tasks.linear import has_kernels, use_kernels
 from serve_app.tasks.loading import load, this_device
 from serve_app.tasks.number_formats import (
     CHECK_TEXTS,
@@ -25,9 +28,6 @@ from serve_app.tasks.number_formats import (
     number_format,
     torch_dtype,
 )
-from serve_app.tasks.packing import can_pack, pack, script
-from serve_app.tasks.sharing import share_weights
-from serve_app.tasks.threads import use_threads
 
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6

@@ -6,8 +6,8 @@ import pytest
 import torch
 import transformers
 
-from serve_app.tasks.linear import LinearGelu, LinearPlus, has_kernels, use_kernels
-from serve_app.tasks.packing import can_pack, pack, script
+from serve_app.encoders.onednn import LinearGelu, LinearPlus, has_kernels, use_kernels
+from serve_app.encoders.unpad import can_pack, pack, script
 from tests.serve import tiny_models
 
 SIZES = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from serve_app.tasks.linear import OneDnnLinear, has_kernels, ordered_memory, use_kernels
-from serve_app.tasks.sharing import share_weights
+from serve_app.encoders.onednn import OneDnnLinear, has_kernels, ordered_memory, use_kernels
+from serve_app.encoders.shared_weights import share_weights
 
 pytestmark = pytest.mark.skipif(not has_kernels(torch.float32), reason="this machine has no kernels")
 
@@ -16,7 +16,7 @@ ANOTHER_PROCESS = """
 import sys, torch
 from pathlib import Path
 from tests.serve.test_sharing import small_model
-from serve_app.tasks.sharing import share_weights
+from serve_app.encoders.shared_weights import share_weights
 share_weights(small_model(seed=int(sys.argv[2])), Path(sys.argv[1]))
 print("shared", flush=True)
 sys.stdin.read()

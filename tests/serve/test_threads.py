@@ -8,14 +8,14 @@ import sys
 import pytest
 import torch
 
-from serve_app.tasks.threads import granted_threads
+from serve_app.encoders.cpu_threads import granted_threads
 
 CORES = sorted(os.sched_getaffinity(0))
 
 # Threads of operations are made once in a process, so each case has a process of its own.
 A_PASS = """
 import json, os, sys, threading, torch
-from serve_app.tasks.threads import use_threads
+from serve_app.encoders.cpu_threads import use_threads
 
 def threads():
     return {int(name) for name in os.listdir("/proc/self/task")}

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 
-from serve_app.tasks.linear import OneDnnLayer, ordered_at, ordered_memory
+from serve_app.encoders.onednn import OneDnnLayer, ordered_at, ordered_memory
 
 # Bytes at whose multiples tensors begin in a file, as torch aligns them in memory.
 _ALIGNMENT: Final = 64

@@ -16,7 +16,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers.activations import GELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from serve_app.tasks.linear import LinearGelu, LinearPlus
+from serve_app.encoders.onednn import LinearGelu, LinearPlus
 
 # A long row is filled up to a multiple of these: oneDNN compiles its kernels for each number of tokens anew.
 _STEP: Final = 8
