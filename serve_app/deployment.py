@@ -13,14 +13,14 @@ from ray import serve
 from starlette.types import ASGIApp
 
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
-from serve_app.engine import Engine
+from serve_app.engine.base import TaskModel
+from serve_app.engine.batch_engine import Engine
 from serve_app.errors import ServingError, UnexpectedError
 from serve_app.options import OPTIONS
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
 from serve_app.sources import fetch
 from serve_app.startup import Startup
-from serve_app.tasks.base import TaskModel
 
 logger = logging.getLogger("ray.serve")
 

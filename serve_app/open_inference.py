@@ -15,13 +15,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from serve_app.engine import Engine
+from serve_app.engine.base import Output, Prediction
+from serve_app.engine.batch_engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
 from serve_app.memory import memory_of_this_process
 from serve_app.predict import raise_for_body
 from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
-from serve_app.tasks.base import Output, Prediction
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 BINARY_TYPE: Final = "application/octet-stream"

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serve_app.engine import Engine
+from serve_app.engine.batch_engine import Engine
 from serve_app.http import application, read_body, while_client_waits
 from serve_app.open_inference import infer, metadata
 from serve_app.predict import predict

@@ -8,7 +8,7 @@ import pkgutil
 from typing import Final, cast
 
 from serve_app.contract import Task
-from serve_app.tasks.base import TaskModel
+from serve_app.engine.base import TaskModel
 
 # How often a thread of torch looks for more work before it sleeps. OpenMP's default of 300,000 takes
 # milliseconds, in which it keeps a core from the event loop and from the other replicas of the node. OpenMP

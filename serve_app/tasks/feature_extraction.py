@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModel
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import Encoded, InputLimit, Output, Prediction, Progress
 from serve_app.parameters import FeatureExtractionParameters
-from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 

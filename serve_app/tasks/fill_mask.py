@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForMaskedLM
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Output, Prediction, Progress
 from serve_app.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 

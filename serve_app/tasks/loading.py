@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from serve_app.contract import Task
 from serve_app.encoders.cpu_threads import granted_threads
-from serve_app.tasks.base import ModelLoadError
+from serve_app.engine.base import ModelLoadError
 from serve_app.tasks.number_formats import torch_dtype
 from serve_app.tasks.pretrained import Pretrained
 from serve_app.tasks.tokenizing import Tokenizing

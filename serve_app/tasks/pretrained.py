@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from serve_app.tasks.base import Encoded, InputLimit
+from serve_app.engine.base import Encoded, InputLimit
 from serve_app.tasks.tokenizing import Tokenizing
 
 # Tokenizers of models without a fixed context report a length of this order.

@@ -9,14 +9,13 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from serve_app.batcher import Progress
 from serve_app.contract import Dtype, Task
 from serve_app.encoders.cpu_threads import use_threads
 from serve_app.encoders.onednn import has_kernels, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 from serve_app.encoders.unpad import can_pack, pack, script
+from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Progress, TaskModel
 from serve_app.parameters import parse_parameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, TaskModel
 from serve_app.tasks.loading import load, this_device
 from serve_app.tasks.number_formats import (
     CHECK_TEXTS,

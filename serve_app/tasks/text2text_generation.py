@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSeq2SeqLM, StoppingCriteriaList
 
-from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
+from serve_app.engine.base import Encoded, InputLimit, Output, Prediction, Progress
 from serve_app.parameters import Text2TextGenerationParameters
-from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 from serve_app.tasks.text_generation import Ticker, generation_options
 

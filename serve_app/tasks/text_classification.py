@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import Encoded, Output, Prediction, Progress
 from serve_app.parameters import TextClassificationParameters
-from serve_app.tasks.base import Encoded, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 

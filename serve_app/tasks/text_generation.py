@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
+from serve_app.engine.base import Encoded, InputLimit, Output, Prediction, Progress
 from serve_app.errors import InputTooLongError
 from serve_app.parameters import GenerationParameters, TextGenerationParameters
-from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 
 

@@ -8,10 +8,9 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 from transformers.pipelines.token_classification import AggregationStrategy
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Output, Prediction, Progress
 from serve_app.parameters import TokenClassificationParameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Encoding
 
-from serve_app.tasks.base import InputLimit
+from serve_app.engine.base import InputLimit
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import transformers
 
 from bench.texts import make_texts
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Task, Tunables
-from serve_app.engine import Engine
+from serve_app.engine.batch_engine import Engine
 from serve_app.tasks import task_class
 from tests.serve.service import MODELS
 

@@ -7,8 +7,8 @@ import torch
 import transformers
 
 from serve_app.contract import Task
+from serve_app.engine.base import ModelLoadError
 from serve_app.tasks import task_class
-from serve_app.tasks.base import ModelLoadError
 from serve_app.tasks.number_formats import CHECK_TEXTS, compare, number_format
 from tests.serve import tiny_models
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 import transformers
 
-from serve_app.batcher import Progress
 from serve_app.contract import ModelArgs, Task, Tunables
-from serve_app.engine import Engine
+from serve_app.engine.base import InputLimit, ModelLoadError, Progress
+from serve_app.engine.batch_engine import Engine
 from serve_app.errors import InputTooLongError, InvalidInputError
 from serve_app.tasks import task_class
-from serve_app.tasks.base import InputLimit, ModelLoadError
 from tests.serve import tiny_models
 
 TEXTS = [

@@ -6,9 +6,9 @@ import pytest
 import transformers
 
 from serve_app.contract import Task
+from serve_app.engine.base import InputLimit
 from serve_app.errors import InputTooLongError
 from serve_app.tasks import task_class
-from serve_app.tasks.base import InputLimit
 from serve_app.tasks.tokenizing import Tokenizing
 from tests.serve import tiny_models
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from serve_app import batcher as batching
-from serve_app.cutting import BatchLimits
+from serve_app.engine import batcher as batching
+from serve_app.engine.batch_planner import BatchLimits
 from tests.unit.builders import run, until
 from tests.unit.test_batcher import pieces, queued, with_busy_model
 from tests.unit.test_lanes import submitted, with_two_lanes

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.cutting import BatchLimits, Waiting, cut
+from serve_app.engine.batch_planner import BatchLimits, Waiting, cut
 
 lengths = st.integers(1, 40)
 entries = st.builds(

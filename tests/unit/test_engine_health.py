@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from serve_app import engine as engine_module
-from serve_app.engine import StuckModelError
+from serve_app.engine import batch_engine as engine_module
+from serve_app.engine.batch_engine import StuckModelError
 from serve_app.errors import ModelFailedError
 from tests.unit import fake_model
 from tests.unit.builders import run

@@ -4,9 +4,9 @@ import asyncio
 import threading
 from dataclasses import dataclass
 
-from serve_app.batcher import Batcher
-from serve_app.cutting import BatchLimits
-from serve_app.lanes import Lanes
+from serve_app.engine.batch_planner import BatchLimits
+from serve_app.engine.batcher import Batcher
+from serve_app.engine.streams import Lanes
 from tests.unit.builders import run, until
 from tests.unit.test_batcher import Piece, pieces
 

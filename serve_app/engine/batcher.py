@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from serve_app.cutting import BatchLimits, Sequenced, Waiting, cut
-from serve_app.lanes import Lanes
+from serve_app.engine.base import Progress
+from serve_app.engine.batch_planner import BatchLimits, Sequenced, Waiting, cut
+from serve_app.engine.streams import Lanes
 
 # How long after a batch its clients may ask again before the next starts without them: a part of the time
 # that the batch took, and no longer than this. Else small batches follow each other where clients wait for
@@ -31,20 +32,6 @@ class Ended:
     size: int
     seconds: float
     at: float
-
-
-class Progress:
-    """How a long forward pass reports that it lives and learns that nobody waits for it."""
-
-    def __init__(self, outputs: Sequence[asyncio.Future[Any]]) -> None:
-        self._outputs = outputs
-        self.size = len(outputs)
-        self.last = time.monotonic()
-
-    def tick(self) -> bool:
-        """Note a step forward; return whether anybody still waits for the result."""
-        self.last = time.monotonic()
-        return not all(output.done() for output in self._outputs)
 
 
 Forward = Callable[[list[Any], Progress], Sequence[Any]]

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from serve_app.batcher import Batcher
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
-from serve_app.cutting import BatchLimits
+from serve_app.engine.base import Encoded, InputLimit, Prediction, TaskModel
+from serve_app.engine.batch_planner import BatchLimits
+from serve_app.engine.batcher import Batcher
+from serve_app.engine.streams import Lanes
 from serve_app.errors import (
     InvalidInputError,
     ModelFailedError,
@@ -17,9 +19,7 @@ from serve_app.errors import (
     RequestTimeoutError,
     ServingError,
 )
-from serve_app.lanes import Lanes
 from serve_app.parameters import InvalidParameterError, TaskParameters, parse_parameters
-from serve_app.tasks.base import Encoded, InputLimit, Prediction, TaskModel
 
 # A batch may well take longer than a client with little patience waits.
 SHORTEST_STUCK_SECONDS: Final = 30.0

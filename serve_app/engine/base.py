@@ -3,13 +3,14 @@
 Imports neither torch nor transformers, so that the engine and its tests need neither.
 """
 
+import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from serve_app.batcher import Progress
 from serve_app.contract import Dtype, ParameterValue
 from serve_app.errors import InputTooLongError
 
@@ -62,6 +63,20 @@ class Encoded:
     def length(self) -> int:
         """Number of tokens."""
         return len(self.features["input_ids"])
+
+
+class Progress:
+    """How a long forward pass reports that it lives and learns that nobody waits for it."""
+
+    def __init__(self, outputs: Sequence[asyncio.Future[Any]]) -> None:
+        self._outputs = outputs
+        self.size = len(outputs)
+        self.last = time.monotonic()
+
+    def tick(self) -> bool:
+        """Note a step forward; return whether anybody still waits for the result."""
+        self.last = time.monotonic()
+        return not all(output.done() for output in self._outputs)
 
 
 class TaskModel(ABC):
