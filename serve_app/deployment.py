@@ -16,10 +16,10 @@ from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 from serve_app.engine.base import TaskModel
 from serve_app.engine.batch_engine import Engine
 from serve_app.errors import ServingError, UnexpectedError
+from serve_app.loading.sources import fetch
 from serve_app.options import OPTIONS
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
-from serve_app.sources import fetch
 from serve_app.startup import Startup
 
 logger = logging.getLogger("ray.serve")

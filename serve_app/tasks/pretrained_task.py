@@ -15,18 +15,10 @@ from serve_app.encoders.onednn import has_kernels, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 from serve_app.encoders.unpad import can_pack, pack, script
 from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Progress, TaskModel
+from serve_app.loading.accuracy import CHECK_TEXTS, Check, compare
+from serve_app.loading.dtypes import FLOAT32, INT8, convert, number_format, torch_dtype
+from serve_app.loading.transformers_model import load, this_device
 from serve_app.parameters import parse_parameters
-from serve_app.tasks.loading import load, this_device
-from serve_app.tasks.number_formats import (
-    CHECK_TEXTS,
-    FLOAT32,
-    INT8,
-    Check,
-    compare,
-    convert,
-    number_format,
-    torch_dtype,
-)
 
 # A batch of any size takes about the same time on an accelerator, and so does one that generates.
 FULL_BATCHES: Final = 10**6

@@ -8,8 +8,9 @@ import transformers
 
 from serve_app.contract import Task
 from serve_app.engine.base import ModelLoadError
+from serve_app.loading.accuracy import CHECK_TEXTS, compare
+from serve_app.loading.dtypes import number_format
 from serve_app.tasks import task_class
-from serve_app.tasks.number_formats import CHECK_TEXTS, compare, number_format
 from tests.serve import tiny_models
 
 COMPARED = [task for task in Task if task_class(task).compared]

@@ -8,8 +8,8 @@ import transformers
 from serve_app.contract import Task
 from serve_app.engine.base import InputLimit
 from serve_app.errors import InputTooLongError
+from serve_app.loading.tokenizer import Tokenizing
 from serve_app.tasks import task_class
-from serve_app.tasks.tokenizing import Tokenizing
 from tests.serve import tiny_models
 
 TEXT = "a good film and a bad one, seen in a small town"

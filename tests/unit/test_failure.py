@@ -16,9 +16,9 @@ initial health check failing. See controller logs for details. Error:
 RuntimeError: Traceback (most recent call last):
   File "serve_app/deployment.py", line 38, in __init__
     folder = await asyncio.to_thread(fetch, args.uri, args.revision)
-  File "serve_app/sources.py", line 41, in fetch
+  File "serve_app/loading/sources.py", line 41, in fetch
     raise SourceError(f"{uri}: there is no folder {folder}")
-serve_app.sources.SourceError: file:///nope: there is no folder /nope
+serve_app.loading.sources.SourceError: file:///nope: there is no folder /nope
 """
 
 WAITS_FOR_A_PLACE = (

@@ -1,16 +1,10 @@
-"""In which number format a model runs, and how far its answers are from those in float32."""
+"""How far a model's answers are from those in float32."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
-
-from serve_app.contract import Dtype
-
-FLOAT32: Final = "float32"
-INT8: Final = "int8"
 
 # Vectors that are further apart than this are not the same answer.
 _LEAST_COSINE: Final = 0.99
@@ -59,41 +53,6 @@ class Check:
             f"{self.dtype} differs from float32 by {self.greatest_difference:.2g} at most and changes "
             f"{self.changed_answers} of {self.texts} answers"
         )
-
-
-def number_format(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
-    """Return the format that `dtype` stands for.
-
-    `auto` is the fastest one that `device` has hardware for; on a processor, only if it is then compared.
-    """
-    if dtype != "auto":
-        return dtype
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if not compared:
-        return FLOAT32
-    # Other processors compute bfloat16 by converting it, which is slower than float32.
-    capabilities = torch.cpu.get_capabilities()
-    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else FLOAT32
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """Return torch's format of that name; it has none for int8, whose layers are made of float32 ones."""
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
-def convert(model: Any, name: str) -> None:
-    """Convert a float32 model in place; as int8 only the linear layers, their inputs call by call."""
-    if name != INT8:
-        model.to(torch_dtype(name))
-        return
-    quantization = torch.ao.quantization
-    kinds = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
-    with warnings.catch_warnings():
-        # torch announces its successor, a package of its own whose layers are fast only when compiled.
-        warnings.simplefilter("ignore")
-        quantization.quantize_dynamic(model, kinds, inplace=True)
 
 
 def compare(

@@ -1,11 +1,11 @@
-"""Put models into an image while it is built: `python -m serve_app.bake --built DIR --into DIR MODEL…`."""
+"""Put models into an image: `python -m serve_app.loading.bake --built DIR --into DIR MODEL…`."""
 
 import argparse
 import shutil
 import sys
 from pathlib import Path
 
-from serve_app.sources import SourceError, fetch
+from serve_app.loading.sources import SourceError, fetch
 
 
 def bake(model: str, built: Path, into: Path) -> Path:
@@ -30,7 +30,7 @@ def bake(model: str, built: Path, into: Path) -> Path:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m serve_app.bake", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m serve_app.loading.bake", description=__doc__)
     parser.add_argument("--built", type=Path, required=True, help="folder of models that were built here")
     parser.add_argument("--into", type=Path, required=True, help="folder of the image, such as /models")
     parser.add_argument(
