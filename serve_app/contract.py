@@ -4,7 +4,7 @@ Both sides import this module, so it may import pydantic and nothing heavier.
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,11 +14,22 @@ GATEWAY_IMPORT_PATH: Final = "serve_app.gateway:build_gateway"
 MODEL_DEPLOYMENT: Final = "Model"
 GATEWAY_DEPLOYMENT: Final = "Gateway"
 
+# Options of Serve that are the same for every deployment; what differs is in the Serve config.
+DEPLOYMENT_OPTIONS: Final[dict[str, Any]] = {
+    # A replacement starts before the old replica stops, so that a change has no gap.
+    "max_surge_percent": 100,
+    "backpressure_config": {"status_code": 429, "retry_after_s": 1},
+    "logging_config": {"enable_access_log": False},
+}
+
 # The gateway is an application like any other, so no endpoint may take its name.
 GATEWAY_APPLICATION: Final = "gateway"
 
 # Environment variable of Ray's processes: what the fork server of a node has imported for its workers.
 FORK_WORKERS_VARIABLE: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
+
+# Environment variable of Ray's processes: the folder that stands in for /models, where that is not mounted.
+MODELS_VARIABLE: Final = "MODEL_ENDPOINTS_MODELS"
 
 
 class ForkWorkers(StrEnum):

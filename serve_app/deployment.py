@@ -12,12 +12,11 @@ from typing import Any
 from ray import serve
 from starlette.types import ASGIApp
 
-from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
+from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, Tunables
 from serve_app.engine.base import TaskModel
 from serve_app.engine.batch_engine import Engine
 from serve_app.errors import ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
-from serve_app.options import OPTIONS
 from serve_app.reply import Reply
 from serve_app.routes import VERBS, model_application
 from serve_app.startup import Startup
@@ -25,7 +24,7 @@ from serve_app.startup import Startup
 logger = logging.getLogger("ray.serve")
 
 
-@serve.deployment(name=MODEL_DEPLOYMENT, **OPTIONS)
+@serve.deployment(name=MODEL_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
 @serve.ingress()
 class Model:
     """One replica of a model."""

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from serve_app.contract import GATEWAY_APPLICATION, route_prefix
 from serve_app.errors import ModelNotReadyError, UnknownModelError
-from serve_app.failure import application_cause
-from serve_app.quoting import quoted
+from serve_app.text import application_cause, quoted
 
 # Reports older than this are renewed; the request that notices does not wait for it.
 FRESH_SECONDS: Final = 1.0

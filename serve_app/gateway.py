@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serve_app.contract import GATEWAY_DEPLOYMENT, GatewayArgs
+from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
 from serve_app.directory import Directory
 from serve_app.errors import (
     InvalidInputError,
@@ -28,7 +28,6 @@ from serve_app.errors import (
     OverloadedError,
 )
 from serve_app.http import application, read_body, while_client_waits
-from serve_app.options import OPTIONS
 from serve_app.reply import JSON_TYPE, Reply
 from serve_app.routes import VERBS, verb_of
 
@@ -38,7 +37,7 @@ SERVER_NAME: Final = "model-endpoints"
 VERSION: Final = version(SERVER_NAME)
 
 
-@serve.deployment(name=GATEWAY_DEPLOYMENT, **OPTIONS)
+@serve.deployment(name=GATEWAY_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
 @serve.ingress()
 class Gateway:
     """Finds the model that a request names and relays the request to it."""

@@ -20,8 +20,8 @@ from serve_app.engine.batch_engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
 from serve_app.memory import memory_of_this_process
 from serve_app.predict import raise_for_body
-from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
+from serve_app.text import quoted, shortened
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 BINARY_TYPE: Final = "application/octet-stream"

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from serve_app.contract import ParameterValue, StrictModel, Task
-from serve_app.quoting import quoted, shortened
+from serve_app.text import quoted, shortened
 
 MAX_NEW_TOKENS: Final = 4096
 

@@ -9,8 +9,8 @@ from serve_app.contract import ParameterValue, StrictModel
 from serve_app.engine.batch_engine import Engine
 from serve_app.errors import InvalidInputError, MalformedBodyError
 from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
-from serve_app.quoting import quoted, shortened
 from serve_app.reply import JSON_TYPE, Reply
+from serve_app.text import quoted, shortened
 
 
 class PredictRequest(StrictModel):

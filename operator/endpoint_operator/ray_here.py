@@ -22,7 +22,7 @@ import psutil
 from endpoint_operator.ports import free_port, require_free
 from endpoint_operator.profiles import Machine
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
-from serve_app.failure import cause_of
+from serve_app.text import cause_of
 
 APPLICATIONS_PATH: Final = "/api/serve/applications/"
 # Serve answers a PUT when it has stored the config, which takes seconds while Ray is starting.

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-MODELS_VARIABLE: Final = "MODEL_ENDPOINTS_MODELS"
+from serve_app.contract import MODELS_VARIABLE
+
 MODELS_FOLDER: Final = "/models"
 VOLUMES_VARIABLE: Final = "MODEL_ENDPOINTS_VOLUMES"
 VOLUMES_FOLDER: Final = "/volumes"

@@ -9,7 +9,7 @@ from serve_app.directory import Directory
 from serve_app.errors import ModelNotReadyError, UnknownModelError
 from tests.unit.builders import run, until
 
-FAILED = "Traceback\nserve_app.sources.SourceError: file:///a: there is no folder /a"
+FAILED = "Traceback\nserve_app.loading.sources.SourceError: file:///a: there is no folder /a"
 
 
 def application(status="RUNNING", running=1, message="", deployment_message=""):

@@ -1,9 +1,13 @@
-"""Find the cause in what Ray says about a failed application; pure text."""
+"""Text of messages: foreign values, quoted and bounded, and the cause in what Ray says of a failure.
+
+Pure text; both the operator and the Serve application use it.
+"""
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
+LONGEST_SHOWN: Final = 80
 LONGEST_CAUSE: Final = 400
 
 # The last line of a traceback: a dotted exception name, a colon, a sentence.
@@ -12,6 +16,16 @@ _EXCEPTION_LINE: Final = re.compile(
 )
 # Errors of ours whose sentence says it all; the class name would only be noise.
 _SELF_EXPLAINING: Final = frozenset({"SourceError", "ModelLoadError", "ModelFailedError", "StuckModelError"})
+
+
+def quoted(value: Any) -> str:
+    """Return `value` as a Python literal, cut where it gets long."""
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Return `text`, cut where it gets long."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def application_cause(deployment_messages: Iterable[str], application_message: str) -> str:

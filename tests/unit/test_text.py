@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.failure import LONGEST_CAUSE, cause_of
+from serve_app.text import LONGEST_CAUSE, cause_of
 
 FAILED_TO_START = """\
 The deployment failed to start 3 times in a row. This may be due to a problem with its constructor or \
