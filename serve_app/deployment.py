@@ -15,10 +15,9 @@ from starlette.types import ASGIApp
 from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, Tunables
 from serve_app.engine.base import TaskModel
 from serve_app.engine.batch_engine import Engine
-from serve_app.errors import ServingError, UnexpectedError
+from serve_app.http.errors import Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
-from serve_app.reply import Reply
-from serve_app.routes import VERBS, model_application
+from serve_app.protocols import VERBS, model_application
 from serve_app.startup import Startup
 
 logger = logging.getLogger("ray.serve")

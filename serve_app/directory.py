@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from serve_app.contract import GATEWAY_APPLICATION, route_prefix
-from serve_app.errors import ModelNotReadyError, UnknownModelError
+from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from serve_app.text import application_cause, quoted
 
 # Reports older than this are renewed; the request that notices does not wait for it.

@@ -21,15 +21,18 @@ from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
 from serve_app.directory import Directory
-from serve_app.errors import (
+from serve_app.http.app import application, response
+from serve_app.http.body import read_body
+from serve_app.http.disconnect import while_client_waits
+from serve_app.http.errors import (
+    JSON_TYPE,
     InvalidInputError,
     MalformedBodyError,
     ModelNotReadyError,
     OverloadedError,
+    Reply,
 )
-from serve_app.http import application, read_body, while_client_waits
-from serve_app.reply import JSON_TYPE, Reply
-from serve_app.routes import VERBS, verb_of
+from serve_app.protocols import MEDIA_TYPES, VERBS, verb_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -114,17 +117,17 @@ def _model_routes(gateway: Any) -> list[Route]:
     """Return the routes to one model, named in the body or in the path."""
 
     async def predict(request: Request) -> Response:
-        body = await read_body(request)
+        body = await read_body(request, MEDIA_TYPES)
         async with while_client_waits(request):
             reply: Reply = await gateway.relay(_model_in(body), "predict", body, {})
-        return reply.response()
+        return response(reply)
 
     async def call(request: Request) -> Response:
-        body = await read_body(request)
+        body = await read_body(request, MEDIA_TYPES)
         name = request.path_params["name"]
         async with while_client_waits(request):
             reply: Reply = await gateway.relay(name, verb_of(request), body, dict(request.headers))
-        return reply.response()
+        return response(reply)
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]

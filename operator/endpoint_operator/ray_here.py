@@ -229,7 +229,7 @@ def _environment(token: str) -> dict[str, str]:
 
 
 def _our_haproxy() -> dict[str, str]:
-    """Return the variable that names the command of `serve_app.haproxy`, if that is installed."""
+    """Return the variable that names the command of `serve_app.http.haproxy`, if that is installed."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     command = shutil.which("model-endpoints-haproxy", path=os.pathsep.join(places))
     return {"RAY_SERVE_HAPROXY_BINARY_PATH": command} if command else {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from serve_app.contract import Dtype, ParameterValue
-from serve_app.errors import InputTooLongError
+from serve_app.http.errors import InputTooLongError
 
 # JSON-ready answer for one text; its keys are the names in the task's `outputs`.
 Prediction = dict[str, Any]

@@ -12,7 +12,7 @@ from serve_app.engine.base import Encoded, InputLimit, Prediction, TaskModel
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.streams import Lanes
-from serve_app.errors import (
+from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
     OverloadedError,

@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM
 
 from serve_app.contract import Task
 from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Output, Prediction, Progress
-from serve_app.errors import InvalidInputError
+from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
 

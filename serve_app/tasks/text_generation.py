@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteri
 
 from serve_app.contract import ParameterValue, Task
 from serve_app.engine.base import Encoded, InputLimit, Output, Prediction, Progress
-from serve_app.errors import InputTooLongError
+from serve_app.http.errors import InputTooLongError
 from serve_app.parameters import GenerationParameters, TextGenerationParameters
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 

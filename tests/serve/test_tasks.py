@@ -11,7 +11,7 @@ import transformers
 from serve_app.contract import ModelArgs, Task, Tunables
 from serve_app.engine.base import InputLimit, ModelLoadError, Progress
 from serve_app.engine.batch_engine import Engine
-from serve_app.errors import InputTooLongError, InvalidInputError
+from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.tasks import task_class
 from tests.serve import tiny_models
 

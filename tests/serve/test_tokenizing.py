@@ -7,7 +7,7 @@ import transformers
 
 from serve_app.contract import Task
 from serve_app.engine.base import InputLimit
-from serve_app.errors import InputTooLongError
+from serve_app.http.errors import InputTooLongError
 from serve_app.loading.tokenizer import Tokenizing
 from serve_app.tasks import task_class
 from tests.serve import tiny_models

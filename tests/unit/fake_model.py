@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from serve_app.contract import ModelArgs, Task, Tunables
 from serve_app.engine.base import Encoded, Output, Progress, TaskModel
 from serve_app.engine.batch_engine import Engine
-from serve_app.errors import InvalidInputError
+from serve_app.http.errors import InvalidInputError
 from tests.unit.builders import until
 
 ARGS = ModelArgs(name="sentiment", uri="file:///models/sentiment", task=Task.TEXT_CLASSIFICATION)

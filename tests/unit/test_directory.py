@@ -6,7 +6,7 @@ import pytest
 
 from serve_app import directory as directory_module
 from serve_app.directory import Directory
-from serve_app.errors import ModelNotReadyError, UnknownModelError
+from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from tests.unit.builders import run, until
 
 FAILED = "Traceback\nserve_app.loading.sources.SourceError: file:///a: there is no folder /a"

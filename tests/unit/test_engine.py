@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from serve_app.contract import Tunables
-from serve_app.errors import (
+from serve_app.http.errors import (
     InputTooLongError,
     InvalidInputError,
     ModelFailedError,

@@ -6,9 +6,9 @@ import struct
 import pytest
 from starlette.testclient import TestClient
 
-from serve_app.routes import model_application
+from serve_app.protocols import model_application
 from tests.unit import fake_model
-from tests.unit.test_http import BINARY, LENGTH, binary_request, element, infer_body, tensor
+from tests.unit.test_http_errors import BINARY, LENGTH, binary_request, element, infer_body, tensor
 
 PREFIX = "/v2/models/sentiment"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from serve_app.memory import parse_rollup
-from serve_app.open_inference import metadata
+from serve_app.protocols import open_inference
 from serve_app.startup import Startup, seconds_since_launch
 from tests.unit.fake_model import ARGS, Engine, FakeModel, Tunables
 
@@ -57,9 +57,9 @@ def test_memory_is_read_in_bytes():
 
 
 def test_the_metadata_tell_start_and_memory(monkeypatch):
-    monkeypatch.setattr("serve_app.open_inference.memory_of_this_process", lambda: {"resident_bytes": 7})
+    monkeypatch.setattr(open_inference, "memory_of_this_process", lambda: {"resident_bytes": 7})
     engine = Engine(ARGS, FakeModel(), Tunables())
     engine.cold_start = {"total_seconds": 1.2}
-    facts = json.loads(metadata(engine).body)["parameters"]
+    facts = json.loads(open_inference.metadata(engine).body)["parameters"]
     assert facts["cold_start"] == {"total_seconds": 1.2}
     assert facts["memory"] == {"resident_bytes": 7}

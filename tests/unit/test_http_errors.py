@@ -6,7 +6,7 @@ import struct
 import pytest
 from starlette.testclient import TestClient
 
-from serve_app.routes import model_application
+from serve_app.protocols import model_application
 from tests.unit import fake_model
 
 JSON = {"content-type": "application/json"}

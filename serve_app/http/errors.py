@@ -5,9 +5,12 @@ to be a string.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from pydantic_core import to_json
+
+JSON_TYPE: Final = "application/json"
 
 RETRY_AFTER_SECONDS: Final = 1
 BODY_TIMEOUT_SECONDS: Final = 30.0
@@ -127,3 +130,18 @@ class UnexpectedError(ServingError):
 
     def __init__(self) -> None:
         super().__init__("unexpected error; the replica's log says which")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Body, content type, status and further headers of an HTTP answer."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def for_error(cls, error: ServingError) -> "Reply":
+        """Return the answer that tells a client of `error`."""
+        return cls(error.body(), JSON_TYPE, error.status, dict(error.headers))

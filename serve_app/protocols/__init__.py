@@ -11,10 +11,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.engine.batch_engine import Engine
-from serve_app.http import application, read_body, while_client_waits
-from serve_app.open_inference import infer, metadata
-from serve_app.predict import predict
-from serve_app.reply import JSON_TYPE, Reply
+from serve_app.http.app import application, response
+from serve_app.http.body import MediaTypes, read_body
+from serve_app.http.disconnect import while_client_waits
+from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
+from serve_app.protocols.predict import predict
 
 Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
 
@@ -27,8 +29,12 @@ VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer}
 """What can be asked of a model with a body, by the last part of the path."""
 
 
+MEDIA_TYPES: Final[MediaTypes] = {JSON_TYPE: None, BINARY_TYPE: HEADER_LENGTH}
+"""What the bodies of these may be, each type with the header that must come with it."""
+
+
 def verb_of(request: Request) -> str:
-    """Return the last part of the path, which has no slash at its end here (`http.application`)."""
+    """Return the last part of the path, which has no slash at its end here (`http.app`)."""
     path: str = request.scope["path"]
     return path.rpartition("/")[2]
 
@@ -37,15 +43,15 @@ def model_application(engine: Engine) -> ASGIApp:
     """Return the ASGI application that answers for `engine`'s model below its route prefix."""
 
     async def call(request: Request) -> Response:
-        body = await read_body(request)
+        body = await read_body(request, MEDIA_TYPES)
         verb = VERBS[verb_of(request)]
         async with while_client_waits(request):
             reply = await verb(engine, body, request.headers)
-        return reply.response()
+        return response(reply)
 
     async def describe(request: Request) -> Response:
         # Linux adds up the memory of a large process for several milliseconds.
-        return (await asyncio.to_thread(metadata, engine)).response()
+        return response(await asyncio.to_thread(metadata, engine))
 
     async def ready(request: Request) -> Response:
         # A replica gets requests only once its model is loaded and has answered a first text.

@@ -5,15 +5,15 @@ import json
 
 import pytest
 
-from serve_app import http
-from serve_app.routes import model_application
+from serve_app.http import disconnect
+from serve_app.protocols import model_application
 from tests.unit import fake_model
 from tests.unit.builders import run, until
 
 
 @pytest.fixture(autouse=True)
 def watched_soon(monkeypatch):
-    monkeypatch.setattr(http, "WATCHED_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(disconnect, "WATCHED_AFTER_SECONDS", 0.01)
 
 
 class Client:
