@@ -18,7 +18,7 @@ from serve_app.engine.batch_engine import Engine
 from serve_app.http.errors import Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
 from serve_app.protocols import VERBS, model_application
-from serve_app.startup import Startup
+from serve_app.telemetry.startup import Startup
 
 logger = logging.getLogger("ray.serve")
 

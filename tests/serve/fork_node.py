@@ -110,7 +110,7 @@ class Node:
         found = []
         for process in psutil.process_iter(["cmdline", "name"]):
             command = process.info["cmdline"] or []
-            if "serve_app.forking.server" in command and f"{self.folder}/sockets/raylet.f" in command:
+            if "serve_app.forkserver.server" in command and f"{self.folder}/sockets/raylet.f" in command:
                 found.append(process)
         return found
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from serve_app.forking.wire import WorkerRequest, send
+from serve_app.forkserver.wire import WorkerRequest, send
 
 _WORKER_SCRIPT: Final = "/ray/_private/workers/default_worker.py"
 _RAYLET: Final = "--raylet-name="
@@ -129,7 +129,7 @@ def _start_server(address: str, lock: int) -> None:
         os.dup2(source, target)
     os.set_inheritable(lock, True)
     # The last argument is room for the titles that Ray gives to the processes.
-    command = [sys.executable, "-m", "serve_app.forking.server", address, str(lock), "-" * 200]
+    command = [sys.executable, "-m", "serve_app.forkserver.server", address, str(lock), "-" * 200]
     os.execv(sys.executable, command)
 
 

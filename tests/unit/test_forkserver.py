@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from serve_app.forking import client
-from serve_app.forking.wire import WorkerRequest, receive, same_imports, send
+from serve_app.forkserver import client
+from serve_app.forkserver.wire import WorkerRequest, receive, same_imports, send
 
 SCRIPT = "/venv/lib/ray/_private/workers/default_worker.py"
 RAYLET = "--raylet-name=/tmp/ray/s/sockets/raylet"
@@ -25,7 +25,7 @@ def test_a_worker_is_known_by_its_script_and_its_raylet():
         ["/venv/bin/python"],
         ["/venv/bin/python", SCRIPT],
         ["/venv/bin/python", "/venv/lib/ray/dashboard/agent.py", RAYLET],
-        ["/venv/bin/python", "-m", "serve_app.forking.server", "/tmp/ray/s/sockets/raylet.f"],
+        ["/venv/bin/python", "-m", "serve_app.forkserver.server", "/tmp/ray/s/sockets/raylet.f"],
     ],
 )
 def test_other_processes_are_left_alone(command):

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
-from serve_app.forking.preload import MODEL_MODULES, SERVE_MODULES, has_own_ids, preload, ray_ids_untouched
-from serve_app.forking.wire import receive, same_imports
-from serve_app.forking.worker import Fork, become_worker
+from serve_app.forkserver.preload import MODEL_MODULES, SERVE_MODULES, has_own_ids, preload, ray_ids_untouched
+from serve_app.forkserver.wire import receive, same_imports
+from serve_app.forkserver.worker import Fork, become_worker
 
 # Settings of the imports here that the workers do not inherit. One thread up to the fork: numpy's OpenBLAS
 # would start its own. And NVML says which devices there are without starting CUDA.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from serve_app.forking.wire import WorkerRequest
+from serve_app.forkserver.wire import WorkerRequest
 
 # Random generators that the interpreter does not seed anew after a fork, by their modules.
 _GENERATORS: Final[dict[str, Callable[[Any], object]]] = {
