@@ -18,8 +18,8 @@ from pydantic_core import to_json
 from serve_app.engine.base import Output, Prediction
 from serve_app.engine.batch_engine import Engine
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
-from serve_app.telemetry.memory import memory_of_this_process
 from serve_app.protocols.predict import raise_for_body
+from serve_app.telemetry.memory import memory_of_this_process
 from serve_app.text import quoted, shortened
 
 HEADER_LENGTH: Final = "inference-header-content-length"

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from serve_app import directory as directory_module
-from serve_app.directory import Directory
+from serve_app.gateway import model_index as directory_module
+from serve_app.gateway.model_index import Directory
 from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from tests.unit.builders import run, until
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from serve_app.telemetry.memory import parse_rollup
 from serve_app.protocols import open_inference
+from serve_app.telemetry.memory import parse_rollup
 from serve_app.telemetry.startup import Startup, seconds_since_launch
 from tests.unit.fake_model import ARGS, Engine, FakeModel, Tunables
 

@@ -4,23 +4,20 @@ Requests of models normally go past it, straight to a replica of the model (`hap
 without a replica, and what the proxy does not understand, end here.
 """
 
-import logging
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
-from serve_app.directory import Directory
+from serve_app.gateway.model_index import Directory
+from serve_app.gateway.relay import Relay
 from serve_app.http.app import application, response
 from serve_app.http.body import read_body
 from serve_app.http.disconnect import while_client_waits
@@ -28,13 +25,8 @@ from serve_app.http.errors import (
     JSON_TYPE,
     InvalidInputError,
     MalformedBodyError,
-    ModelNotReadyError,
-    OverloadedError,
-    Reply,
 )
 from serve_app.protocols import MEDIA_TYPES, VERBS, verb_of
-
-logger = logging.getLogger("ray.serve")
 
 SERVER_NAME: Final = "model-endpoints"
 VERSION: Final = version(SERVER_NAME)
@@ -47,43 +39,18 @@ class Gateway:
 
     def __init__(self) -> None:
         self._directory = Directory(lambda: serve.status().applications)
-        self._handles: dict[str, Any] = {}
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP; Serve calls this once after the constructor."""
-        return gateway_application(self)
-
-    async def relay(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Return the answer of the model `name`; raises a ServingError if it gives none."""
-        await self._directory.find(name)
-        try:
-            if name not in self._handles:
-                self._handles[name] = serve.get_app_handle(name)
-            reply: Reply = await self._handles[name].call.remote(verb, body, headers)
-        except BackPressureError as error:
-            raise OverloadedError(f"{name} has too many requests waiting") from error
-        except (DeploymentUnavailableError, RayServeException, RayError) as error:
-            # The replica died with the request, or the model was removed: a new handle finds out.
-            self._handles.pop(name, None)
-            logger.warning("%s did not answer: %s", name, error)
-            raise ModelNotReadyError(f"{name} lost this request; send it again") from error
-        return reply
-
-    async def list_models(self) -> list[dict[str, Any]]:
-        """Return all models with their states."""
-        return [report.as_json() for report in await self._directory.all()]
-
-    async def require_ready(self, name: str) -> None:
-        """Raise a ServingError unless the model `name` answers."""
-        await self._directory.find(name)
+        return gateway_application(self._directory, Relay(self._directory))
 
 
-def gateway_application(gateway: Any) -> ASGIApp:
+def gateway_application(directory: Directory, relay: Relay) -> ASGIApp:
     """Return the ASGI application of the gateway."""
-    return application([*_server_routes(gateway), *_model_routes(gateway)])
+    return application([*_server_routes(directory), *_model_routes(directory, relay)])
 
 
-def _server_routes(gateway: Any) -> list[Route]:
+def _server_routes(directory: Directory) -> list[Route]:
     """Return the routes about the server as a whole."""
 
     async def server(request: Request) -> Response:
@@ -95,11 +62,11 @@ def _server_routes(gateway: Any) -> list[Route]:
     async def ready(request: Request) -> Response:
         # Ready means that the control plane answers. One model that does not load must not take
         # the others out of rotation, so the models' own readiness is at /v2/models/<name>/ready.
-        await gateway.list_models()
+        await directory.all()
         return _json({"ready": True})
 
     async def models(request: Request) -> Response:
-        return _json({"models": await gateway.list_models()})
+        return _json({"models": [report.as_json() for report in await directory.all()]})
 
     handlers = {
         "/": server,
@@ -113,25 +80,25 @@ def _server_routes(gateway: Any) -> list[Route]:
     return [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
 
 
-def _model_routes(gateway: Any) -> list[Route]:
+def _model_routes(directory: Directory, relay: Relay) -> list[Route]:
     """Return the routes to one model, named in the body or in the path."""
 
     async def predict(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
         async with while_client_waits(request):
-            reply: Reply = await gateway.relay(_model_in(body), "predict", body, {})
+            reply = await relay.send(_model_in(body), "predict", body, {})
         return response(reply)
 
     async def call(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
         name = request.path_params["name"]
         async with while_client_waits(request):
-            reply: Reply = await gateway.relay(name, verb_of(request), body, dict(request.headers))
+            reply = await relay.send(name, verb_of(request), body, dict(request.headers))
         return response(reply)
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
-        await gateway.require_ready(name)
+        await directory.find(name)
         return _json({"name": name, "ready": True})
 
     return [

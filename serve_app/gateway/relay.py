@@ -1,0 +1,38 @@
+"""From the gateway to a model's replica by Serve's handle; what Ray raises becomes an error for the client."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from serve_app.gateway.model_index import Directory
+from serve_app.http.errors import ModelNotReadyError, OverloadedError, Reply
+
+logger = logging.getLogger("ray.serve")
+
+
+class Relay:
+    """Sends requests to the models that answer."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._handles: dict[str, Any] = {}
+
+    async def send(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Return the answer of the model `name`; raises a ServingError if it gives none."""
+        await self._directory.find(name)
+        try:
+            if name not in self._handles:
+                self._handles[name] = serve.get_app_handle(name)
+            reply: Reply = await self._handles[name].call.remote(verb, body, headers)
+        except BackPressureError as error:
+            raise OverloadedError(f"{name} has too many requests waiting") from error
+        except (DeploymentUnavailableError, RayServeException, RayError) as error:
+            # The replica died with the request, or the model was removed: a new handle finds out.
+            self._handles.pop(name, None)
+            logger.warning("%s did not answer: %s", name, error)
+            raise ModelNotReadyError(f"{name} lost this request; send it again") from error
+        return reply
