@@ -104,7 +104,7 @@ def _ours() -> Engine:
     from serve_app.tasks.text_classification import TextClassification
 
     model = TextClassification(FOLDER, DTYPE)
-    model.prepare_thread(alone=True)
+    model.prepare_thread(exclusive=True)
     parameters = parse_parameters(model.task, {})
     limit = InputLimit(model.max_tokens, truncate=True)
     return Engine(

@@ -122,7 +122,7 @@ class TaskModel(ABC):
         """How many batches may run at the same time."""
         return 1
 
-    def prepare_thread(self, alone: bool) -> None:  # noqa: B027 - most models need nothing
+    def prepare_thread(self, exclusive: bool) -> None:  # noqa: B027 - most models need nothing
         """Prepare a thread that will call `forward`, for batches that run alone or beside others."""
 
     @property

@@ -11,7 +11,7 @@ from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
 from serve_app.engine.base import Encoded, InputLimit, Prediction, TaskModel
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
-from serve_app.engine.streams import Lanes
+from serve_app.engine.streams import Streams
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
@@ -48,8 +48,8 @@ class Engine:
         # Seconds of the parts of this replica's start, once it is over.
         self.cold_start: Mapping[str, float] = {}
         self._tunables = tunables
-        lanes = Lanes(model.batches_at_once, model.prepare_thread)
-        self._batcher = Batcher(model.forward, _batch_limits(tunables, model), lanes)
+        streams = Streams(model.batches_at_once, model.prepare_thread)
+        self._batcher = Batcher(model.forward, _batch_limits(tunables, model), streams)
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._requests = 0
 

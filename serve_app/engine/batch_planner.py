@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 
-class Sequenced(Protocol):
+class BatchItem(Protocol):
     """What the batcher must know of a sequence."""
 
     @property
@@ -37,34 +37,34 @@ class BatchLimits:
 
 
 @dataclass(eq=False)
-class Waiting:
+class QueueEntry:
     """A sequence and the future of its output."""
 
-    sequence: Sequenced
+    sequence: BatchItem
     output: asyncio.Future[Any]
 
 
-def cut(waiting: Sequence[Waiting], limits: BatchLimits) -> list[list[Waiting]]:
+def plan_batches(queue: Sequence[QueueEntry], limits: BatchLimits) -> list[list[QueueEntry]]:
     """Cut into batches of one group each at the least cost within the limits.
 
     With padding, a batch costs its longest sequence times its size, and the overhead, and sequences are
     sorted by length; without, full batches in the order of arrival cost the least. A sequence above the
     token limit gets a batch of its own.
     """
-    groups: dict[Hashable, list[Waiting]] = {}
-    for entry in waiting:
+    groups: dict[Hashable, list[QueueEntry]] = {}
+    for entry in queue:
         groups.setdefault(entry.sequence.group, []).append(entry)
-    batches: list[list[Waiting]] = []
+    batches: list[list[QueueEntry]] = []
     for group in groups.values():
         if limits.padded:
             group.sort(key=lambda entry: entry.sequence.length)
-        find_edges = _cheapest_edges if limits.padded else _full_edges
-        edges = find_edges([entry.sequence.length for entry in group], limits)
-        batches += [group[start:end] for start, end in pairwise(edges)]
+        find_splits = _min_cost_splits if limits.padded else _greedy_splits
+        splits = find_splits([entry.sequence.length for entry in group], limits)
+        batches += [group[start:end] for start, end in pairwise(splits)]
     return batches
 
 
-def _cheapest_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
+def _min_cost_splits(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
     """Return where the batches of sorted `lengths` begin and end."""
     # For each number of sequences: the least cost of running them, and where their last batch starts.
     costs, starts = [0], [0]
@@ -76,19 +76,19 @@ def _cheapest_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
         )
         costs.append(cost)
         starts.append(end - size)
-    edges = [len(lengths)]
-    while edges[-1]:
-        edges.append(starts[edges[-1]])
-    return edges[::-1]
+    splits = [len(lengths)]
+    while splits[-1]:
+        splits.append(starts[splits[-1]])
+    return splits[::-1]
 
 
-def _full_edges(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
+def _greedy_splits(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
     """Return where batches begin and end that are as large as they may be."""
-    edges, tokens = [0], 0
+    splits, tokens = [0], 0
     for at, length in enumerate(lengths):
-        size = at - edges[-1]
+        size = at - splits[-1]
         if size and (size == limits.max_size or tokens + length > limits.max_tokens):
-            edges.append(at)
+            splits.append(at)
             tokens = 0
         tokens += length
-    return [*edges, len(lengths)]
+    return [*splits, len(lengths)]

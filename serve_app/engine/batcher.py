@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from serve_app.engine.base import Progress
-from serve_app.engine.batch_planner import BatchLimits, Sequenced, Waiting, cut
-from serve_app.engine.streams import Lanes
+from serve_app.engine.batch_planner import BatchItem, BatchLimits, QueueEntry, plan_batches
+from serve_app.engine.streams import Streams
 
 # How long after a batch its clients may ask again before the next starts without them: a part of the time
 # that the batch took, and no longer than this. Else small batches follow each other where clients wait for
 # their answers (docs/performance.md).
-_AGAIN_PART: Final = 0.2
-_AGAIN_SECONDS: Final = 0.02
+_LINGER_FRACTION: Final = 0.2
+_MAX_LINGER_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True)
-class Ended:
+class CompletedBatch:
     """A batch that is over: how many sequences it had, how long it took, and when it ended."""
 
     size: int
@@ -38,40 +38,40 @@ Forward = Callable[[list[Any], Progress], Sequence[Any]]
 
 
 class Batcher:
-    """Runs `forward` on batches in the threads of `lanes`.
+    """Runs `forward` on batches in the threads of `streams`.
 
     `limits` may be replaced at any time; the next batch obeys the new ones.
     """
 
-    def __init__(self, forward: Forward, limits: BatchLimits, lanes: Lanes | None = None) -> None:
+    def __init__(self, forward: Forward, limits: BatchLimits, streams: Streams | None = None) -> None:
         self.forward = forward
         self.limits = limits
-        self._lanes = lanes or Lanes()
-        self._free = asyncio.Semaphore(self._lanes.count)
-        self._queue: list[Waiting] = []
+        self._streams = streams or Streams()
+        self._free_streams = asyncio.Semaphore(self._streams.count)
+        self._queue: list[QueueEntry] = []
         # Batches of a queue that was sorted; a queue that need not be is cut anew for each batch.
-        self._cut: deque[list[Waiting]] = deque()
+        self._planned: deque[list[QueueEntry]] = deque()
         self._arrived = asyncio.Event()
         # Set when so many are queued, and when a batch is over, as it may then be another number.
-        self._full = asyncio.Event()
-        self._enough = 0
+        self._target_reached = asyncio.Event()
+        self._target_size = 0
         self._running: set[Progress] = set()
         self._passes: set[asyncio.Task[None]] = set()
         # Whether something else ran or waited when the last batch was over.
-        self._crowded = False
-        self._last = Ended(0, 0, 0)
-        self._worker: asyncio.Task[None] | None = None
+        self._contended = False
+        self._last_batch = CompletedBatch(0, 0, 0)
+        self._loop_task: asyncio.Task[None] | None = None
 
-    async def submit(self, sequences: Sequence[Sequenced]) -> list[Any]:
+    async def submit(self, sequences: Sequence[BatchItem]) -> list[Any]:
         """Return the outputs of `sequences`, in their order; cancelling frees their places."""
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+        if self._loop_task is None or self._loop_task.done():
+            self._loop_task = asyncio.create_task(self._batching_loop())
         loop = asyncio.get_running_loop()
-        entries = [Waiting(sequence, loop.create_future()) for sequence in sequences]
+        entries = [QueueEntry(sequence, loop.create_future()) for sequence in sequences]
         self._queue.extend(entries)
         self._arrived.set()
-        if len(self._queue) >= self._enough:
-            self._full.set()
+        if len(self._queue) >= self._target_size:
+            self._target_reached.set()
         try:
             return await asyncio.gather(*(entry.output for entry in entries))
         finally:
@@ -91,99 +91,102 @@ class Batcher:
 
     async def close(self) -> None:
         """Stop taking batches; a running one is not waited for."""
-        if self._worker is not None:
-            self._worker.cancel()
+        if self._loop_task is not None:
+            self._loop_task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._worker
-        for entry in itertools.chain(self._queue, *self._cut):
+                await self._loop_task
+        for entry in itertools.chain(self._queue, *self._planned):
             entry.output.cancel()
-        self._lanes.close()
+        self._streams.close()
 
-    async def _work(self) -> None:
+    async def _batching_loop(self) -> None:
         while True:
-            await self._free.acquire()
-            if not self._cut:
+            await self._free_streams.acquire()
+            if not self._planned:
                 await self._arrived.wait()
-                await self._fill()
-            batch = self._take()
-            # A lone batch takes all lanes, whose cores would be idle otherwise.
-            alone = not (self._passes or self._queue or self._cut or self._crowded)
-            width = self._lanes.count if alone else 1
-            for _ in range(width - 1):
-                await self._free.acquire()
-            task = asyncio.create_task(self._pass(batch, self._lanes.executor(alone=alone), width))
+                await self._wait_for_batch()
+            batch = self._next_batch()
+            # A lone batch takes all streams, whose cores would be idle otherwise.
+            exclusive = not (self._passes or self._queue or self._planned or self._contended)
+            streams_held = self._streams.count if exclusive else 1
+            for _ in range(streams_held - 1):
+                await self._free_streams.acquire()
+            task = asyncio.create_task(
+                self._pass(batch, self._streams.executor(exclusive=exclusive), streams_held)
+            )
             self._passes.add(task)
             task.add_done_callback(self._passes.discard)
 
-    async def _fill(self) -> None:
+    async def _wait_for_batch(self) -> None:
         """Wait until the queue makes a batch that is large enough, or no longer pays."""
         # Requests that are on the loop already get their turn.
         await asyncio.sleep(0)
         begun = time.monotonic()
         while True:
-            self._enough, until = self._worth_waiting_for(begun)
+            self._target_size, until = self._batch_target(begun)
             seconds = until - time.monotonic()
-            if len(self._queue) >= self._enough or seconds <= 0:
+            if len(self._queue) >= self._target_size or seconds <= 0:
                 return
-            self._full.clear()
+            self._target_reached.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._full.wait()
+                    await self._target_reached.wait()
 
-    def _worth_waiting_for(self, begun: float) -> tuple[int, float]:
+    def _batch_target(self, begun: float) -> tuple[int, float]:
         """Return how many sequences the next batch should have, and until when to wait for them."""
-        again = self._last.at + min(self._last.seconds * _AGAIN_PART, _AGAIN_SECONDS)
+        last = self._last_batch
+        linger_until = last.at + min(last.seconds * _LINGER_FRACTION, _MAX_LINGER_SECONDS)
         # Batches beside each other do best if they are equal; more than half of the limit gains little.
-        beside = [progress.size for progress in self._running]
-        if beside or (self._lanes.count == 1 and not self.limits.max_wait_seconds):
-            equal = max(beside, default=self._last.size)
-            return min(equal, self.limits.max_size // 2), again
+        concurrent = [progress.size for progress in self._running]
+        if concurrent or (self._streams.count == 1 and not self.limits.max_wait_seconds):
+            equal_size = max(concurrent, default=last.size)
+            return min(equal_size, self.limits.max_size // 2), linger_until
         return self.limits.max_size, begun + self.limits.max_wait_seconds
 
-    def _take(self) -> list[Waiting]:
+    def _next_batch(self) -> list[QueueEntry]:
         """Return the next batch, empty if nobody waits any more."""
-        if self._cut:
-            return self._cut.popleft()
-        waiting = _wanted(self._queue)
-        idle = self._lanes.count - len(self._passes)
-        share = min(self.limits.max_size, -(-len(waiting) // idle)) or 1
-        batch, *others = cut(waiting, replace(self.limits, max_size=share)) or [[]]
+        if self._planned:
+            return self._planned.popleft()
+        entries = _drop_cancelled(self._queue)
+        idle = self._streams.count - len(self._passes)
+        share = min(self.limits.max_size, -(-len(entries) // idle)) or 1
+        batch, *others = plan_batches(entries, replace(self.limits, max_size=share)) or [[]]
         if self.limits.padded:
-            self._cut.extend(others)
+            self._planned.extend(others)
             self._queue = []
         else:
             taken = set(map(id, batch))
-            self._queue = [entry for entry in waiting if id(entry) not in taken]
+            self._queue = [entry for entry in entries if id(entry) not in taken]
         if not self._queue:
             self._arrived.clear()
         return batch
 
-    async def _pass(self, batch: Sequence[Waiting], executor: Executor, width: int) -> None:
-        """Run a batch that has taken as many lanes."""
+    async def _pass(self, batch: Sequence[QueueEntry], executor: Executor, streams_held: int) -> None:
+        """Run a batch that has taken as many streams."""
         begun = time.monotonic()
         try:
             await self._run(batch, executor)
         finally:
             now = time.monotonic()
-            self._last = Ended(len(batch), now - begun, now)
-            self._full.set()
-            self._crowded = self.busy or bool(self._queue or self._cut)
-            for _ in range(width):
-                self._free.release()
+            self._last_batch = CompletedBatch(len(batch), now - begun, now)
+            self._target_reached.set()
+            self._contended = self.busy or bool(self._queue or self._planned)
+            for _ in range(streams_held):
+                self._free_streams.release()
 
-    async def _run(self, batch: Sequence[Waiting], executor: Executor) -> None:
-        wanted = _wanted(batch)
-        if not wanted:
+    async def _run(self, batch: Sequence[QueueEntry], executor: Executor) -> None:
+        entries = _drop_cancelled(batch)
+        if not entries:
             return
-        progress = Progress([entry.output for entry in wanted])
+        progress = Progress([entry.output for entry in entries])
         self._running.add(progress)
         loop = asyncio.get_running_loop()
-        sequences = [entry.sequence for entry in wanted]
+        sequences = [entry.sequence for entry in entries]
         try:
             outputs = await loop.run_in_executor(executor, self.forward, sequences, progress)
-            results = list(zip(wanted, outputs, strict=True))
+            results = list(zip(entries, outputs, strict=True))
         except Exception as error:
-            await self._run_apart(wanted, error, executor)
+            await self._retry_individually(entries, error, executor)
         else:
             for entry, output in results:
                 if not entry.output.done():
@@ -191,7 +194,9 @@ class Batcher:
         finally:
             self._running.discard(progress)
 
-    async def _run_apart(self, batch: Sequence[Waiting], error: Exception, executor: Executor) -> None:
+    async def _retry_individually(
+        self, batch: Sequence[QueueEntry], error: Exception, executor: Executor
+    ) -> None:
         """Run each sequence alone, so that the one that fails fails alone."""
         if len(batch) > 1:
             for entry in batch:
@@ -200,6 +205,6 @@ class Batcher:
             batch[0].output.set_exception(error)
 
 
-def _wanted(entries: Sequence[Waiting]) -> list[Waiting]:
+def _drop_cancelled(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
     """Leave out those whose client has gone or timed out."""
     return [entry for entry in entries if not entry.output.done()]

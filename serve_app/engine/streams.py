@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 
-class Lanes:
+class Streams:
     """Threads for `count` batches at a time.
 
     Several threads of one batch wait for each other after each of its operations, actively, and lose much
@@ -13,16 +13,16 @@ class Lanes:
     whether its batches run alone.
     """
 
-    def __init__(self, count: int = 1, prepare: Callable[[bool], object] = lambda alone: None) -> None:
+    def __init__(self, count: int = 1, prepare: Callable[[bool], object] = lambda exclusive: None) -> None:
         self.count = count
-        self._alone = ThreadPoolExecutor(1, "forward", prepare, (True,))
-        self._beside = ThreadPoolExecutor(count, "forward-beside", prepare, (False,))
+        self._exclusive = ThreadPoolExecutor(1, "forward", prepare, (True,))
+        self._shared = ThreadPoolExecutor(count, "forward-shared", prepare, (False,))
 
-    def executor(self, *, alone: bool) -> Executor:
+    def executor(self, *, exclusive: bool) -> Executor:
         """Return where a batch runs that is the only one, or that is not."""
-        return self._alone if alone or self.count == 1 else self._beside
+        return self._exclusive if exclusive or self.count == 1 else self._shared
 
     def close(self) -> None:
         """Take no more batches; running ones are not waited for."""
-        for executor in (self._alone, self._beside):
+        for executor in (self._exclusive, self._shared):
             executor.shutdown(wait=False, cancel_futures=True)

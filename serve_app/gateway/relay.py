@@ -1,4 +1,4 @@
-"""From the gateway to a model's replica by Serve's handle; what Ray raises becomes an error for the client."""
+"""Send a request to a model's replica by Serve's handle; errors of Ray become errors for the client."""
 
 import logging
 from collections.abc import Mapping

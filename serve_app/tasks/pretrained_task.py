@@ -93,8 +93,8 @@ class PretrainedTask(TaskModel):
     def batches_at_once(self) -> int:
         return self._pretrained.threads if self._pretrained.packed else 1
 
-    def prepare_thread(self, alone: bool) -> None:
-        use_threads(self._pretrained.threads if alone else 1)
+    def prepare_thread(self, exclusive: bool) -> None:
+        use_threads(self._pretrained.threads if exclusive else 1)
 
     @property
     def pads(self) -> bool:

@@ -248,20 +248,20 @@ def test_code_in_the_folder_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "alone", "threads"),
+    ("task", "exclusive", "threads"),
     [
         (Task.TEXT2TEXT_GENERATION, True, 3),
         (Task.TEXT_CLASSIFICATION, True, 3),
         (Task.TEXT_CLASSIFICATION, False, 1),
     ],
-    ids=["one batch at a time", "alone", "beside others"],
+    ids=["one batch at a time", "exclusive", "shared"],
 )
-def test_a_batch_has_all_threads_unless_others_run_beside_it(folders, monkeypatch, task, alone, threads):
+def test_a_batch_has_all_threads_unless_others_run_beside_it(folders, monkeypatch, task, exclusive, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads()
     model = task_class(task)(folders[task], "float32")
     try:
-        model.prepare_thread(alone)
+        model.prepare_thread(exclusive)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

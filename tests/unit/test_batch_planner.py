@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.engine.batch_planner import BatchLimits, Waiting, cut
+from serve_app.engine.batch_planner import BatchLimits, QueueEntry, plan_batches
 
 lengths = st.integers(1, 40)
 entries = st.builds(
-    lambda length, group: Waiting(SimpleNamespace(length=length, group=group), output=None),
+    lambda length, group: QueueEntry(SimpleNamespace(length=length, group=group), output=None),
     lengths,
     st.sampled_from("ab"),
 )
@@ -17,7 +17,7 @@ entries = st.builds(
 
 @given(st.lists(entries, max_size=30), st.integers(1, 6), st.integers(1, 80))
 def test_the_queue_is_parted_into_batches_of_one_group_within_the_limits(waiting, max_size, max_tokens):
-    batches = cut(waiting, BatchLimits(max_size, max_tokens, 0))
+    batches = plan_batches(waiting, BatchLimits(max_size, max_tokens, 0))
     placed = [id(entry) for batch in batches for entry in batch]
     assert sorted(placed) == sorted(id(entry) for entry in waiting)
     for batch in batches:
@@ -31,7 +31,7 @@ def test_the_queue_is_parted_into_batches_of_one_group_within_the_limits(waiting
 @given(st.lists(entries, max_size=30), st.integers(1, 6), st.integers(1, 80))
 def test_without_padding_batches_are_full_and_in_order(waiting, max_size, max_tokens):
     limits = BatchLimits(max_size, max_tokens, 0, padded=False)
-    batches = cut(waiting, limits)
+    batches = plan_batches(waiting, limits)
     for group in "ab":
         of_group = [batch for batch in batches if batch[0].sequence.group == group]
         members = [entry for entry in waiting if entry.sequence.group == group]
@@ -51,12 +51,12 @@ def cost(batches, limits):
     )
 
 
-def all_cuts(entries):
-    """Yield every way to cut a list into consecutive parts."""
+def all_splits(entries):
+    """Yield every way to split a list into consecutive parts."""
     if not entries:
         yield []
     for size in range(1, len(entries) + 1):
-        yield from ([entries[:size], *rest] for rest in all_cuts(entries[size:]))
+        yield from ([entries[:size], *rest] for rest in all_splits(entries[size:]))
 
 
 def fits(batch, limits):
@@ -65,21 +65,21 @@ def fits(batch, limits):
 
 
 @given(st.lists(entries, max_size=7), st.integers(1, 4), st.integers(1, 80), st.integers(0, 60))
-def test_no_other_cut_of_the_sorted_queue_costs_less(waiting, max_size, max_tokens, overhead):
+def test_no_other_split_of_the_sorted_queue_costs_less(waiting, max_size, max_tokens, overhead):
     limits = BatchLimits(max_size, max_tokens, 0, overhead)
     for group in "ab":
         members = [entry for entry in waiting if entry.sequence.group == group]
         in_order = sorted(members, key=lambda entry: entry.sequence.length)
-        possible = [each for each in all_cuts(in_order) if all(fits(batch, limits) for batch in each)]
-        assert cost(cut(members, limits), limits) == min(cost(each, limits) for each in possible)
+        possible = [each for each in all_splits(in_order) if all(fits(batch, limits) for batch in each)]
+        assert cost(plan_batches(members, limits), limits) == min(cost(each, limits) for each in possible)
 
 
 @pytest.mark.parametrize(("overhead", "batches"), [(10, [[2, 3], [40]]), (100, [[2, 3, 40]])])
 def test_padding_is_accepted_as_far_as_a_further_batch_costs_more(overhead, batches):
-    waiting = [Waiting(SimpleNamespace(length=length, group=None), output=None) for length in (40, 2, 3)]
-    found = cut(waiting, BatchLimits(9, 1000, 0, overhead))
+    waiting = [QueueEntry(SimpleNamespace(length=length, group=None), output=None) for length in (40, 2, 3)]
+    found = plan_batches(waiting, BatchLimits(9, 1000, 0, overhead))
     assert [[entry.sequence.length for entry in batch] for batch in found] == batches
 
 
 def test_an_empty_queue_makes_no_batch():
-    assert cut([], BatchLimits(1, 1, 0)) == []
+    assert plan_batches([], BatchLimits(1, 1, 0)) == []

@@ -6,35 +6,35 @@ from dataclasses import dataclass
 
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
-from serve_app.engine.streams import Lanes
+from serve_app.engine.streams import Streams
 from tests.unit.builders import run, until
 from tests.unit.test_batcher import Piece, pieces
 
 
 @dataclass
-class Lane:
+class RunBatch:
     """What a batch ran as."""
 
     names: list
     thread: int
-    alone: bool
+    exclusive: bool
 
 
-class TwoLanes:
-    """A model with two lanes that notes where its batches run; each waits until it is let go."""
+class TwoStreams:
+    """A model with two streams that notes where its batches run; each waits until it is let go."""
 
     def __init__(self):
-        self.lanes = Lanes(2, self._prepare)
+        self.streams = Streams(2, self._prepare)
         self.prepared = {}
         self.batches = []
         self.free = threading.Semaphore(0)
 
-    def _prepare(self, alone):
-        self.prepared[threading.get_ident()] = alone
+    def _prepare(self, exclusive):
+        self.prepared[threading.get_ident()] = exclusive
 
     def __call__(self, batch, progress):
         thread = threading.get_ident()
-        self.batches.append(Lane([piece.name for piece in batch], thread, self.prepared[thread]))
+        self.batches.append(RunBatch([piece.name for piece in batch], thread, self.prepared[thread]))
         assert self.free.acquire(timeout=5)
         return [piece.name.upper() for piece in batch]
 
@@ -43,10 +43,10 @@ class TwoLanes:
         return [batch.names for batch in self.batches]
 
 
-def with_two_lanes(scenario, limits=BatchLimits(8, 10_000, 0, padded=False)):  # noqa: B008 - is frozen
+def with_two_streams(scenario, limits=BatchLimits(8, 10_000, 0, padded=False)):  # noqa: B008 - is frozen
     async def body():
-        model = TwoLanes()
-        batcher = Batcher(model, limits, model.lanes)
+        model = TwoStreams()
+        batcher = Batcher(model, limits, model.streams)
         try:
             await scenario(batcher, model)
         finally:
@@ -77,8 +77,8 @@ def test_a_lone_batch_has_all_threads_and_nothing_beside_it():
         model.free.release()
         await asyncio.gather(*last)
 
-    model = with_two_lanes(scenario)
-    assert [batch.alone for batch in model.batches] == [True, False, False, True]
+    model = with_two_streams(scenario)
+    assert [batch.exclusive for batch in model.batches] == [True, False, False, True]
 
 
 def test_what_others_have_waited_for_is_followed_by_batches_side_by_side():
@@ -93,36 +93,36 @@ def test_what_others_have_waited_for_is_followed_by_batches_side_by_side():
         model.free.release(2)
         await asyncio.gather(*tasks)
 
-    assert [batch.alone for batch in with_two_lanes(scenario).batches] == [True, False, False]
+    assert [batch.exclusive for batch in with_two_streams(scenario).batches] == [True, False, False]
 
 
-def test_what_comes_together_is_shared_among_the_lanes():
+def test_what_comes_together_is_shared_among_the_streams():
     async def scenario(batcher, model):
         answers = asyncio.create_task(batcher.submit(pieces(*"abcdefg")))
         await until(lambda: len(model.batches) == 2)
         model.free.release(2)
         assert await answers == list("ABCDEFG")
 
-    model = with_two_lanes(scenario)
+    model = with_two_streams(scenario)
     assert sorted(model.names) == [list("abcd"), list("efg")]
-    assert {batch.alone for batch in model.batches} == {False}
+    assert {batch.exclusive for batch in model.batches} == {False}
     assert len({batch.thread for batch in model.batches}) == 2
 
 
-def test_no_more_batches_run_than_there_are_lanes():
+def test_no_more_batches_run_than_there_are_streams():
     async def scenario(batcher, model):
         tasks = await submitted(batcher, "a", "b")
         await until(lambda: len(model.batches) == 2)
         tasks += await submitted(batcher, "x", "y")
         await asyncio.sleep(0.05)
         assert len(model.batches) == 2
-        # All that came meanwhile is the next batch of the lane that is free first.
+        # All that came meanwhile is the next batch of the stream that is free first.
         model.free.release()
         await until(lambda: len(model.batches) == 3)
         model.free.release(2)
         await asyncio.gather(*tasks)
 
-    names = with_two_lanes(scenario).names
+    names = with_two_streams(scenario).names
     assert sorted(names[:2]) == [["a"], ["b"]]
     assert names[2:] == [["x", "y"]]
 
@@ -143,4 +143,4 @@ def test_without_padding_what_comes_later_joins_and_nobody_is_overtaken_by_anoth
         model.free.release(4)
         await asyncio.gather(*busy, answers, late)
 
-    assert with_two_lanes(scenario).names[2:] == [["1", "3", "4"], ["2"]]
+    assert with_two_streams(scenario).names[2:] == [["1", "3", "4"], ["2"]]

@@ -8,14 +8,14 @@ from serve_app.engine import batcher as batching
 from serve_app.engine.batch_planner import BatchLimits
 from tests.unit.builders import run, until
 from tests.unit.test_batcher import pieces, queued, with_busy_model
-from tests.unit.test_lanes import submitted, with_two_lanes
+from tests.unit.test_streams import submitted, with_two_streams
 
 
 @pytest.fixture
 def patient(monkeypatch):
     """Those who were answered have seconds to ask again, so that no test depends on the machine's speed."""
-    monkeypatch.setattr(batching, "_AGAIN_PART", 10_000)
-    monkeypatch.setattr(batching, "_AGAIN_SECONDS", 5)
+    monkeypatch.setattr(batching, "_LINGER_FRACTION", 10_000)
+    monkeypatch.setattr(batching, "_MAX_LINGER_SECONDS", 5)
 
 
 @pytest.mark.usefixtures("patient")
@@ -32,7 +32,7 @@ def test_those_who_were_answered_may_ask_again_before_the_next_batch():
     assert run(with_busy_model(scenario))[1:] == [["a", "b"], ["c", "d"]]
 
 
-async def one_lane_free(batcher, model):
+async def one_stream_free(batcher, model):
     """Let one of two batches of two be over, then submit "e"; return the answers to come."""
     first = asyncio.create_task(batcher.submit(pieces(*"abcd")))
     await until(lambda: len(model.batches) == 2)
@@ -41,7 +41,7 @@ async def one_lane_free(batcher, model):
     return [first, *await submitted(batcher, "e")]
 
 
-async def two_lanes_answer(batcher, model, tasks):
+async def two_streams_answer(batcher, model, tasks):
     """Wait until a third batch runs; let all end."""
     await until(lambda: len(model.batches) == 3)
     model.free.release(2)
@@ -49,21 +49,21 @@ async def two_lanes_answer(batcher, model, tasks):
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_lane_lets_those_whom_it_has_answered_ask_again():
+def test_a_stream_lets_those_whom_it_has_answered_ask_again():
     async def scenario(batcher, model):
-        tasks = await one_lane_free(batcher, model)
+        tasks = await one_stream_free(batcher, model)
         await asyncio.sleep(0.05)
         assert len(model.batches) == 2
         tasks += await submitted(batcher, "f")
-        await two_lanes_answer(batcher, model, tasks)
+        await two_streams_answer(batcher, model, tasks)
 
-    assert with_two_lanes(scenario).names[2:] == [["e", "f"]]
+    assert with_two_streams(scenario).names[2:] == [["e", "f"]]
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_lane_waits_for_no_more_than_runs_beside_it():
+def test_a_stream_waits_for_no_more_than_runs_beside_it():
     async def scenario(batcher, model):
-        tasks = await one_lane_free(batcher, model)
+        tasks = await one_stream_free(batcher, model)
         await asyncio.sleep(0.05)
         assert len(model.batches) == 2
         model.free.release()
@@ -72,21 +72,21 @@ def test_a_lane_waits_for_no_more_than_runs_beside_it():
         model.free.release()
         await asyncio.gather(*tasks)
 
-    assert with_two_lanes(scenario).names[2:] == [["e"]]
+    assert with_two_streams(scenario).names[2:] == [["e"]]
 
 
 @pytest.mark.usefixtures("patient")
 def test_nothing_waits_for_more_than_half_of_what_a_batch_may_have():
     async def scenario(batcher, model):
-        tasks = await one_lane_free(batcher, model)
-        await two_lanes_answer(batcher, model, tasks)
+        tasks = await one_stream_free(batcher, model)
+        await two_streams_answer(batcher, model, tasks)
 
-    with_two_lanes(scenario, BatchLimits(2, 10_000, 0, padded=False))
+    with_two_streams(scenario, BatchLimits(2, 10_000, 0, padded=False))
 
 
-def test_a_lane_does_not_wait_for_long():
+def test_a_stream_does_not_wait_for_long():
     async def scenario(batcher, model):
-        tasks = await one_lane_free(batcher, model)
-        await two_lanes_answer(batcher, model, tasks)
+        tasks = await one_stream_free(batcher, model)
+        await two_streams_answer(batcher, model, tasks)
 
-    assert with_two_lanes(scenario).names[2:] == [["e"]]
+    assert with_two_streams(scenario).names[2:] == [["e"]]
