@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
-from serve_app.gateway.model_index import Directory
+from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.relay import Relay
 from serve_app.http.app import application, response
 from serve_app.http.body import read_body
@@ -38,19 +38,19 @@ class Gateway:
     """Finds the model that a request names and relays the request to it."""
 
     def __init__(self) -> None:
-        self._directory = Directory(lambda: serve.status().applications)
+        self._index = ModelIndex(lambda: serve.status().applications)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers HTTP; Serve calls this once after the constructor."""
-        return gateway_application(self._directory, Relay(self._directory))
+        return gateway_application(self._index, Relay(self._index))
 
 
-def gateway_application(directory: Directory, relay: Relay) -> ASGIApp:
+def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
     """Return the ASGI application of the gateway."""
-    return application([*_server_routes(directory), *_model_routes(directory, relay)])
+    return application([*_server_routes(index), *_model_routes(index, relay)])
 
 
-def _server_routes(directory: Directory) -> list[Route]:
+def _server_routes(index: ModelIndex) -> list[Route]:
     """Return the routes about the server as a whole."""
 
     async def server(request: Request) -> Response:
@@ -62,11 +62,11 @@ def _server_routes(directory: Directory) -> list[Route]:
     async def ready(request: Request) -> Response:
         # Ready means that the control plane answers. One model that does not load must not take
         # the others out of rotation, so the models' own readiness is at /v2/models/<name>/ready.
-        await directory.all()
+        await index.all()
         return _json({"ready": True})
 
     async def models(request: Request) -> Response:
-        return _json({"models": [report.as_json() for report in await directory.all()]})
+        return _json({"models": [state.as_json() for state in await index.all()]})
 
     handlers = {
         "/": server,
@@ -80,7 +80,7 @@ def _server_routes(directory: Directory) -> list[Route]:
     return [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
 
 
-def _model_routes(directory: Directory, relay: Relay) -> list[Route]:
+def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
     """Return the routes to one model, named in the body or in the path."""
 
     async def predict(request: Request) -> Response:
@@ -98,7 +98,7 @@ def _model_routes(directory: Directory, relay: Relay) -> list[Route]:
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
-        await directory.find(name)
+        await index.resolve(name)
         return _json({"name": name, "ready": True})
 
     return [

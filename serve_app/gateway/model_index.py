@@ -20,105 +20,105 @@ logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
-class ModelReport:
-    """One model as Serve sees it; `state` is Serve's application status."""
+class ModelState:
+    """One model as Serve sees it; `status` is that of its Serve application."""
 
     name: str
-    state: str
+    status: str
     replicas: int
     reason: str
 
     @property
     def answers(self) -> bool:
         """Whether requests may be sent: a failed update leaves the replicas of the last good one."""
-        return self.state == RUNNING or self.replicas > 0
+        return self.status == RUNNING or self.replicas > 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report for `GET /v2/models`."""
+        """Return the state for `GET /v2/models`."""
         return {
             "name": self.name,
-            "state": self.state,
+            "state": self.status,
             "ready": self.answers,
             "reason": self.reason,
             "url": route_prefix(self.name),
         }
 
 
-def read_reports(applications: Mapping[str, Any]) -> dict[str, ModelReport]:
-    """Return a report for each model among `applications`, those of `ray.serve.status()`."""
-    reports = {}
+def read_states(applications: Mapping[str, Any]) -> dict[str, ModelState]:
+    """Return a state for each model among `applications`, those of `ray.serve.status()`."""
+    states = {}
     for name, application in applications.items():
         if name == GATEWAY_APPLICATION:
             continue
         deployments = list(application.deployments.values())
         running = sum(deployment.replica_states.get(RUNNING, 0) for deployment in deployments)
-        state = str(application.status.value)
+        status = str(application.status.value)
         reason = ""
-        if state != RUNNING:
+        if status != RUNNING:
             parts = (deployment.message for deployment in deployments)
             reason = application_cause(parts, application.message)
-        reports[name] = ModelReport(name, state, running, reason)
-    return reports
+        states[name] = ModelState(name, status, running, reason)
+    return states
 
 
-class Directory:
-    """The latest reports, renewed in the background while requests come and not otherwise."""
+class ModelIndex:
+    """The latest states, renewed in the background while requests come and not otherwise."""
 
     def __init__(self, fetch_applications: Callable[[], Mapping[str, Any]]) -> None:
         """`fetch_applications` may block; it runs in a thread."""
         self._fetch_applications = fetch_applications
-        self._reports: dict[str, ModelReport] = {}
-        self._renewed = -FRESH_SECONDS
-        self._renewing: asyncio.Task[bool] | None = None
+        self._states: dict[str, ModelState] = {}
+        self._refreshed = -FRESH_SECONDS
+        self._refreshing: asyncio.Task[bool] | None = None
 
-    async def find(self, name: str) -> ModelReport:
-        """Return the report of a model that answers.
+    async def resolve(self, name: str) -> ModelState:
+        """Return the state of a model that answers.
 
         Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
         """
-        self._renew_if_stale()
-        report = self._reports.get(name)
-        if report is None or not report.answers:
+        self._refresh_if_stale()
+        state = self._states.get(name)
+        if state is None or not state.answers:
             # Nobody is turned away on the word of an old report.
-            await self.renew()
-            report = self._reports.get(name)
-        if report is None:
-            known = sorted(self._reports)
+            await self.refresh()
+            state = self._states.get(name)
+        if state is None:
+            known = sorted(self._states)
             shown = ", ".join(known) if known else "there are none"
             raise UnknownModelError(f"no model is named {quoted(name)}; known models: {shown}", models=known)
-        if not report.answers:
-            because = f": {report.reason}" if report.reason else ""
-            raise ModelNotReadyError(f"{name} is {report.state}{because}", state=report.state)
-        return report
+        if not state.answers:
+            because = f": {state.reason}" if state.reason else ""
+            raise ModelNotReadyError(f"{name} is {state.status}{because}", state=state.status)
+        return state
 
-    async def all(self) -> list[ModelReport]:
-        """Return the reports of all models, by name."""
-        await self.renew()
-        return [self._reports[name] for name in sorted(self._reports)]
+    async def all(self) -> list[ModelState]:
+        """Return the states of all models, by name."""
+        await self.refresh()
+        return [self._states[name] for name in sorted(self._states)]
 
-    async def renew(self) -> None:
+    async def refresh(self) -> None:
         """Ask Serve now; concurrent callers share one question.
 
         Raises ModelNotReadyError if Serve does not answer.
         """
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._fetch())
-        if not await asyncio.shield(self._renewing):
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._fetch())
+        if not await asyncio.shield(self._refreshing):
             raise ModelNotReadyError("Ray Serve does not say which models there are")
 
-    def _renew_if_stale(self) -> None:
-        if self._renewing is None and time.monotonic() - self._renewed > FRESH_SECONDS:
-            self._renewing = asyncio.create_task(self._fetch())
+    def _refresh_if_stale(self) -> None:
+        if self._refreshing is None and time.monotonic() - self._refreshed > FRESH_SECONDS:
+            self._refreshing = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> bool:
-        """Replace the reports; return whether Serve answered."""
+        """Replace the states; return whether Serve answered."""
         try:
-            self._reports = read_reports(await asyncio.to_thread(self._fetch_applications))
-            self._renewed = time.monotonic()
+            self._states = read_states(await asyncio.to_thread(self._fetch_applications))
+            self._refreshed = time.monotonic()
         except Exception:
             logger.exception("Ray Serve does not report its applications")
             return False
         else:
             return True
         finally:
-            self._renewing = None
+            self._refreshing = None

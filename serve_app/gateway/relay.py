@@ -8,7 +8,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from serve_app.gateway.model_index import Directory
+from serve_app.gateway.model_index import ModelIndex
 from serve_app.http.errors import ModelNotReadyError, OverloadedError, Reply
 
 logger = logging.getLogger("ray.serve")
@@ -17,13 +17,13 @@ logger = logging.getLogger("ray.serve")
 class Relay:
     """Sends requests to the models that answer."""
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+    def __init__(self, index: ModelIndex) -> None:
+        self._index = index
         self._handles: dict[str, Any] = {}
 
     async def send(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Return the answer of the model `name`; raises a ServingError if it gives none."""
-        await self._directory.find(name)
+        await self._index.resolve(name)
         try:
             if name not in self._handles:
                 self._handles[name] = serve.get_app_handle(name)

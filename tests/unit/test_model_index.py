@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from serve_app.gateway import model_index as directory_module
-from serve_app.gateway.model_index import Directory
+from serve_app.gateway import model_index as index_module
+from serve_app.gateway.model_index import ModelIndex
 from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from tests.unit.builders import run, until
 
@@ -41,21 +41,21 @@ class FakeServe:
 
 @pytest.fixture
 def always_stale(monkeypatch):
-    monkeypatch.setattr(directory_module, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(index_module, "FRESH_SECONDS", 0.0)
 
 
 @pytest.fixture
 def never_stale(monkeypatch):
-    monkeypatch.setattr(directory_module, "FRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(index_module, "FRESH_SECONDS", 3600.0)
 
 
-def find(serve, name):
-    return run(Directory(serve).find(name))
+def resolve(serve, name):
+    return run(ModelIndex(serve).resolve(name))
 
 
 def test_a_model_that_runs_is_found():
-    report = find(FakeServe(a=application()), "a")
-    assert report.as_json() == {
+    state = resolve(FakeServe(a=application()), "a")
+    assert state.as_json() == {
         "name": "a",
         "state": "RUNNING",
         "ready": True,
@@ -68,59 +68,59 @@ def test_a_model_that_runs_is_found():
     ("status", "running"), [("RUNNING", 0), ("DEPLOYING", 1), ("DEPLOY_FAILED", 1), ("UNHEALTHY", 2)]
 )
 def test_a_model_answers_while_it_has_a_replica_or_may_get_one(status, running):
-    assert find(FakeServe(a=application(status, running)), "a").answers
+    assert resolve(FakeServe(a=application(status, running)), "a").answers
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():
     with pytest.raises(UnknownModelError) as caught:
-        find(FakeServe(b=application(), a=application()), "c")
+        resolve(FakeServe(b=application(), a=application()), "c")
     assert str(caught.value) == "no model is named 'c'; known models: a, b"
     assert caught.value.details == {"models": ["a", "b"]}
 
 
 def test_the_gateway_is_no_model():
     with pytest.raises(UnknownModelError, match="known models: there are none"):
-        find(FakeServe(), "gateway")
+        resolve(FakeServe(), "gateway")
 
 
 def test_a_long_name_is_shown_shortened():
     with pytest.raises(UnknownModelError) as caught:
-        find(FakeServe(), "x" * 10_000)
+        resolve(FakeServe(), "x" * 10_000)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "DEPLOYING", "DEPLOY_FAILED", "UNHEALTHY", "DELETING"])
 def test_a_model_without_a_replica_is_not_ready_and_says_why(status):
     with pytest.raises(ModelNotReadyError) as caught:
-        find(FakeServe(a=application(status, 0, "Failed.", FAILED)), "a")
+        resolve(FakeServe(a=application(status, 0, "Failed.", FAILED)), "a")
     assert str(caught.value) == f"a is {status}: file:///a: there is no folder /a"
     assert caught.value.details == {"state": status}
 
 
 def test_a_model_without_a_replica_and_without_a_message_names_its_state():
     with pytest.raises(ModelNotReadyError, match="^a is DEPLOYING$"):
-        find(FakeServe(a=application("DEPLOYING", 0)), "a")
+        resolve(FakeServe(a=application("DEPLOYING", 0)), "a")
 
 
 def test_a_failed_update_that_left_a_replica_is_listed_with_its_cause():
     serve = FakeServe(a=application("DEPLOY_FAILED", 1, deployment_message=FAILED))
-    [report] = run(Directory(serve).all())
-    assert (report.answers, report.reason) == (True, "file:///a: there is no folder /a")
+    [state] = run(ModelIndex(serve).all())
+    assert (state.answers, state.reason) == (True, "file:///a: there is no folder /a")
 
 
 def test_all_models_are_listed_by_name():
-    reports = run(Directory(FakeServe(b=application(), a=application())).all())
-    assert [report.name for report in reports] == ["a", "b"]
+    states = run(ModelIndex(FakeServe(b=application(), a=application())).all())
+    assert [state.name for state in states] == ["a", "b"]
 
 
 @pytest.mark.usefixtures("never_stale")
 def test_a_fresh_report_is_not_asked_for_again():
     async def scenario():
         serve = FakeServe(a=application())
-        directory = Directory(serve)
-        await directory.renew()
+        index = ModelIndex(serve)
+        await index.refresh()
         for _ in range(3):
-            await directory.find("a")
+            await index.resolve("a")
         return serve.calls
 
     assert run(scenario()) == 1
@@ -130,10 +130,10 @@ def test_a_fresh_report_is_not_asked_for_again():
 def test_a_model_that_has_just_come_is_found_at_once():
     async def scenario():
         serve = FakeServe()
-        directory = Directory(serve)
-        await directory.renew()
+        index = ModelIndex(serve)
+        await index.refresh()
         serve.applications["new"] = application()
-        return (await directory.find("new")).name
+        return (await index.resolve("new")).name
 
     assert run(scenario()) == "new"
 
@@ -142,10 +142,10 @@ def test_a_model_that_has_just_come_is_found_at_once():
 def test_a_model_that_has_just_become_ready_is_found_at_once():
     async def scenario():
         serve = FakeServe(a=application("DEPLOYING", 0))
-        directory = Directory(serve)
-        await directory.renew()
+        index = ModelIndex(serve)
+        await index.refresh()
         serve.applications["a"] = application()
-        return (await directory.find("a")).state
+        return (await index.resolve("a")).status
 
     assert run(scenario()) == "RUNNING"
 
@@ -154,14 +154,14 @@ def test_a_model_that_has_just_become_ready_is_found_at_once():
 def test_a_stale_report_is_renewed_without_keeping_the_request_waiting():
     async def scenario():
         serve = FakeServe(a=application())
-        directory = Directory(serve)
-        await directory.renew()
+        index = ModelIndex(serve)
+        await index.refresh()
         serve.applications["a"] = application("UNHEALTHY", 1)
         serve.free.clear()
-        old = await directory.find("a")
+        old = await index.resolve("a")
         serve.free.set()
-        await until(lambda: directory._renewing is None)
-        return old.state, directory._reports["a"].state
+        await until(lambda: index._refreshing is None)
+        return old.status, index._states["a"].status
 
     assert run(scenario()) == ("RUNNING", "UNHEALTHY")
 
@@ -169,9 +169,9 @@ def test_a_stale_report_is_renewed_without_keeping_the_request_waiting():
 def test_requests_at_the_same_time_share_one_question():
     async def scenario():
         serve = FakeServe(a=application())
-        directory = Directory(serve)
-        reports = await asyncio.gather(*(directory.find("a") for _ in range(20)), directory.all())
-        return serve.calls, len(reports)
+        index = ModelIndex(serve)
+        states = await asyncio.gather(*(index.resolve("a") for _ in range(20)), index.all())
+        return serve.calls, len(states)
 
     assert run(scenario()) == (1, 21)
 
@@ -180,8 +180,8 @@ def test_a_request_that_goes_away_does_not_take_the_answer_from_the_others():
     async def scenario():
         serve = FakeServe(a=application())
         serve.free.clear()
-        directory = Directory(serve)
-        gone, stays = asyncio.create_task(directory.find("a")), asyncio.create_task(directory.find("a"))
+        index = ModelIndex(serve)
+        gone, stays = asyncio.create_task(index.resolve("a")), asyncio.create_task(index.resolve("a"))
         await until(lambda: serve.calls)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
@@ -195,11 +195,11 @@ def test_after_a_question_that_failed_the_next_one_is_asked():
     async def scenario():
         serve = FakeServe(a=application())
         serve.error = RuntimeError("the controller is away")
-        directory = Directory(serve)
+        index = ModelIndex(serve)
         with pytest.raises(ModelNotReadyError, match="does not say which models"):
-            await directory.find("a")
+            await index.resolve("a")
         serve.error = None
-        return (await directory.find("a")).name
+        return (await index.resolve("a")).name
 
     assert run(scenario()) == "a"
 
@@ -208,13 +208,13 @@ def test_after_a_question_that_failed_the_next_one_is_asked():
 def test_a_known_model_answers_while_the_control_plane_is_away():
     async def scenario():
         serve = FakeServe(a=application())
-        directory = Directory(serve)
-        await directory.renew()
+        index = ModelIndex(serve)
+        await index.refresh()
         serve.error = RuntimeError("the controller is away")
         states = []
         for _ in range(3):
-            states.append((await directory.find("a")).state)
-            await asyncio.gather(*filter(None, [directory._renewing]), return_exceptions=True)
+            states.append((await index.resolve("a")).status)
+            await asyncio.gather(*filter(None, [index._refreshing]), return_exceptions=True)
         return states
 
     assert run(scenario()) == ["RUNNING"] * 3
