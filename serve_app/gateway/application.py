@@ -20,7 +20,7 @@ from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.relay import Relay
 from serve_app.http.app import application, response
 from serve_app.http.body import read_body
-from serve_app.http.disconnect import while_client_waits
+from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import (
     JSON_TYPE,
     InvalidInputError,
@@ -85,14 +85,14 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
-        async with while_client_waits(request):
+        async with cancel_on_disconnect(request):
             reply = await relay.send(_model_in(body), "predict", body, {})
         return response(reply)
 
     async def call(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
         name = request.path_params["name"]
-        async with while_client_waits(request):
+        async with cancel_on_disconnect(request):
             reply = await relay.send(name, verb_of(request), body, dict(request.headers))
         return response(reply)
 

@@ -14,7 +14,7 @@ WATCHED_AFTER_SECONDS: Final = 0.25
 
 
 @asynccontextmanager
-async def while_client_waits(request: Request) -> AsyncIterator[None]:
+async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
     """End what runs within once the client has closed its connection; the body must have been read.
 
     Raises ClientGoneError then. Serve does the same, at the cost of two tasks for each request; our proxy

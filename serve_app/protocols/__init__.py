@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from serve_app.engine.batch_engine import Engine
 from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
-from serve_app.http.disconnect import while_client_waits
+from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
 from serve_app.protocols.predict import predict
@@ -45,7 +45,7 @@ def model_application(engine: Engine) -> ASGIApp:
     async def call(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
         verb = VERBS[verb_of(request)]
-        async with while_client_waits(request):
+        async with cancel_on_disconnect(request):
             reply = await verb(engine, body, request.headers)
         return response(reply)
 
