@@ -96,7 +96,7 @@ class ModelArgs(StrictModel):
     dtype: Dtype = "auto"
 
 
-class Tunables(StrictModel):
+class UserConfig(StrictModel):
     """Settings that a running replica takes over in place."""
 
     max_batch_size: int = 16

@@ -12,13 +12,13 @@ from typing import Any
 from ray import serve
 from starlette.types import ASGIApp
 
-from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, Tunables
+from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, UserConfig
 from serve_app.engine.base import TaskModel
 from serve_app.engine.batch_engine import Engine
 from serve_app.http.errors import Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
 from serve_app.protocols import VERBS, model_application
-from serve_app.telemetry.startup import Startup
+from serve_app.telemetry.startup import StartupTimer
 
 logger = logging.getLogger("ray.serve")
 
@@ -31,16 +31,16 @@ class Model:
     # Serve awaits the constructor; typing knows no such thing.
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
         """Load the model; raises SourceError or ModelLoadError, whose sentence becomes the status."""
-        startup = Startup.of_this_worker()
+        startup = StartupTimer.of_this_worker()
         # All of this takes seconds; the replica must answer Ray's own calls meanwhile.
-        with startup.part("fetch"):
+        with startup.phase("fetch"):
             folder = await asyncio.to_thread(fetch, args.uri, args.revision)
-        with startup.part("import"):
+        with startup.phase("import"):
             task_class = await asyncio.to_thread(_task_class, args)
-        with startup.part("load"):
+        with startup.phase("load"):
             model = await asyncio.to_thread(task_class, folder, args.dtype)
-        self._engine = Engine(args, model, Tunables())
-        with startup.part("warm_up"):
+        self._engine = Engine(args, model, UserConfig())
+        with startup.phase("warm_up"):
             await self._engine.warm_up()
         self._engine.cold_start = startup.report()
         logger.info("%s from %s is ready after %s", args.name, folder, startup)
@@ -50,8 +50,8 @@ class Model:
         return model_application(self._engine)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take over new tunables; Serve calls this before the first request and at each change."""
-        self._engine.configure(Tunables.model_validate(user_config))
+        """Take over new user_config; Serve calls this before the first request and at each change."""
+        self._engine.reconfigure(UserConfig.model_validate(user_config))
 
     async def check_health(self) -> None:
         """Raise if the model no longer answers; Serve replaces the replica after three failures."""

@@ -53,7 +53,7 @@ class InputLimit:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedSequence:
     """One sequence for the model: the tokenizer's lists by name, each `length` long."""
 
     features: Mapping[str, list[int]]
@@ -82,20 +82,20 @@ class Progress:
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
-    `encode` and `decode` run in a thread of their own, never twice at once, unless `is_brief`; `forward` in
+    `encode` and `decode` run in a thread of their own, never twice at once, unless `encodes_inline`; `forward` in
     others, as often at once as `batches_at_once` says.
     """
 
     outputs: ClassVar[tuple[Output, ...]]
     # A tiny request that warms the model up and shows that it works.
-    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
+    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
 
     @abstractmethod
     def __init__(self, folder: Path, dtype: Dtype) -> None:
         """Load the model in `folder`; raise ModelLoadError if it is none for this task."""
 
     @property
-    def probe_text(self) -> str:
+    def warmup_text(self) -> str:
         """Return the text of the tiny request."""
         return "ready"
 
@@ -130,7 +130,7 @@ class TaskModel(ABC):
         """Whether the sequences of a batch are filled up to the longest, which costs as much as tokens do."""
         return True
 
-    def is_brief(self, texts: Sequence[str]) -> bool:
+    def encodes_inline(self, texts: Sequence[str]) -> bool:
         """Return whether `encode` and `decode` of `texts` take no longer than to hand them to a thread.
 
         Both may then be called in any thread, at the same time as in others.
@@ -138,15 +138,15 @@ class TaskModel(ABC):
         return False
 
     @abstractmethod
-    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
+    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
         """Return the sequences that answer `text`; raise a ServingError if it cannot be answered."""
 
     @abstractmethod
-    def forward(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return one raw output for each sequence of `batch`, all of one group."""
 
     @abstractmethod
     def decode(
-        self, text: str, encoded: Sequence[Encoded], outputs: Sequence[Any], parameters: Any
+        self, text: str, encoded: Sequence[EncodedSequence], outputs: Sequence[Any], parameters: Any
     ) -> Prediction:
         """Return the prediction for `text` from the raw outputs of its sequences."""

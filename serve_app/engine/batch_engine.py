@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Tunables
-from serve_app.engine.base import Encoded, InputLimit, Prediction, TaskModel
+from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, UserConfig
+from serve_app.engine.base import EncodedSequence, InputLimit, Prediction, TaskModel
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.streams import Streams
@@ -42,27 +42,27 @@ class Engine:
     full, each change of threads waits for its turn.
     """
 
-    def __init__(self, args: ModelArgs, model: TaskModel, tunables: Tunables) -> None:
+    def __init__(self, args: ModelArgs, model: TaskModel, user_config: UserConfig) -> None:
         self.args = args
         self.model = model
         # Seconds of the parts of this replica's start, once it is over.
         self.cold_start: Mapping[str, float] = {}
-        self._tunables = tunables
+        self._user_config = user_config
         streams = Streams(model.batches_at_once, model.prepare_thread)
-        self._batcher = Batcher(model.forward, _batch_limits(tunables, model), streams)
+        self._batcher = Batcher(model.forward, _batch_limits(user_config, model), streams)
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._requests = 0
 
     @property
     def input_limit(self) -> InputLimit:
         """The endpoint's limit, or the model's own if that is lower."""
-        limit = min(self._tunables.max_input_tokens, self.model.max_tokens)
-        return InputLimit(limit, self._tunables.truncate_input)
+        limit = min(self._user_config.max_input_tokens, self.model.max_tokens)
+        return InputLimit(limit, self._user_config.truncate_input)
 
-    def configure(self, tunables: Tunables) -> None:
+    def reconfigure(self, user_config: UserConfig) -> None:
         """Take over new settings; requests that are inside keep the limits that they came with."""
-        self._tunables = tunables
-        self._batcher.limits = _batch_limits(tunables, self.model)
+        self._user_config = user_config
+        self._batcher.limits = _batch_limits(user_config, self.model)
 
     async def predict(
         self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
@@ -73,11 +73,11 @@ class Engine:
         """
         _require_texts(texts)
         try:
-            parameters = parse_parameters(self.args.task, self._tunables.parameters, overrides)
+            parameters = parse_parameters(self.args.task, self._user_config.parameters, overrides)
         except InvalidParameterError as error:
             raise InvalidInputError(str(error)) from error
-        seconds = self._tunables.request_timeout_seconds
-        with self._admitted():
+        seconds = self._user_config.request_timeout_seconds
+        with self._acquire_slot():
             try:
                 async with asyncio.timeout(seconds):
                     return await self._answer(texts, parameters, self.input_limit)
@@ -90,16 +90,16 @@ class Engine:
         Raises StuckModelError if the running batch has stopped moving, or what the model raised.
         """
         stuck = self._batcher.seconds_without_progress()
-        if stuck > max(self._tunables.request_timeout_seconds, SHORTEST_STUCK_SECONDS):
+        if stuck > max(self._user_config.request_timeout_seconds, SHORTEST_STUCK_SECONDS):
             raise StuckModelError(f"the model has been running one batch for {stuck:.0f} seconds")
         if not self._batcher.busy:
             await self.warm_up()
 
     async def warm_up(self) -> None:
         """Answer the task's tiny request, whatever the endpoint's parameters and limits are."""
-        parameters = parse_parameters(self.args.task, self.model.probe_parameters)
+        parameters = parse_parameters(self.args.task, self.model.warmup_parameters)
         limit = InputLimit(self.model.max_tokens, truncate=True)
-        await self._answer([self.model.probe_text], parameters, limit)
+        await self._answer([self.model.warmup_text], parameters, limit)
 
     async def close(self) -> None:
         """Stop the threads."""
@@ -107,8 +107,8 @@ class Engine:
         self._text_thread.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        limit = self._tunables.max_requests
+    def _acquire_slot(self) -> Iterator[None]:
+        limit = self._user_config.max_requests
         if self._requests >= limit:
             raise OverloadedError(f"{self._requests} requests are in this replica, which takes {limit}")
         self._requests += 1
@@ -130,14 +130,14 @@ class Engine:
         return await self._with_texts(self._decode, texts, encoded, outputs, parameters)
 
     async def _with_texts(self, work: Callable[..., Result], texts: Sequence[str], *arguments: Any) -> Result:
-        if self.model.is_brief(texts):
+        if self.model.encodes_inline(texts):
             return work(texts, *arguments)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._text_thread, work, texts, *arguments)
 
     def _encode(
         self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
-    ) -> list[Sequence[Encoded]]:
+    ) -> list[Sequence[EncodedSequence]]:
         encoded = []
         for number, text in enumerate(texts):
             try:
@@ -151,7 +151,7 @@ class Engine:
     def _decode(
         self,
         texts: Sequence[str],
-        encoded: Sequence[Sequence[Encoded]],
+        encoded: Sequence[Sequence[EncodedSequence]],
         outputs: Sequence[Any],
         parameters: TaskParameters,
     ) -> list[Prediction]:
@@ -162,11 +162,11 @@ class Engine:
         ]
 
 
-def _batch_limits(tunables: Tunables, model: TaskModel) -> BatchLimits:
+def _batch_limits(user_config: UserConfig, model: TaskModel) -> BatchLimits:
     return BatchLimits(
-        tunables.max_batch_size,
-        tunables.max_batch_tokens,
-        tunables.max_wait_milliseconds / 1000,
+        user_config.max_batch_size,
+        user_config.max_batch_tokens,
+        user_config.max_wait_milliseconds / 1000,
         model.batch_overhead_tokens,
         model.pads,
     )

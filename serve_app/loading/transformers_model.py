@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from serve_app.contract import Task
 from serve_app.encoders.cpu_threads import granted_threads
-from serve_app.engine.base import Encoded, InputLimit, ModelLoadError
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError
 from serve_app.loading.dtypes import torch_dtype
 from serve_app.loading.tokenizer import Tokenizing
 
@@ -78,7 +78,7 @@ class Pretrained:
         """Return the tokenizer's lists for `text`, within `limit`; of a pair, the first is cut."""
         return self.tokenizing.lists(text, limit, pair)
 
-    def collate(self, batch: Sequence[Encoded], side: str = "right") -> dict[str, torch.Tensor]:
+    def collate(self, batch: Sequence[EncodedSequence], side: str = "right") -> dict[str, torch.Tensor]:
         """Return tensors of shape (batch, longest), padded on `side`, on the model's device."""
         tensors = {}
         for name in batch[0].features:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel
 
 from serve_app.contract import Task
-from serve_app.engine.base import Encoded, InputLimit, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
 from serve_app.parameters import FeatureExtractionParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
 
@@ -42,14 +42,14 @@ class FeatureExtraction(PretrainedTask):
 
     def encode(
         self, text: str, parameters: FeatureExtractionParameters, limit: InputLimit
-    ) -> Sequence[Encoded]:
+    ) -> Sequence[EncodedSequence]:
         pooling = Pooling(
             parameters.pooling or self._pooling.mode,
             self._pooling.normalize if parameters.normalize is None else parameters.normalize,
         )
-        return [Encoded(self._pretrained.encode(text, limit), group=pooling)]
+        return [EncodedSequence(self._pretrained.encode(text, limit), group=pooling)]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return one vector of shape (width,) for each sequence."""
         tensors = self._pretrained.collate(batch)
         hidden = self._pretrained.run(tensors).last_hidden_state.float()
@@ -66,7 +66,7 @@ class FeatureExtraction(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: FeatureExtractionParameters,
     ) -> Prediction:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from serve_app.contract import Task
-from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
 from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
@@ -26,7 +26,7 @@ class FillMask(PretrainedTask):
             raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
 
     @property
-    def probe_text(self) -> str:
+    def warmup_text(self) -> str:
         return f"ready {self._pretrained.tokenizer.mask_token}"
 
     @property
@@ -38,18 +38,18 @@ class FillMask(PretrainedTask):
         # In front, where no limit of the model cuts it off.
         return [f"{self._pretrained.tokenizer.mask_token} {text}" for text in super().check_texts]
 
-    def encode(self, text: str, parameters: FillMaskParameters, limit: InputLimit) -> Sequence[Encoded]:
-        encoded = Encoded(self._pretrained.encode(text, limit))
+    def encode(self, text: str, parameters: FillMaskParameters, limit: InputLimit) -> Sequence[EncodedSequence]:
+        encoded = EncodedSequence(self._pretrained.encode(text, limit))
         if not self._masks(encoded):
             mask = self._pretrained.tokenizer.mask_token
             raise InvalidInputError(f"the text has no {mask} within the first {encoded.length} tokens")
         return [encoded]
 
-    def _masks(self, encoded: Encoded) -> list[int]:
+    def _masks(self, encoded: EncodedSequence) -> list[int]:
         mask = self._pretrained.tokenizer.mask_token_id
         return [index for index, token in enumerate(encoded.features["input_ids"]) if token == mask]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the probabilities at the masks, of shape (masks, vocabulary), for each sequence."""
         logits = self._pretrained.run(self._pretrained.collate(batch)).logits
         return [
@@ -63,7 +63,7 @@ class FillMask(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: FillMaskParameters,
     ) -> Prediction:
@@ -75,7 +75,7 @@ class FillMask(PretrainedTask):
                 fills.append(self._fill(encoded[0], position, token) | {"score": score, "mask": number})
         return {"fills": fills}
 
-    def _fill(self, encoded: Encoded, position: int, token: int) -> dict[str, Any]:
+    def _fill(self, encoded: EncodedSequence, position: int, token: int) -> dict[str, Any]:
         tokenizer = self._pretrained.tokenizer
         filled = [*encoded.features["input_ids"]]
         filled[position] = token

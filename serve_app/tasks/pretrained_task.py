@@ -14,7 +14,7 @@ from serve_app.encoders.cpu_threads import use_threads
 from serve_app.encoders.onednn import has_kernels, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 from serve_app.encoders.unpad import can_pack, pack, script
-from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Progress, TaskModel
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Progress, TaskModel
 from serve_app.loading.accuracy import CHECK_TEXTS, Check, compare
 from serve_app.loading.dtypes import FLOAT32, INT8, convert, number_format, torch_dtype
 from serve_app.loading.transformers_model import load, this_device
@@ -105,27 +105,27 @@ class PretrainedTask(TaskModel):
         """Texts on which number formats are compared."""
         return CHECK_TEXTS
 
-    def is_brief(self, texts: Sequence[str]) -> bool:
+    def encodes_inline(self, texts: Sequence[str]) -> bool:
         if not self.decodes_fast or not self._pretrained.tokenizing.any_thread:
             return False
         return sum(map(len, texts)) <= _BRIEF_CHARACTERS
 
-    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
-        return [Encoded(self._pretrained.encode(text, limit))]
+    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
+        return [EncodedSequence(self._pretrained.encode(text, limit))]
 
-    def forward(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         with torch.inference_mode():
             return self.run(batch, progress)
 
     @abstractmethod
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return one raw output for each sequence of `batch`; torch records no gradients meanwhile."""
 
     def scores(self, output: torch.Tensor) -> torch.Tensor:
         """Return a raw output as what a client sees of it, of the same shape."""
         return output.softmax(-1)
 
-    def _logits(self, batch: Sequence[Encoded]) -> torch.Tensor:
+    def _logits(self, batch: Sequence[EncodedSequence]) -> torch.Tensor:
         """Return the model's logits for a padded batch, as float32 on the processor."""
         logits: torch.Tensor = self._pretrained.run(self._pretrained.collate(batch)).logits
         return logits.float().cpu()
@@ -156,7 +156,7 @@ class PretrainedTask(TaskModel):
             script(self._pretrained.model)
 
     def _check_scores(self) -> list[torch.Tensor]:
-        parameters = parse_parameters(self.task, self.probe_parameters)
+        parameters = parse_parameters(self.task, self.warmup_parameters)
         limit = InputLimit(self.max_tokens, truncate=True)
         batch = [each for text in self.check_texts for each in self.encode(text, parameters, limit)]
         return [self.scores(output) for output in self.forward(batch, Progress([]))]

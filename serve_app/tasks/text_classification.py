@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.contract import Task
-from serve_app.engine.base import Encoded, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, Output, Prediction, Progress
 from serve_app.parameters import TextClassificationParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
 
@@ -29,7 +29,7 @@ class TextClassification(PretrainedTask):
         labels: dict[int, str] = self._pretrained.model.config.id2label
         return labels
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one row of shape (labels,) for each sequence."""
         return list(self._logits(batch))
 
@@ -39,7 +39,7 @@ class TextClassification(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TextClassificationParameters,
     ) -> Prediction:

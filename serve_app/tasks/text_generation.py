@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from serve_app.contract import ParameterValue, Task
-from serve_app.engine.base import Encoded, InputLimit, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
 from serve_app.http.errors import InputTooLongError
 from serve_app.parameters import GenerationParameters, TextGenerationParameters
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
@@ -20,13 +20,13 @@ class TextGeneration(PretrainedTask):
     auto_class: ClassVar = AutoModelForCausalLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
     compared: ClassVar = False
-    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
 
     @property
     def batch_overhead_tokens(self) -> int:
         return FULL_BATCHES
 
-    def encode(self, text: str, parameters: TextGenerationParameters, limit: InputLimit) -> Sequence[Encoded]:
+    def encode(self, text: str, parameters: TextGenerationParameters, limit: InputLimit) -> Sequence[EncodedSequence]:
         """Return the prompt; it and the new tokens must fit into the model together."""
         room = self._pretrained.max_tokens - parameters.max_new_tokens
         if room < 1:
@@ -36,9 +36,9 @@ class TextGeneration(PretrainedTask):
                 limit=self._pretrained.max_tokens,
             )
         within = InputLimit(min(limit.max_tokens, room), limit.truncate)
-        return [Encoded(self._pretrained.encode(text, within), group=parameters)]
+        return [EncodedSequence(self._pretrained.encode(text, within), group=parameters)]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the new token ids for each sequence."""
         parameters = batch[0].group
         assert isinstance(parameters, TextGenerationParameters)
@@ -55,7 +55,7 @@ class TextGeneration(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TextGenerationParameters,
     ) -> Prediction:

@@ -9,7 +9,7 @@ from transformers import AutoModelForTokenClassification, TokenClassificationPip
 from transformers.pipelines.token_classification import AggregationStrategy
 
 from serve_app.contract import Task
-from serve_app.engine.base import Encoded, InputLimit, ModelLoadError, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
 from serve_app.parameters import TokenClassificationParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
 
@@ -33,7 +33,7 @@ class TokenClassification(PretrainedTask):
         labels = list(self._pretrained.model.config.id2label.values())
         return {**super().description, "labels": labels}
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one tensor of shape (tokens, labels) for each sequence."""
         logits = self._logits(batch)
         return [row[: encoded.length] for row, encoded in zip(logits, batch, strict=True)]
@@ -41,7 +41,7 @@ class TokenClassification(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TokenClassificationParameters,
     ) -> Prediction:

@@ -100,4 +100,4 @@ def test_threads_share_a_tokenizer():
 )
 def test_what_is_brief(tmp_path, task, texts, brief):
     model = task_class(task)(tiny_models.write(task, tmp_path / "model"), "float32")
-    assert model.is_brief(texts) == brief
+    assert model.encodes_inline(texts) == brief

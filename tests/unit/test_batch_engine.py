@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from serve_app.contract import Tunables
+from serve_app.contract import UserConfig
 from serve_app.http.errors import (
     InputTooLongError,
     InvalidInputError,
@@ -21,9 +21,9 @@ def labels(predictions):
     return [prediction["label"] for prediction in predictions]
 
 
-def answer(texts, overrides=None, **tunables):
+def answer(texts, overrides=None, **user_config):
     async def scenario():
-        async with serving(**tunables) as (engine, _):
+        async with serving(**user_config) as (engine, _):
             return await engine.predict(texts, overrides)
 
     return run(scenario())
@@ -91,7 +91,7 @@ def test_a_request_beyond_its_time_is_given_up_and_makes_room():
             for _ in range(3):
                 with pytest.raises(RequestTimeoutError, match=r"no answer within 0\.05 seconds"):
                     await engine.predict(["slow"])
-            engine.configure(Tunables(**ONE_AT_A_TIME))
+            engine.reconfigure(UserConfig(**ONE_AT_A_TIME))
             model.free.set()
             return labels(await engine.predict(["next"]))
 
@@ -104,7 +104,7 @@ def test_a_request_that_was_given_up_is_not_run():
             await fill(engine, model, 1)
             with pytest.raises(RequestTimeoutError):
                 await engine.predict(["given up"])
-            engine.configure(Tunables())
+            engine.reconfigure(UserConfig())
             model.free.set()
             await engine.predict(["next"])
             return model.batches
@@ -210,7 +210,7 @@ def test_requests_that_come_together_share_a_batch():
 def test_new_settings_hold_for_the_next_request():
     async def scenario():
         async with serving(max_input_tokens=2) as (engine, _):
-            engine.configure(Tunables(max_input_tokens=5, max_batch_size=3, max_wait_milliseconds=7))
+            engine.reconfigure(UserConfig(max_input_tokens=5, max_batch_size=3, max_wait_milliseconds=7))
             await engine.predict(["a b c d e"])
             return engine.input_limit.max_tokens, engine._batcher.limits
 

@@ -68,7 +68,7 @@ def test_a_batch_that_outlasts_its_clients_patience_is_not_stuck():
 def test_the_endpoints_limits_do_not_make_it_sick():
     async def scenario():
         async with serving(max_input_tokens=1, parameters={"top_k": 3}) as (engine, model):
-            model.probe_text = "several words as a probe"
+            model.warmup_text = "several words as a probe"
             await engine.check_health()
 
     run(scenario())
@@ -77,7 +77,7 @@ def test_the_endpoints_limits_do_not_make_it_sick():
 def test_a_model_that_fails_on_the_probe_is_sick():
     async def scenario():
         async with serving() as (engine, model):
-            model.probe_text = fake_model.BROKEN
+            model.warmup_text = fake_model.BROKEN
             with pytest.raises(ModelFailedError):
                 await engine.check_health()
 

@@ -13,8 +13,8 @@ from tests.unit.test_http_errors import BINARY, LENGTH, binary_request, element,
 PREFIX = "/v2/models/sentiment"
 
 
-def application(**tunables):
-    return model_application(fake_model.service(**tunables).engine)
+def application(**user_config):
+    return model_application(fake_model.service(**user_config).engine)
 
 
 @pytest.fixture(scope="module")
