@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, UserConfig
 from serve_app.engine.base import TaskModel
-from serve_app.engine.batch_engine import Engine
+from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
 from serve_app.protocols import VERBS, model_application
@@ -39,7 +39,7 @@ class Model:
             task_class = await asyncio.to_thread(_task_class, args)
         with startup.phase("load"):
             model = await asyncio.to_thread(task_class, folder, args.dtype)
-        self._engine = Engine(args, model, UserConfig())
+        self._engine = BatchEngine(args, model, UserConfig())
         with startup.phase("warm_up"):
             await self._engine.warm_up()
         self._engine.cold_start = startup.report()

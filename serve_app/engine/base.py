@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
-from serve_app.contract import Dtype, ParameterValue
+from serve_app.contract import Dtype, ModelArgs, ParameterValue
 from serve_app.http.errors import InputTooLongError
 
 # JSON-ready answer for one text; its keys are the names in the task's `outputs`.
@@ -82,8 +82,8 @@ class Progress:
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
-    `encode` and `decode` run in a thread of their own, never twice at once, unless `encodes_inline`; `forward` in
-    others, as often at once as `batches_at_once` says.
+    `encode` and `decode` run in a thread of their own, never twice at once, unless `encodes_inline`;
+    `forward` in others, as often at once as `batches_at_once` says.
     """
 
     outputs: ClassVar[tuple[Output, ...]]
@@ -150,3 +150,26 @@ class TaskModel(ABC):
         self, text: str, encoded: Sequence[EncodedSequence], outputs: Sequence[Any], parameters: Any
     ) -> Prediction:
         """Return the prediction for `text` from the raw outputs of its sequences."""
+
+
+class Engine(Protocol):
+    """What answers for one model, as the protocols see it."""
+
+    args: ModelArgs
+    model: TaskModel
+    # Seconds by phase of this replica's start, once it is over.
+    cold_start: Mapping[str, float]
+
+    @property
+    def input_limit(self) -> InputLimit:
+        """The endpoint's limit, or the model's own if that is lower."""
+        ...
+
+    async def predict(
+        self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
+    ) -> list[Prediction]:
+        """Return one prediction for each text.
+
+        Raises a ServingError: invalid input 422, time limit 408, too many requests 429.
+        """
+        ...

@@ -34,7 +34,7 @@ class StuckModelError(Exception):
     """The forward pass has not moved for longer than any client waits."""
 
 
-class Engine:
+class BatchEngine:
     """One model with its batcher and its limits.
 
     Not every tokenizer can be shared between threads, so encoding and decoding runs in one thread, beside

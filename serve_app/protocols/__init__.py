@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serve_app.engine.batch_engine import Engine
+from serve_app.engine.base import Engine
 from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect

@@ -15,8 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from serve_app.engine.base import Output, Prediction
-from serve_app.engine.batch_engine import Engine
+from serve_app.engine.base import Engine, Output, Prediction
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
 from serve_app.protocols.predict import raise_for_body
 from serve_app.telemetry.memory import memory_of_this_process

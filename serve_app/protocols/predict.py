@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import to_json
 
 from serve_app.contract import ParameterValue, StrictModel
-from serve_app.engine.batch_engine import Engine
+from serve_app.engine.base import Engine
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
 from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
 from serve_app.text import quoted, shortened

@@ -38,7 +38,9 @@ class FillMask(PretrainedTask):
         # In front, where no limit of the model cuts it off.
         return [f"{self._pretrained.tokenizer.mask_token} {text}" for text in super().check_texts]
 
-    def encode(self, text: str, parameters: FillMaskParameters, limit: InputLimit) -> Sequence[EncodedSequence]:
+    def encode(
+        self, text: str, parameters: FillMaskParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
         encoded = EncodedSequence(self._pretrained.encode(text, limit))
         if not self._masks(encoded):
             mask = self._pretrained.tokenizer.mask_token

@@ -26,7 +26,9 @@ class TextGeneration(PretrainedTask):
     def batch_overhead_tokens(self) -> int:
         return FULL_BATCHES
 
-    def encode(self, text: str, parameters: TextGenerationParameters, limit: InputLimit) -> Sequence[EncodedSequence]:
+    def encode(
+        self, text: str, parameters: TextGenerationParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
         """Return the prompt; it and the new tokens must fit into the model together."""
         room = self._pretrained.max_tokens - parameters.max_new_tokens
         if room < 1:

@@ -25,7 +25,9 @@ class ZeroShotClassification(PretrainedTask):
     def read(self, folder: Path) -> None:
         self._entailment = _entailment_index(folder, self._pretrained.model.config.label2id)
 
-    def encode(self, text: str, parameters: ZeroShotParameters, limit: InputLimit) -> Sequence[EncodedSequence]:
+    def encode(
+        self, text: str, parameters: ZeroShotParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
         """Return one sequence for each candidate label."""
         if not parameters.candidate_labels:
             raise InvalidInputError("parameters.candidate_labels: at least one label is required")

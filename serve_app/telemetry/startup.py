@@ -37,7 +37,9 @@ class StartupTimer:
     def report(self) -> dict[str, float]:
         """Return the seconds of each phase and of all together, to the millisecond."""
         total = sum(self._phases.values())
-        return {f"{name}_seconds": round(value, 3) for name, value in {**self._phases, "total": total}.items()}
+        return {
+            f"{name}_seconds": round(value, 3) for name, value in {**self._phases, "total": total}.items()
+        }
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self._phases.items())

@@ -10,7 +10,7 @@ import transformers
 
 from serve_app.contract import ModelArgs, Task, UserConfig
 from serve_app.engine.base import InputLimit, ModelLoadError, Progress
-from serve_app.engine.batch_engine import Engine
+from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.tasks import task_class
 from tests.serve import tiny_models
@@ -32,7 +32,7 @@ def folders(tmp_path_factory) -> dict[Task, Path]:
 def answer(task: Task, folder: Path, texts: list[str], **parameters) -> list[dict]:
     async def ask() -> list[dict]:
         args = ModelArgs(name="tiny", uri=f"file://{folder}", task=task)
-        engine = Engine(args, task_class(task)(folder, "float32"), UserConfig())
+        engine = BatchEngine(args, task_class(task)(folder, "float32"), UserConfig())
         try:
             await engine.warm_up()
             return await engine.predict(texts, parameters)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from serve_app.contract import ModelArgs, Task, UserConfig
 from serve_app.engine.base import EncodedSequence, Output, Progress, TaskModel
-from serve_app.engine.batch_engine import Engine
+from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import InvalidInputError
 from tests.unit.builders import until
 
@@ -78,7 +78,7 @@ class FakeModel(TaskModel):
 def service(**user_config):
     """Return a fake model, and an engine around it with these settings."""
     model = FakeModel()
-    return SimpleNamespace(model=model, engine=Engine(ARGS, model, UserConfig(**user_config)))
+    return SimpleNamespace(model=model, engine=BatchEngine(ARGS, model, UserConfig(**user_config)))
 
 
 @asynccontextmanager

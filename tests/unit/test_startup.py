@@ -7,7 +7,7 @@ import pytest
 from serve_app.protocols import open_inference
 from serve_app.telemetry.memory import parse_rollup
 from serve_app.telemetry.startup import StartupTimer, seconds_since_launch
-from tests.unit.fake_model import ARGS, Engine, FakeModel, UserConfig
+from tests.unit.fake_model import ARGS, BatchEngine, FakeModel, UserConfig
 
 ROLLUP = """\
 556c5a4f2000-7ffd2f3a9000 ---p 00000000 00:00 0    [rollup]
@@ -58,7 +58,7 @@ def test_memory_is_read_in_bytes():
 
 def test_the_metadata_tell_start_and_memory(monkeypatch):
     monkeypatch.setattr(open_inference, "memory_of_this_process", lambda: {"resident_bytes": 7})
-    engine = Engine(ARGS, FakeModel(), UserConfig())
+    engine = BatchEngine(ARGS, FakeModel(), UserConfig())
     engine.cold_start = {"total_seconds": 1.2}
     facts = json.loads(open_inference.metadata(engine).body)["parameters"]
     assert facts["cold_start"] == {"total_seconds": 1.2}
