@@ -13,37 +13,37 @@ from serve_app.engine.base import InputLimit
 
 
 @dataclass(frozen=True)
-class Tokenizing:
+class Tokenizer:
     """A tokenizer of transformers."""
 
-    tokenizer: Any
+    hf_tokenizer: Any
 
     def __post_init__(self) -> None:
-        if self.any_thread:
+        if self.thread_safe:
             # What its file says of padding and truncation; transformers' call sets both each time.
-            self.tokenizer.backend_tokenizer.no_padding()
-            self.tokenizer.backend_tokenizer.no_truncation()
+            self.hf_tokenizer.backend_tokenizer.no_padding()
+            self.hf_tokenizer.backend_tokenizer.no_truncation()
 
     @property
-    def any_thread(self) -> bool:
+    def thread_safe(self) -> bool:
         """Whether it may be used in several threads at once."""
-        return bool(self.tokenizer.is_fast)
+        return bool(self.hf_tokenizer.is_fast)
 
-    def lists(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
+    def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
         """Return what the model takes for `text`; of a pair that is too long, the first is cut.
 
         Raises InputTooLongError, also if there is no room for anything of the text.
         """
-        if not self.any_thread:
-            return self._lists_of_transformers(text, limit, pair)
+        if not self.thread_safe:
+            return self._encode_slow(text, limit, pair)
         encoding = self.encoding(text, limit, pair)
         found = {"token_type_ids": encoding.type_ids, "attention_mask": encoding.attention_mask}
-        names = self.tokenizer.model_input_names
+        names = self.hf_tokenizer.model_input_names
         return {"input_ids": encoding.ids} | {name: found[name] for name in found if name in names}
 
     def encoding(self, text: str, limit: InputLimit, pair: str | None = None) -> Encoding:
         """Return the tokenizers library's own account of `text`, which knows words and offsets too."""
-        backend = self.tokenizer.backend_tokenizer
+        backend = self.hf_tokenizer.backend_tokenizer
         whole: Encoding = backend.encode(text, pair)
         limit.check(len(whole))
         if len(whole) <= limit.max_tokens:
@@ -53,14 +53,14 @@ class Tokenizing:
         room = limit.max_tokens - backend.num_special_tokens_to_add(pair is not None) - len(second or ())
         if room < 1:
             replace(limit, truncate=False).check(len(whole))
-        first.truncate(room, direction=self.tokenizer.truncation_side)
+        first.truncate(room, direction=self.hf_tokenizer.truncation_side)
         cut: Encoding = backend.post_process(first, second)
         return cut
 
-    def _lists_of_transformers(self, text: str, limit: InputLimit, pair: str | None) -> dict[str, list[int]]:
-        encoded = self.tokenizer(text, pair)
+    def _encode_slow(self, text: str, limit: InputLimit, pair: str | None) -> dict[str, list[int]]:
+        encoded = self.hf_tokenizer(text, pair)
         limit.check(len(encoded["input_ids"]))
         if len(encoded["input_ids"]) > limit.max_tokens:
             cut = "only_first" if pair is not None else True
-            encoded = self.tokenizer(text, pair, truncation=cut, max_length=limit.max_tokens)
+            encoded = self.hf_tokenizer(text, pair, truncation=cut, max_length=limit.max_tokens)
         return {name: list(values) for name, values in encoded.items()}

@@ -18,7 +18,7 @@ from serve_app.contract import Task
 from serve_app.encoders.cpu_threads import granted_threads
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError
 from serve_app.loading.dtypes import torch_dtype
-from serve_app.loading.tokenizer import Tokenizing
+from serve_app.loading.tokenizer import Tokenizer
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -28,11 +28,11 @@ _NO_LIMIT: Final = 10**9
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class TransformersModel:
     """A model in evaluation mode on its device, with its tokenizer."""
 
     model: Any
-    tokenizing: Tokenizing
+    tokenizer: Tokenizer
     device: torch.device
     # Of the weights; of the linear layers' alone where it is int8.
     dtype: str
@@ -42,9 +42,9 @@ class Pretrained:
     packed: bool = False
 
     @property
-    def tokenizer(self) -> Any:
+    def hf_tokenizer(self) -> Any:
         """Transformers' own."""
-        return self.tokenizing.tokenizer
+        return self.tokenizer.hf_tokenizer
 
     @cached_property
     def max_tokens(self) -> int:
@@ -53,7 +53,7 @@ class Pretrained:
         stated = [
             self._positions,
             getattr(config, "n_positions", None),
-            getattr(self.tokenizer, "model_max_length", None),
+            getattr(self.hf_tokenizer, "model_max_length", None),
         ]
         return min(int(limit) for limit in (*stated, _NO_LIMIT) if limit)
 
@@ -76,13 +76,13 @@ class Pretrained:
 
     def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
         """Return the tokenizer's lists for `text`, within `limit`; of a pair, the first is cut."""
-        return self.tokenizing.lists(text, limit, pair)
+        return self.tokenizer.encode(text, limit, pair)
 
     def collate(self, batch: Sequence[EncodedSequence], side: str = "right") -> dict[str, torch.Tensor]:
         """Return tensors of shape (batch, longest), padded on `side`, on the model's device."""
         tensors = {}
         for name in batch[0].features:
-            padding = self.tokenizer.pad_token_id if name == "input_ids" else 0
+            padding = self.hf_tokenizer.pad_token_id if name == "input_ids" else 0
             rows = [torch.tensor(encoded.features[name]) for encoded in batch]
             padded = torch.nn.utils.rnn.pad_sequence(
                 rows, batch_first=True, padding_value=padding, padding_side=side
@@ -103,7 +103,7 @@ def this_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained:
+def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> TransformersModel:
     """Return the model of `auto_class` in `folder`, in the number format `dtype`.
 
     Raises ModelLoadError if files are missing, weights are unreadable, or the weights lack layers
@@ -134,7 +134,7 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Pretrained
     _require_all_weights(folder, task, info)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return Pretrained(model.eval().to(device), Tokenizing(tokenizer), device, dtype, threads)
+    return TransformersModel(model.eval().to(device), Tokenizer(tokenizer), device, dtype, threads)
 
 
 def _require_all_weights(folder: Path, task: Task, info: dict[str, Any]) -> None:

@@ -22,33 +22,33 @@ class FillMask(PretrainedTask):
     outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
 
     def read(self, folder: Path) -> None:
-        if self._pretrained.tokenizer.mask_token is None:
+        if self._pretrained.hf_tokenizer.mask_token is None:
             raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
 
     @property
     def warmup_text(self) -> str:
-        return f"ready {self._pretrained.tokenizer.mask_token}"
+        return f"ready {self._pretrained.hf_tokenizer.mask_token}"
 
     @property
     def description(self) -> Mapping[str, Any]:
-        return {**super().description, "mask": self._pretrained.tokenizer.mask_token}
+        return {**super().description, "mask": self._pretrained.hf_tokenizer.mask_token}
 
     @property
     def check_texts(self) -> Sequence[str]:
         # In front, where no limit of the model cuts it off.
-        return [f"{self._pretrained.tokenizer.mask_token} {text}" for text in super().check_texts]
+        return [f"{self._pretrained.hf_tokenizer.mask_token} {text}" for text in super().check_texts]
 
     def encode(
         self, text: str, parameters: FillMaskParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
         encoded = EncodedSequence(self._pretrained.encode(text, limit))
         if not self._masks(encoded):
-            mask = self._pretrained.tokenizer.mask_token
+            mask = self._pretrained.hf_tokenizer.mask_token
             raise InvalidInputError(f"the text has no {mask} within the first {encoded.length} tokens")
         return [encoded]
 
     def _masks(self, encoded: EncodedSequence) -> list[int]:
-        mask = self._pretrained.tokenizer.mask_token_id
+        mask = self._pretrained.hf_tokenizer.mask_token_id
         return [index for index, token in enumerate(encoded.features["input_ids"]) if token == mask]
 
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
@@ -78,7 +78,7 @@ class FillMask(PretrainedTask):
         return {"fills": fills}
 
     def _fill(self, encoded: EncodedSequence, position: int, token: int) -> dict[str, Any]:
-        tokenizer = self._pretrained.tokenizer
+        tokenizer = self._pretrained.hf_tokenizer
         filled = [*encoded.features["input_ids"]]
         filled[position] = token
         return {

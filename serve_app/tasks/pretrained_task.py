@@ -106,7 +106,7 @@ class PretrainedTask(TaskModel):
         return CHECK_TEXTS
 
     def encodes_inline(self, texts: Sequence[str]) -> bool:
-        if not self.decodes_fast or not self._pretrained.tokenizing.any_thread:
+        if not self.decodes_fast or not self._pretrained.tokenizer.thread_safe:
             return False
         return sum(map(len, texts)) <= _BRIEF_CHARACTERS
 

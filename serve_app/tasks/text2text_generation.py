@@ -52,5 +52,5 @@ class Text2TextGeneration(PretrainedTask):
         outputs: Sequence[torch.Tensor],
         parameters: Text2TextGenerationParameters,
     ) -> Prediction:
-        generated = self._pretrained.tokenizer.decode(outputs[0], skip_special_tokens=True)
+        generated = self._pretrained.hf_tokenizer.decode(outputs[0], skip_special_tokens=True)
         return {"generated_text": generated}

@@ -49,7 +49,7 @@ class TextGeneration(PretrainedTask):
         generated = self._pretrained.model.generate(
             **tensors,
             **generation_options(parameters),
-            pad_token_id=self._pretrained.tokenizer.pad_token_id,
+            pad_token_id=self._pretrained.hf_tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([Ticker(progress)]),
         )
         return list(generated[:, tensors["input_ids"].shape[1] :].cpu())
@@ -61,7 +61,7 @@ class TextGeneration(PretrainedTask):
         outputs: Sequence[torch.Tensor],
         parameters: TextGenerationParameters,
     ) -> Prediction:
-        new = self._pretrained.tokenizer.decode(outputs[0], skip_special_tokens=True)
+        new = self._pretrained.hf_tokenizer.decode(outputs[0], skip_special_tokens=True)
         return {"generated_text": text + new if parameters.return_full_text else new}
 
 

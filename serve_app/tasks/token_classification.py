@@ -22,10 +22,10 @@ class TokenClassification(PretrainedTask):
     outputs: ClassVar = (Output("entities", "BYTES", (-1,)),)
 
     def read(self, folder: Path) -> None:
-        if not self._pretrained.tokenizer.is_fast:
+        if not self._pretrained.hf_tokenizer.is_fast:
             raise ModelLoadError(f"{folder} has no tokenizer.json, which {Task.TOKEN_CLASSIFICATION} needs")
         self._pipeline = TokenClassificationPipeline(
-            model=self._pretrained.model, tokenizer=self._pretrained.tokenizer
+            model=self._pretrained.model, tokenizer=self._pretrained.hf_tokenizer
         )
 
     @property
@@ -46,7 +46,7 @@ class TokenClassification(PretrainedTask):
         parameters: TokenClassificationParameters,
     ) -> Prediction:
         limit = InputLimit(encoded[0].length, truncate=True)
-        whole = self._pretrained.tokenizing.encoding(text, limit)
+        whole = self._pretrained.tokenizer.encoding(text, limit)
         entities = self._pipeline.postprocess(
             [
                 {

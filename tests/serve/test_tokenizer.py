@@ -8,7 +8,7 @@ import transformers
 from serve_app.contract import Task
 from serve_app.engine.base import InputLimit
 from serve_app.http.errors import InputTooLongError
-from serve_app.loading.tokenizer import Tokenizing
+from serve_app.loading.tokenizer import Tokenizer
 from serve_app.tasks import task_class
 from tests.serve import tiny_models
 
@@ -39,48 +39,50 @@ def of_transformers(tokenizer, limit: int, pair: str | None) -> dict[str, list[i
 @pytest.mark.parametrize(
     "make", [tiny_models.tokenizer, bert, cut_on_the_left], ids=lambda make: make.__name__
 )
-def test_the_lists_are_those_of_transformers(make, limit, pair):
-    got = Tokenizing(make()).lists(TEXT, InputLimit(limit, truncate=True), pair)
+def test_the_encoding_is_that_of_transformers(make, limit, pair):
+    got = Tokenizer(make()).encode(TEXT, InputLimit(limit, truncate=True), pair)
     assert got == of_transformers(make(), limit, pair)
     assert len(got["input_ids"]) <= limit
 
 
 def test_a_tokenizer_in_python_is_called_through_transformers():
     tokenizer = transformers.ByT5Tokenizer()
-    tokenizing = Tokenizing(tokenizer)
-    assert not tokenizing.any_thread
-    assert tokenizing.lists(TEXT, InputLimit(9, truncate=True)) == of_transformers(tokenizer, 9, None)
+    slow = Tokenizer(tokenizer)
+    assert not slow.thread_safe
+    assert slow.encode(TEXT, InputLimit(9, truncate=True)) == of_transformers(tokenizer, 9, None)
     with pytest.raises(InputTooLongError):
-        tokenizing.lists(TEXT, InputLimit(9, truncate=False))
+        slow.encode(TEXT, InputLimit(9, truncate=False))
 
 
 def test_a_text_above_the_limit_is_refused_with_its_length():
     with pytest.raises(InputTooLongError, match="has 32 tokens and this endpoint takes 9"):
-        Tokenizing(bert()).lists(TEXT, InputLimit(9, truncate=False))
+        Tokenizer(bert()).encode(TEXT, InputLimit(9, truncate=False))
 
 
 def test_a_pair_that_leaves_no_room_for_the_text_is_refused():
     with pytest.raises(InputTooLongError):
-        Tokenizing(bert()).lists(TEXT, InputLimit(9, truncate=True), PAIR)
+        Tokenizer(bert()).encode(TEXT, InputLimit(9, truncate=True), PAIR)
 
 
 def test_padding_and_truncation_of_the_tokenizers_file_are_not_used():
     tokenizer = bert()
     tokenizer.backend_tokenizer.enable_padding(length=64)
     tokenizer.backend_tokenizer.enable_truncation(5)
-    assert Tokenizing(tokenizer).lists(TEXT, ROOM) == of_transformers(bert(), 100, None)
+    assert Tokenizer(tokenizer).encode(TEXT, ROOM) == of_transformers(bert(), 100, None)
 
 
 def test_threads_share_a_tokenizer():
-    tokenizing = Tokenizing(bert())
+    shared = Tokenizer(bert())
     limits = [InputLimit(length, truncate=True) for length in (6, 100, 7, 9)]
-    expected = [tokenizing.lists(TEXT, limit) for limit in limits]
+    expected = [shared.encode(TEXT, limit) for limit in limits]
     wrong = []
 
-    def encode(limit: InputLimit, lists: dict[str, list[int]]) -> None:
-        wrong.extend(True for _ in range(300) if tokenizing.lists(TEXT, limit) != lists)
+    def encode_often(limit: InputLimit, lists: dict[str, list[int]]) -> None:
+        wrong.extend(True for _ in range(300) if shared.encode(TEXT, limit) != lists)
 
-    threads = [threading.Thread(target=encode, args=each) for each in zip(limits, expected, strict=True)]
+    threads = [
+        threading.Thread(target=encode_often, args=each) for each in zip(limits, expected, strict=True)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -89,7 +91,7 @@ def test_threads_share_a_tokenizer():
 
 
 @pytest.mark.parametrize(
-    ("task", "texts", "brief"),
+    ("task", "texts", "inline"),
     [
         (Task.TEXT_CLASSIFICATION, ["short", "texts"], True),
         (Task.FEATURE_EXTRACTION, ["short"], True),
@@ -98,6 +100,6 @@ def test_threads_share_a_tokenizer():
     ],
     ids=["classification", "embedding", "long together", "entities need the tokenizer again"],
 )
-def test_what_is_brief(tmp_path, task, texts, brief):
+def test_which_texts_are_encoded_inline(tmp_path, task, texts, inline):
     model = task_class(task)(tiny_models.write(task, tmp_path / "model"), "float32")
-    assert model.encodes_inline(texts) == brief
+    assert model.encodes_inline(texts) == inline
