@@ -25,10 +25,10 @@ from serve_app.http.errors import (
     ServingError,
 )
 
-_LATE: Final = BodyTimeoutError()
-_FULL: Final = OverloadedError("the model has too many requests waiting")
+_BODY_TIMEOUT: Final = BodyTimeoutError()
+_OVERLOADED: Final = OverloadedError("the model has too many requests waiting")
 # Not sent again from here: it may be what its replica died of.
-_LOST: Final = ModelNotReadyError("no replica answered this request; send it again")
+_NO_REPLICA: Final = ModelNotReadyError("no replica answered this request; send it again")
 
 # The first lines of the frontend in Ray's template.
 _FRONTEND: Final = re.compile(r"^frontend http_frontend\n +bind .*\n", re.MULTILINE)
@@ -50,9 +50,9 @@ _RULES: Final = """\
     http-request set-header x-request-disconnect-disabled ?1
     # What Serve says in text, clients get in JSON.
     acl ours res.hdr(content-type) -m beg application/
-    http-response return status 429 errorfile "{full}" if {{ status 429 }} !ours
-    http-response return status 503 errorfile "{lost}" if {{ status 500:599 }} !ours
-    errorfile 408 "{late}"
+    http-response return status 429 errorfile "{overloaded}" if {{ status 429 }} !ours
+    http-response return status 503 errorfile "{no_replica}" if {{ status 500:599 }} !ours
+    errorfile 408 "{body_timeout}"
 """
 
 
@@ -69,13 +69,21 @@ def main() -> None:
 
 def with_rules(config: str, folder: Path) -> str:
     """Return Ray's `config` with our rules; writes the answers that they refer to into `folder`."""
-    full, lost, late = (_answer_file(error, folder) for error in (_FULL, _LOST, _LATE))
+    overloaded, no_replica, body_timeout = (
+        _answer_file(error, folder) for error in (_OVERLOADED, _NO_REPLICA, _BODY_TIMEOUT)
+    )
     # A line for each, as lines may not be long, and one that never holds, as there may be no model.
     models = "\n".join(
         f"    acl names_model var(txn.model) -m str {name}" for name in ["/", *_served(config)]
     )
-    rules = _RULES.format(models=models, seconds=BODY_TIMEOUT_SECONDS, full=full, lost=lost, late=late)
-    config = _ERROR_FILE.sub(lambda line: f'{line[1]} "{lost}"', config)
+    rules = _RULES.format(
+        models=models,
+        seconds=BODY_TIMEOUT_SECONDS,
+        overloaded=overloaded,
+        no_replica=no_replica,
+        body_timeout=body_timeout,
+    )
+    config = _ERROR_FILE.sub(lambda line: f'{line[1]} "{no_replica}"', config)
     config, found = _FRONTEND.subn(lambda start: start[0] + rules, config)
     if not found:
         print("no frontend of Ray's was found; /predict goes through the gateway", file=sys.stderr)

@@ -1,7 +1,7 @@
 """How far a model's answers are from those in float32."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -31,37 +31,42 @@ CHECK_TEXTS: Final = (
 
 
 @dataclass(frozen=True)
-class Check:
+class AccuracyCheck:
     """How answers in `dtype` differ from those in float32 on so many texts.
 
-    `greatest_difference` is that of one score, or of one component of a vector. `changed_answers` counts the
+    `greatest_difference` is that of one score, or of one component of a vector. `changed_predictions` counts the
     texts whose label is another one, or whose vector points elsewhere.
     """
 
     dtype: str
     texts: int
     greatest_difference: float
-    changed_answers: int
+    changed_predictions: int
 
     @property
     def description(self) -> dict[str, Any]:
         """Return the members as JSON has them."""
-        return asdict(self)
+        return {
+            "dtype": self.dtype,
+            "texts": self.texts,
+            "greatest_difference": self.greatest_difference,
+            "changed_answers": self.changed_predictions,
+        }
 
     def __str__(self) -> str:
         return (
             f"{self.dtype} differs from float32 by {self.greatest_difference:.2g} at most and changes "
-            f"{self.changed_answers} of {self.texts} answers"
+            f"{self.changed_predictions} of {self.texts} answers"
         )
 
 
 def compare(
     dtype: str, expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor], *, labelled: bool
-) -> Check:
+) -> AccuracyCheck:
     """Compare scores of shape (…, labels), or vectors of shape (width,), one for each text."""
     pairs = list(zip(expected, got, strict=True))
     same = _same_labels if labelled else _same_direction
-    return Check(
+    return AccuracyCheck(
         dtype,
         len(pairs),
         max(float((one - other).abs().max()) for one, other in pairs),

@@ -11,7 +11,7 @@ FLOAT32: Final = "float32"
 INT8: Final = "int8"
 
 
-def number_format(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
+def resolve_dtype(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
     """Return the format that `dtype` stands for.
 
     `auto` is the fastest one that `device` has hardware for; on a processor, only if it is then compared.

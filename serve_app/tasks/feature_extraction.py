@@ -32,7 +32,7 @@ class FeatureExtraction(PretrainedTask):
     decodes_fast: ClassVar = True
     outputs: ClassVar = (Output("embedding", "FP32", (-1, -1)),)
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         self._pooling = _stated_pooling(folder)
 
     @property

@@ -21,7 +21,7 @@ class FillMask(PretrainedTask):
     auto_class: ClassVar = AutoModelForMaskedLM
     outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         if self._pretrained.hf_tokenizer.mask_token is None:
             raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
 

@@ -15,8 +15,8 @@ from serve_app.encoders.onednn import has_kernels, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 from serve_app.encoders.unpad import can_pack, pack, script
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Progress, TaskModel
-from serve_app.loading.accuracy import CHECK_TEXTS, Check, compare
-from serve_app.loading.dtypes import FLOAT32, INT8, convert, number_format, torch_dtype
+from serve_app.loading.accuracy import CHECK_TEXTS, AccuracyCheck, compare
+from serve_app.loading.dtypes import FLOAT32, INT8, convert, resolve_dtype, torch_dtype
 from serve_app.loading.transformers_model import load, this_device
 from serve_app.parameters import parse_parameters
 
@@ -48,9 +48,9 @@ class PretrainedTask(TaskModel):
     decodes_fast: ClassVar[bool] = False
 
     def __init__(self, folder: Path, dtype: Dtype) -> None:
-        self._check: Check | None = None
+        self._check: AccuracyCheck | None = None
         device = this_device()
-        wanted = number_format(dtype, device, compared=self.compared)
+        wanted = resolve_dtype(dtype, device, compared=self.compared)
         if wanted == INT8 and device.type != "cpu":
             raise ModelLoadError("spec.model.dtype: int8 runs on processors only; use bfloat16 or float16")
         self._load(folder, FLOAT32 if self.compared or wanted == INT8 else wanted)
@@ -66,13 +66,13 @@ class PretrainedTask(TaskModel):
         expected = self._check_scores()
         self._convert(wanted)
         self._check = compare(wanted, expected, self._check_scores(), labelled=self.labelled)
-        if may_drop and self._check.changed_answers:
+        if may_drop and self._check.changed_predictions:
             self._load(folder, FLOAT32)
             self._speed_up()
-        log = logger.warning if self._check.changed_answers else logger.info
+        log = logger.warning if self._check.changed_predictions else logger.info
         log("%s; the model runs in %s", self._check, self._pretrained.dtype)
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         """Take what the task needs besides the model; raise ModelLoadError if it is not there."""
 
     @property
@@ -136,7 +136,7 @@ class PretrainedTask(TaskModel):
         if self._pretrained.device.type == "cpu" and can_pack(model):
             pack(model)
             self._pretrained = replace(self._pretrained, packed=True)
-        self.read(folder)
+        self.load_extras(folder)
 
     def _convert(self, dtype: str) -> None:
         convert(self._pretrained.model, dtype)

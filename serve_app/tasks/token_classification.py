@@ -21,7 +21,7 @@ class TokenClassification(PretrainedTask):
     auto_class: ClassVar = AutoModelForTokenClassification
     outputs: ClassVar = (Output("entities", "BYTES", (-1,)),)
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         if not self._pretrained.hf_tokenizer.is_fast:
             raise ModelLoadError(f"{folder} has no tokenizer.json, which {Task.TOKEN_CLASSIFICATION} needs")
         self._pipeline = TokenClassificationPipeline(

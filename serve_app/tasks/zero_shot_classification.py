@@ -22,7 +22,7 @@ class ZeroShotClassification(PretrainedTask):
     outputs: ClassVar = (Output("labels", "BYTES", (-1, -1)), Output("scores", "FP32", (-1, -1)))
     warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         self._entailment = _entailment_index(folder, self._pretrained.model.config.label2id)
 
     def encode(

@@ -9,7 +9,7 @@ import transformers
 from serve_app.contract import Task
 from serve_app.engine.base import ModelLoadError
 from serve_app.loading.accuracy import CHECK_TEXTS, compare
-from serve_app.loading.dtypes import number_format
+from serve_app.loading.dtypes import resolve_dtype
 from serve_app.tasks import task_class
 from tests.serve import tiny_models
 
@@ -112,11 +112,11 @@ def test_int8_is_not_for_accelerators(tmp_path, monkeypatch):
 @pytest.mark.parametrize("compared", [True, False])
 def test_on_cuda_auto_is_a_half_format(supported, chosen, compared, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
-    assert number_format("auto", torch.device("cuda"), compared=compared) == chosen
+    assert resolve_dtype("auto", torch.device("cuda"), compared=compared) == chosen
 
 
-def test_vectors_that_point_elsewhere_are_changed_answers():
+def test_vectors_that_point_elsewhere_are_changed_predictions():
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.5])
     check = compare("bfloat16", [one, one], [one * 1.01, other], labelled=False)
-    assert check.changed_answers == 1
+    assert check.changed_predictions == 1
     assert check.greatest_difference == pytest.approx(0.5)
