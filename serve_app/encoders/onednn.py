@@ -1,9 +1,10 @@
 """Linear layers that call oneDNN's kernels.
 
-In float32 torch's own layer calls another library, and is slower where it was measured: docs/performance.md.
-The kernels are faster still if the weights lie in the order in which they read them, which is a copy. torch
-has no public names for the operators; its compiler uses them in frozen models
-(torch/_inductor/fx_passes/mkldnn_fusion.py), and what follows them here in compiled ones
+In float32, torch's own layer calls another library and was slower wherever it was measured. The kernels are
+faster still with prepacked weights: a copy of the weights in the order in which the kernels read them.
+
+torch has no public names for these operators. Its compiler calls them in frozen models
+(torch/_inductor/fx_passes/mkldnn_fusion.py). `from_prepacked` calls what compiled models call
 (torch/csrc/inductor/aoti_torch/c/shim.h).
 """
 
@@ -14,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch.nn.functional import gelu
 
-# For how many tokens the order is chosen; every other number works with it.
+# The weights are prepacked for this number of tokens; every other number works too.
 _TOKENS: Final = 256
 
 
@@ -26,7 +27,7 @@ class LinearGelu(torch.nn.Module):  # type: ignore[misc]
         self.linear = linear
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of shape (…, outputs) for one of shape (…, inputs)."""
+        """(…, inputs) in, (…, outputs) out."""
         return gelu(self.linear(inputs))
 
 
@@ -38,13 +39,13 @@ class LinearPlus(torch.nn.Module):  # type: ignore[misc]
         self.linear = linear
 
     def forward(self, inputs: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of the shape of `others`, (…, outputs), for one of shape (…, inputs)."""
+        """(…, inputs) and (…, outputs) in, (…, outputs) out."""
         outputs: torch.Tensor = self.linear(inputs) + others
         return outputs
 
 
 class OneDnnLayer(torch.nn.Module):  # type: ignore[misc]
-    """What a linear layer knows. `weight` is in oneDNN's order."""
+    """A linear layer with prepacked weights."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
@@ -53,15 +54,14 @@ class OneDnnLayer(torch.nn.Module):  # type: ignore[misc]
 
 
 class OneDnnLinear(OneDnnLayer):
-    """Computes what the torch.nn.Linear that it was made of computes, and `after` it "gelu" or "none"."""
+    """Computes the torch.nn.Linear that it was made of, then the activation `after`: "gelu" or "none"."""
 
     def __init__(self, linear: torch.nn.Linear, after: str = "none") -> None:
         super().__init__(linear)
         self._after = after
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of shape (…, outputs) for one of shape (…, inputs)."""
-        # The last argument is the approximation of GELU, which is to be none.
+        # The last argument is the approximation of GELU.
         outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             inputs, self.weight, self.bias, self._after, [], "none"
         )
@@ -69,10 +69,9 @@ class OneDnnLinear(OneDnnLayer):
 
 
 class OneDnnLinearPlus(OneDnnLayer):
-    """Computes what the `LinearPlus` that it was made of computes."""
+    """Computes the `LinearPlus` that it was made of."""
 
     def forward(self, inputs: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of the shape of `others`, (…, outputs), for one of shape (…, inputs)."""
         outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             inputs, others, self.weight, self.bias, "add"
         )
@@ -80,7 +79,7 @@ class OneDnnLinearPlus(OneDnnLayer):
 
 
 def has_kernels(dtype: torch.dtype) -> bool:
-    """Return whether this torch and this processor have kernels for `dtype`."""
+    """Return whether this torch and this CPU have kernels for `dtype`."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     if dtype is torch.bfloat16:
@@ -106,15 +105,15 @@ def _with_kernels(layer: torch.nn.Module) -> OneDnnLayer | None:
     return OneDnnLinearPlus(layer.linear) if isinstance(layer, LinearPlus) else None
 
 
-def ordered_memory(weight: torch.Tensor) -> tuple[int, int]:
-    """Return address and size in bytes of a weight in oneDNN's order."""
+def prepacked_buffer(weight: torch.Tensor) -> tuple[int, int]:
+    """Return address and size in bytes of a prepacked weight."""
     return torch.ops.mkldnn.data_ptr(weight), torch.ops.mkldnn._nbytes(weight)
 
 
-def ordered_at(address: int, like: torch.Tensor) -> torch.Tensor:
-    """Return a weight in oneDNN's order that is what lies at `address`, in the order and size of `like`.
+def from_prepacked(address: int, like: torch.Tensor) -> torch.Tensor:
+    """Return a prepacked weight in the memory at `address`, which is laid out like the weight `like`.
 
-    The memory must outlive it. Raises OSError or AttributeError where torch's library has no way to do this.
+    The memory must outlive the weight. Raises OSError or AttributeError where torch cannot do this.
     """
     library = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
     take = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr

@@ -1,8 +1,9 @@
-"""Let the processes of one machine that made the same weights hold them once.
+"""Share equal weights between the processes of one machine.
 
-Weights that a replica has converted or put in another order are its own, though each replica of the model
-makes the same. So they are written to a file, and what is mapped from it takes their place. The file is named
-by its content, is compared before it is used, and is removed when no process holds a lock on it any more.
+Weights that a replica has converted or prepacked are in its own memory, although every replica of the model
+makes the same ones. So the first replica writes them to a file, and all replicas map that file instead. The
+file is named by its content, is compared with the weights before it is used, and is removed once no process
+holds a lock on it.
 """
 
 import ctypes
@@ -19,9 +20,9 @@ from typing import Any, Final
 
 import torch
 
-from serve_app.encoders.onednn import OneDnnLayer, ordered_at, ordered_memory
+from serve_app.encoders.onednn import OneDnnLayer, from_prepacked, prepacked_buffer
 
-# Bytes at whose multiples tensors begin in a file, as torch aligns them in memory.
+# Tensors begin at multiples of this many bytes in the file, as they do in torch's memory.
 _ALIGNMENT: Final = 64
 
 # Serve sends this logger's records to the replica's log.
@@ -29,19 +30,19 @@ logger = logging.getLogger("ray.serve")
 
 _ATTEMPTS: Final = 3
 
-# oneDNN's tensors do not keep the memory that they are in; a process keeps its model to its end.
+# oneDNN's tensors do not own the memory that they are in, so the mappings live as long as the process.
 _mappings: list[mmap.mmap] = []
 
 
 def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
-    """Share the parameters of `model`, and the weights of the `OneDnnLayer`s below it.
+    """Share the parameters of `model` and the prepacked weights of its `OneDnnLayer`s.
 
-    A process that writes to them has its own copy again. The file is in `folder`, by default one of this
-    user's for temporary files. If that fails, the log says why, and the weights stay as they are.
+    A process that writes to a shared weight gets a copy of its own. The file is in `folder`, by default in a
+    folder of this user for temporary files. If sharing fails, the log says why and the weights stay private.
     """
     linears = [module for module in model.modules() if isinstance(module, OneDnnLayer)]
     others = [each for each in model.parameters() if each.is_contiguous() and each.numel()]
-    contents = [_bytes_at(*ordered_memory(linear.weight)) for linear in linears]
+    contents = [_bytes_at(*prepacked_buffer(linear.weight)) for linear in linears]
     contents += [_bytes_at(each.data_ptr(), each.nbytes) for each in others]
     if not contents:
         return
@@ -50,7 +51,7 @@ def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
         mapping = _mapping(contents, folder or _own_folder())
         _mappings.append(mapping)
         start = ctypes.addressof(ctypes.c_ubyte.from_buffer(mapping))
-        weights = [ordered_at(start + next(offsets), linear.weight) for linear in linears]
+        weights = [from_prepacked(start + next(offsets), linear.weight) for linear in linears]
     except (OSError, AttributeError) as error:
         logger.warning("this replica shares no weights with others: %s", error)
         return
@@ -63,13 +64,13 @@ def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
 
 
 def _return_freed_memory() -> None:
-    """Give back to the system what the weights lay in; glibc keeps what is between other pieces of memory."""
+    """Give the memory of the private copies back to the system; glibc keeps what lies between blocks."""
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _own_folder() -> Path:
-    """Return a folder that is this user's alone; raise OSError if it is not."""
+    """Return a folder that only this user can read; raise OSError if others can."""
     folder = Path(tempfile.gettempdir()) / f"model-endpoints-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
@@ -79,12 +80,12 @@ def _own_folder() -> Path:
 
 
 def _bytes_at(address: int, size: int) -> Any:
-    """Return `size` bytes of memory, not copied, as an object with a buffer."""
+    """Return `size` bytes of memory as an object with a buffer, without a copy."""
     return (ctypes.c_ubyte * size).from_address(address)
 
 
 def _offsets(contents: Sequence[Any]) -> list[int]:
-    """Return where each content begins in the file, and in the end where the file ends."""
+    """Return where in the file each content begins, and at the end where the file ends."""
     offsets = [0]
     for content in contents:
         offsets.append(offsets[-1] + -(-len(content) // _ALIGNMENT) * _ALIGNMENT)
@@ -92,7 +93,7 @@ def _offsets(contents: Sequence[Any]) -> list[int]:
 
 
 def _mapping(contents: Sequence[Any], folder: Path) -> mmap.mmap:
-    """Map the file in `folder` with these contents, which is written if it is not there."""
+    """Map the file in `folder` that has these contents; write it first if it is missing."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
@@ -100,12 +101,12 @@ def _mapping(contents: Sequence[Any], folder: Path) -> mmap.mmap:
     _remove_unused(other for other in folder.iterdir() if other != path)
     size = _offsets(contents)[-1]
     for _ in range(_ATTEMPTS):
-        # Another process may remove it until it is locked.
+        # Until the file is locked, another process may remove it.
         with suppress(FileNotFoundError):
             if not path.exists():
                 _write(contents, path)
             with path.open("rb") as file:
-                # The mapping has a descriptor of its own for the same open file, and so keeps the lock.
+                # The mapping duplicates the descriptor, so it keeps the lock when `file` is closed.
                 fcntl.flock(file, fcntl.LOCK_SH)
                 there = path.stat()
                 if not os.path.samestat(os.fstat(file.fileno()), there):
@@ -114,7 +115,7 @@ def _mapping(contents: Sequence[Any], folder: Path) -> mmap.mmap:
                     mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
                     if _holds(mapping, contents):
                         return mapping
-                # A machine that went down may have left half of it.
+                # After a crash of the machine, half of the file may be missing.
                 path.unlink()
     raise OSError(f"{path} does not keep what is written to it")
 
@@ -128,7 +129,7 @@ def _remove_unused(paths: Iterable[Path]) -> None:
 
 
 def _write(contents: Sequence[Any], path: Path) -> None:
-    """Write the file, which others see when it is complete; one that came first stays."""
+    """Write the file, which others see once it is complete; if another process was first, its file stays."""
     *starts, end = _offsets(contents)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -142,7 +143,7 @@ def _write(contents: Sequence[Any], path: Path) -> None:
 
 
 def _holds(mapping: mmap.mmap, contents: Sequence[Any]) -> bool:
-    """Return whether the file is what would be written."""
+    """Return whether the file has these contents."""
     for start, content in zip(_offsets(contents), contents, strict=False):
         there = torch.frombuffer(mapping, dtype=torch.uint8, count=len(content), offset=start)
         if not torch.equal(there, torch.frombuffer(content, dtype=torch.uint8)):

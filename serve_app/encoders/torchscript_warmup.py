@@ -1,21 +1,19 @@
-"""Importing this lets TorchScript prepare what it prepares once in a process.
+"""Importing this module does what TorchScript does once per process, for its first model.
 
-Done before workers are forked, it saves each of them 4 MB and a tenth of a second.
+Done before workers are forked, it saves 4 MB and a tenth of a second per worker.
 """
 
 import transformers
 
-from serve_app.encoders.unpad import pack, script
+from serve_app.encoders.unpad import script, unpad
 
-_SMALL = transformers.DistilBertConfig(
-    vocab_size=1, max_position_embeddings=1, dim=1, hidden_dim=1, n_heads=1
-)
+_TINY = transformers.DistilBertConfig(vocab_size=1, max_position_embeddings=1, dim=1, hidden_dim=1, n_heads=1)
 
 
-def _rehearse() -> None:
-    model = transformers.DistilBertModel(_SMALL)
-    pack(model)
+def _warm_up() -> None:
+    model = transformers.DistilBertModel(_TINY)
+    unpad(model)
     script(model)
 
 
-_rehearse()
+_warm_up()

@@ -1,8 +1,8 @@
-"""Run an encoder without padding: the tokens of all sequences in one row, attention within each sequence.
+"""Run an encoder without padding: the tokens of all sequences in one tensor, attention within each sequence.
 
-Embeddings and heads see the padded batch; only the encoder's layers, where the time goes, see the row. They
-are computed here and not by transformers' code of them, which with a short text and a small model spends a
-third of the time in Python.
+Embeddings and heads still get the padded batch. Only the encoder's layers, where the time goes, get the
+unpadded tokens. The layers run here and not in transformers' code, which spends a third of the time in Python
+for a short text and a small model.
 """
 
 import logging
@@ -18,11 +18,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 
 from serve_app.encoders.onednn import LinearGelu, LinearPlus
 
-# A long row is filled up to a multiple of these: oneDNN compiles its kernels for each number of tokens anew.
+# oneDNN compiles its kernels for each number of tokens anew, so more than _LONG tokens are filled up to a
+# multiple of _STEP.
 _STEP: Final = 8
 _LONG: Final = 64
 
-# Where the parts of a layer are, by what `_Layer` calls them.
+# Paths of a layer's modules, by their names in `_Layer`.
 _BERT: Final = {
     "query": "attention.self.query",
     "key": "attention.self.key",
@@ -46,8 +47,8 @@ _DISTILBERT: Final = {
     "norm": "output_layer_norm",
 }
 
-# Model types with such layers, and the module that holds them. Their positions are added to the embeddings;
-# one that adds them in the layers would need the padded batch.
+# Model types with such layers: the name of the module that holds the layers, and the paths in each layer.
+# All of them add positions to the embeddings; a model that adds them in its layers needs the padded batch.
 _ENCODERS: Final = {
     "bert": ("encoder", _BERT),
     "camembert": ("encoder", _BERT),
@@ -61,28 +62,31 @@ _ENCODERS: Final = {
 logger = logging.getLogger("ray.serve")
 
 
-def can_pack(model: Any) -> bool:
-    """Return whether `model` is a transformers model that can run packed."""
+def can_unpad(model: Any) -> bool:
+    """Return whether `model` is a transformers model that can run without padding."""
     return model.config.model_type in _ENCODERS and not getattr(model.config, "is_decoder", False)
 
 
-def pack(model: Any) -> None:
-    """Let `model` run packed: from now on each call needs `present`, a (batch, tokens) mask of bool."""
-    name, parts = _ENCODERS[model.config.model_type]
+def unpad(model: Any) -> None:
+    """Make `model` run without padding: each call then needs `attention_mask_2d`, (batch, tokens) of bool.
+
+    transformers would expand an argument called `attention_mask` before it reaches the layers.
+    """
+    name, paths = _ENCODERS[model.config.model_type]
     encoder = getattr(model.base_model, name)
     heads = model.config.num_attention_heads
-    layers = [_Layer(layer, parts, heads) for layer in encoder.layer]
+    layers = [_Layer(layer, paths, heads) for layer in encoder.layer]
     setattr(model.base_model, name, _Encoder(layers))
 
 
 def script(model: Any) -> None:
-    """Let the layers of a packed model run without Python's lock, so that threads do not wait for each other.
+    """Compile the layers of an unpadded model with TorchScript, so that they run without the GIL.
 
-    TorchScript is deprecated, but what shall replace it compiles for seconds each time. The layers stay as
-    they are where there is no TorchScript, or where it does not understand one of their parts.
+    TorchScript is deprecated, but its successor compiles for seconds each time. The layers stay in Python
+    where torch has no TorchScript, or where it cannot compile one of their modules.
     """
     encoder = getattr(model.base_model, _ENCODERS[model.config.model_type][0])
-    # Nothing here gets faster by being compiled for the shapes that come first, and it takes memory.
+    # Specialising for the first shapes makes nothing here faster, and takes memory.
     torch._C._jit_set_profiling_mode(False)
     try:
         with warnings.catch_warnings():
@@ -99,42 +103,45 @@ class _Encoder(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.layers = _Layers(layers)
 
-    def forward(self, hidden_states: torch.Tensor, *, present: torch.Tensor, **options: Any) -> Any:
-        """Return the last hidden states, (batch, tokens, width) as the first; what was padding is zero."""
-        row = hidden_states[present]
-        lengths = present.sum(dim=1).tolist()
-        count = len(row)
-        spare = -count % _STEP if count > _LONG else 0
-        if spare:
-            # They attend to each other and to nothing else.
-            row = pad(row, (0, 0, 0, spare))
-            lengths.append(spare)
-        row = self.layers(row, lengths)
+    def forward(self, hidden_states: torch.Tensor, *, attention_mask_2d: torch.Tensor, **options: Any) -> Any:
+        """Return the last hidden states, (batch, tokens, width) like the first; padding becomes zero."""
+        unpadded = hidden_states[attention_mask_2d]
+        seqlens = attention_mask_2d.sum(dim=1).tolist()
+        count = len(unpadded)
+        padding_tokens = -count % _STEP if count > _LONG else 0
+        if padding_tokens:
+            # As a sequence of their own they attend only to each other.
+            unpadded = pad(unpadded, (0, 0, 0, padding_tokens))
+            seqlens.append(padding_tokens)
+        unpadded = self.layers(unpadded, seqlens)
         batch = torch.zeros_like(hidden_states)
-        batch[present] = row[:count]
+        batch[attention_mask_2d] = unpadded[:count]
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=batch)
 
 
 class _Layers(torch.nn.Module):  # type: ignore[misc]
-    """The layers of an encoder. This and what it calls keeps to what TorchScript understands."""
+    """The layers of an encoder. TorchScript compiles this class and what it calls."""
 
     def __init__(self, layers: Sequence["_Layer"]) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(layers)
 
-    def forward(self, row: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """Return a row of the same shape, (tokens, width), of sequences of these `lengths`."""
+    def forward(self, hidden_states: torch.Tensor, seqlens: list[int]) -> torch.Tensor:
+        """Return the next hidden states, (tokens, width); `seqlens` has the length of each sequence.
+
+        The lengths are not cumulative, unlike those that flash attention calls cu_seqlens.
+        """
         for layer in self.layers:
-            row = layer(row, lengths)
-        return row
+            hidden_states = layer(hidden_states, seqlens)
+        return hidden_states
 
 
 class _Layer(torch.nn.Module):  # type: ignore[misc]
-    """One layer of BERT's kind (Devlin et al. 2019), with the modules of the layer that it replaces."""
+    """One layer of BERT's kind (Devlin et al. 2019), made of the modules of the layer that it replaces."""
 
-    def __init__(self, layer: torch.nn.Module, parts: Mapping[str, str], heads: int) -> None:
+    def __init__(self, layer: torch.nn.Module, paths: Mapping[str, str], heads: int) -> None:
         super().__init__()
-        part = {name: layer.get_submodule(path) for name, path in parts.items()}
+        part = {name: layer.get_submodule(path) for name, path in paths.items()}
         self._heads = heads
         self.query_key_value = _joined([part["query"], part["key"], part["value"]])
         self.attended = LinearPlus(part["attended"])
@@ -144,13 +151,13 @@ class _Layer(torch.nn.Module):  # type: ignore[misc]
         self.narrow = LinearPlus(part["narrow"])
         self.norm = part["norm"]
 
-    def forward(self, row: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """Return a row of the same shape."""
+    def forward(self, hidden_states: torch.Tensor, seqlens: list[int]) -> torch.Tensor:
         # (query, key or value; 1, heads, tokens, width of a head)
-        split = self.query_key_value(row).view(len(row), 3, self._heads, -1).permute(1, 2, 0, 3).unsqueeze(1)
-        attended = _attend(split[0], split[1], split[2], lengths).flatten(1)
-        row = self.attended_norm(self.attended(attended, row))
-        return self.norm(self.narrow(self.widen(row), row))
+        qkv = self.query_key_value(hidden_states).view(len(hidden_states), 3, self._heads, -1)
+        qkv = qkv.permute(1, 2, 0, 3).unsqueeze(1)
+        attended = _attend(qkv[0], qkv[1], qkv[2], seqlens).flatten(1)
+        hidden_states = self.attended_norm(self.attended(attended, hidden_states))
+        return self.norm(self.narrow(self.widen(hidden_states), hidden_states))
 
 
 def _joined(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:
@@ -162,11 +169,11 @@ def _joined(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:
     return joined
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seqlens: list[int]) -> torch.Tensor:
     """Attend within each of the sequences; (1, heads, tokens, width) in, (tokens, heads, width) out."""
-    if len(lengths) == 1:
+    if len(seqlens) == 1:
         attended = scaled_dot_product_attention(query, key, value)
     else:
-        parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))  # noqa: B905
+        parts = zip(query.split(seqlens, 2), key.split(seqlens, 2), value.split(seqlens, 2))  # noqa: B905
         attended = torch.cat([scaled_dot_product_attention(q, k, v) for q, k, v in parts], dim=2)
     return attended[0].transpose(0, 1)

@@ -34,8 +34,8 @@ CHECK_TEXTS: Final = (
 class AccuracyCheck:
     """How answers in `dtype` differ from those in float32 on so many texts.
 
-    `greatest_difference` is that of one score, or of one component of a vector. `changed_predictions` counts the
-    texts whose label is another one, or whose vector points elsewhere.
+    `greatest_difference` is that of one score, or of one component of a vector. `changed_predictions` counts
+    the texts whose label is another one, or whose vector points elsewhere.
     """
 
     dtype: str

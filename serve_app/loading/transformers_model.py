@@ -39,7 +39,7 @@ class TransformersModel:
     # Of the processor.
     threads: int
     # Whether the model runs without padding.
-    packed: bool = False
+    unpadded: bool = False
 
     @property
     def hf_tokenizer(self) -> Any:
@@ -92,10 +92,10 @@ class TransformersModel:
 
     def run(self, tensors: Mapping[str, torch.Tensor]) -> Any:
         """Return the model's output for what `collate` returned."""
-        if not self.packed:
+        if not self.unpadded:
             return self.model(**tensors)
         others = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
-        return self.model(**others, present=tensors["attention_mask"].bool())
+        return self.model(**others, attention_mask_2d=tensors["attention_mask"].bool())
 
 
 def this_device() -> torch.device:

@@ -13,7 +13,7 @@ from serve_app.contract import Dtype, Task
 from serve_app.encoders.cpu_threads import use_threads
 from serve_app.encoders.onednn import has_kernels, use_kernels
 from serve_app.encoders.shared_weights import share_weights
-from serve_app.encoders.unpad import can_pack, pack, script
+from serve_app.encoders.unpad import can_unpad, script, unpad
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Progress, TaskModel
 from serve_app.loading.accuracy import CHECK_TEXTS, AccuracyCheck, compare
 from serve_app.loading.dtypes import FLOAT32, INT8, convert, resolve_dtype, torch_dtype
@@ -91,14 +91,14 @@ class PretrainedTask(TaskModel):
 
     @property
     def batches_at_once(self) -> int:
-        return self._pretrained.threads if self._pretrained.packed else 1
+        return self._pretrained.threads if self._pretrained.unpadded else 1
 
     def prepare_thread(self, exclusive: bool) -> None:
         use_threads(self._pretrained.threads if exclusive else 1)
 
     @property
     def pads(self) -> bool:
-        return not self._pretrained.packed
+        return not self._pretrained.unpadded
 
     @property
     def check_texts(self) -> Sequence[str]:
@@ -133,9 +133,9 @@ class PretrainedTask(TaskModel):
     def _load(self, folder: Path, dtype: str) -> None:
         self._pretrained = load(self.auto_class, folder, dtype, task=self.task)
         model = self._pretrained.model
-        if self._pretrained.device.type == "cpu" and can_pack(model):
-            pack(model)
-            self._pretrained = replace(self._pretrained, packed=True)
+        if self._pretrained.device.type == "cpu" and can_unpad(model):
+            unpad(model)
+            self._pretrained = replace(self._pretrained, unpadded=True)
         self.load_extras(folder)
 
     def _convert(self, dtype: str) -> None:
@@ -146,12 +146,12 @@ class PretrainedTask(TaskModel):
     def _speed_up(self) -> None:
         """Let an encoder's layers call oneDNN."""
         dtype = self._pretrained.dtype
-        if self._pretrained.packed and dtype != INT8 and has_kernels(torch_dtype(dtype)):
+        if self._pretrained.unpadded and dtype != INT8 and has_kernels(torch_dtype(dtype)):
             use_kernels(self._pretrained.model)
 
     def _settle(self) -> None:
         """Share an encoder's weights with other replicas, then do what leaves its layers as they are."""
-        if self._pretrained.packed:
+        if self._pretrained.unpadded:
             share_weights(self._pretrained.model)
             script(self._pretrained.model)
 

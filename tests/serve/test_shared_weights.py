@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from serve_app.encoders.onednn import OneDnnLinear, has_kernels, ordered_memory, use_kernels
+from serve_app.encoders.onednn import OneDnnLinear, has_kernels, prepacked_buffer, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 
 pytestmark = pytest.mark.skipif(not has_kernels(torch.float32), reason="this machine has no kernels")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not has_kernels(torch.float32), reason="this mac
 ANOTHER_PROCESS = """
 import sys, torch
 from pathlib import Path
-from tests.serve.test_sharing import small_model
+from tests.serve.test_shared_weights import small_model
 from serve_app.encoders.shared_weights import share_weights
 share_weights(small_model(seed=int(sys.argv[2])), Path(sys.argv[1]))
 print("shared", flush=True)
@@ -24,7 +24,7 @@ sys.stdin.read()
 
 
 def small_model(seed=7, dtype=torch.float32):
-    """Return an embedding and two layers in oneDNN's order."""
+    """Return an embedding and two layers with prepacked weights."""
     torch.manual_seed(seed)
     layers = (torch.nn.Embedding(30, 96), torch.nn.Linear(96, 160), torch.nn.Linear(160, 33, bias=False))
     model = torch.nn.Sequential(*layers).to(dtype).eval()
@@ -43,11 +43,11 @@ def test_shared_weights_are_the_same_ones(tmp_path, dtype):
         pytest.skip(f"this machine has no kernels for {dtype}")
     model = small_model(dtype=dtype)
     before = answer(model)
-    addresses = [ordered_memory(each.weight)[0] for each in model if isinstance(each, OneDnnLinear)]
+    addresses = [prepacked_buffer(each.weight)[0] for each in model if isinstance(each, OneDnnLinear)]
     share_weights(model, tmp_path)
     assert torch.equal(answer(model), before)
     [file] = tmp_path.iterdir()
-    now = [ordered_memory(each.weight)[0] for each in model if isinstance(each, OneDnnLinear)]
+    now = [prepacked_buffer(each.weight)[0] for each in model if isinstance(each, OneDnnLinear)]
     now.append(model[0].weight.data_ptr())
     assert not set(now) & set(addresses)
     assert all(str(file) == mapped_at(address) for address in now)

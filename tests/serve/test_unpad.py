@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from serve_app.encoders.onednn import LinearGelu, LinearPlus, has_kernels, use_kernels
-from serve_app.encoders.unpad import can_pack, pack, script
+from serve_app.encoders.unpad import can_unpad, script, unpad
 from tests.serve import tiny_models
 
 SIZES = {
@@ -37,7 +37,7 @@ AUTO_CLASSES = [
     transformers.AutoModelForTokenClassification,
     transformers.AutoModelForMaskedLM,
 ]
-# Together no multiple of what a long row is filled up to.
+# Their sum is no multiple of what a long batch is filled up to.
 LENGTHS = [7, 1, 31, 7, 21]
 
 
@@ -49,9 +49,9 @@ def batch() -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def packed_output(model, inputs) -> list[torch.Tensor]:
-    """Return the same of a model that runs packed."""
-    return output(model, input_ids=inputs["input_ids"], present=inputs["attention_mask"].bool())
+def unpadded_output(model, inputs) -> list[torch.Tensor]:
+    """Return the same of a model that runs unpadded."""
+    return output(model, input_ids=inputs["input_ids"], attention_mask_2d=inputs["attention_mask"].bool())
 
 
 def output(model, **inputs) -> list[torch.Tensor]:
@@ -68,13 +68,13 @@ def output(model, **inputs) -> list[torch.Tensor]:
 def test_an_encoder_answers_as_with_padding(name, auto_class, scripted):
     torch.manual_seed(7)
     model = auto_class.from_config(copy.deepcopy(CONFIGS[name])).eval()
-    assert can_pack(model)
+    assert can_unpad(model)
     expected = output(model, **batch())
-    pack(model)
+    unpad(model)
     if scripted:
         script(model)
     assert any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()) == scripted
-    got = packed_output(model, batch())
+    got = unpadded_output(model, batch())
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
@@ -91,23 +91,23 @@ def test_layers_that_torchscript_does_not_understand_stay_in_python(caplog):
     model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
     for layer in model.encoder.layer:
         layer.intermediate.intermediate_act_fn = Unheard()
-    pack(model)
-    before = packed_output(model, batch())
+    unpad(model)
+    before = unpadded_output(model, batch())
     with caplog.at_level("INFO", logger="ray.serve"):
         script(model)
     assert "stay in Python" in caplog.text
-    after = packed_output(model, batch())
+    after = unpadded_output(model, batch())
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_what_the_others_in_a_batch_say_makes_no_difference():
     torch.manual_seed(7)
     model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
-    pack(model)
+    unpad(model)
     inputs = batch()
-    before = packed_output(model, inputs)
+    before = unpadded_output(model, inputs)
     inputs["input_ids"][0, 0] += 1
-    after = packed_output(model, inputs)
+    after = unpadded_output(model, inputs)
     assert not torch.equal(before[0], after[0])
     assert all(torch.equal(one, other) for one, other in zip(before[1:], after[1:], strict=True))
 
@@ -121,7 +121,7 @@ def test_what_the_others_in_a_batch_say_makes_no_difference():
     ids=["looks only back", "positions in its layers"],
 )
 def test_what_needs_its_padding_keeps_it(model):
-    assert not can_pack(model)
+    assert not can_unpad(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -157,14 +157,14 @@ def test_onednns_kernels_compute_what_follows_a_layer(dtype):
     torch.testing.assert_close(got, expected, atol=0.02 if dtype is torch.bfloat16 else 1e-5, rtol=1e-2)
 
 
-def test_a_packed_model_answers_the_same_with_onednns_kernels():
+def test_an_unpadded_model_answers_the_same_with_onednns_kernels():
     if not has_kernels(torch.float32):
         pytest.skip("this machine has no kernels for float32")
     torch.manual_seed(7)
     model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
     expected = output(model, **batch())
-    pack(model)
+    unpad(model)
     use_kernels(model)
     script(model)
-    for one, other in zip(packed_output(model, batch()), expected, strict=True):
+    for one, other in zip(unpadded_output(model, batch()), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
