@@ -1,7 +1,7 @@
-"""The Serve deployment of one model: loads it once, hands requests to the engine.
+"""The Serve deployment of one model: it loads the model once and passes requests to the engine.
 
-Ray imports this module in a fresh worker for each build, so torch and transformers are imported
-inside the constructor only.
+Ray imports this module in a fresh worker for each build, so only the constructor imports torch and
+transformers.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ logger = logging.getLogger("ray.serve")
 class Model:
     """One replica of a model."""
 
-    # Serve awaits the constructor; typing knows no such thing.
+    # Serve awaits the constructor, which the type system does not allow.
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
-        """Load the model; raises SourceError or ModelLoadError, whose sentence becomes the status."""
+        """Load the model. The sentence of a SourceError or ModelLoadError reaches the endpoint's status."""
         startup = StartupTimer.of_this_worker()
-        # All of this takes seconds; the replica must answer Ray's own calls meanwhile.
+        # These phases take seconds, and the replica must answer Ray's own calls meanwhile.
         with startup.phase("fetch"):
             folder = await asyncio.to_thread(fetch, args.uri, args.revision)
         with startup.phase("import"):
@@ -46,19 +46,19 @@ class Model:
         logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Return what answers HTTP; Serve calls this once after the constructor."""
+        """Build the replica's ASGI app. Serve calls this once, after `__init__`."""
         return model_application(self._engine)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take over new user_config; Serve calls this before the first request and at each change."""
+        """Apply the user config. Serve calls this before the first request and at each change."""
         self._engine.reconfigure(UserConfig.model_validate(user_config))
 
     async def check_health(self) -> None:
-        """Raise if the model no longer answers; Serve replaces the replica after three failures."""
+        """Raise if the model does not answer. Serve replaces the replica after three failures."""
         await self._engine.check_health()
 
     async def call(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Answer the gateway: like POST to `verb`, errors included, but by Serve's handle."""
+        """Answer the gateway, which calls this by Serve's handle, like a POST to `verb`; never raises."""
         try:
             return await VERBS[verb](self._engine, body, headers)
         except ServingError as error:

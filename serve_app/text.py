@@ -14,22 +14,22 @@ LONGEST_CAUSE: Final = 400
 _EXCEPTION_LINE: Final = re.compile(
     r"^\s*(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (.+)$"
 )
-# Errors of ours whose sentence says it all; the class name would only be noise.
+# Our own errors whose sentence says it all, so that the name of the class is left out.
 _SELF_EXPLAINING: Final = frozenset({"SourceError", "ModelLoadError", "ModelFailedError", "StuckModelError"})
 
 
 def quoted(value: Any) -> str:
-    """Return `value` as a Python literal, cut where it gets long."""
+    """Return `value` as a Python literal, cut after LONGEST_SHOWN characters."""
     return shortened(repr(value))
 
 
 def shortened(text: str) -> str:
-    """Return `text`, cut where it gets long."""
+    """Return `text`, cut after LONGEST_SHOWN characters."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def application_cause(deployment_messages: Iterable[str], application_message: str) -> str:
-    """Return the first cause that the messages of an application's parts, or its own, contain."""
+    """Return the first cause found in the messages of an application's deployments, then in its own."""
     # The application's own message says at best which deployment failed.
     return next(filter(None, map(cause_of, [*deployment_messages, application_message])), "")
 

@@ -1,6 +1,6 @@
-"""What every task offers to the engine: encode a text, run sequences, decode the outputs.
+"""What an engine asks of a model (TaskModel), and what it offers to the protocols (Engine).
 
-Imports neither torch nor transformers, so that the engine and its tests need neither.
+This module imports neither torch nor transformers, so an engine and its tests need neither.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from typing import Any, ClassVar, Literal, Protocol
 from serve_app.contract import Dtype, ModelArgs, ParameterValue
 from serve_app.http.errors import InputTooLongError
 
-# JSON-ready answer for one text; its keys are the names in the task's `outputs`.
+# The answer for one text, ready for JSON; its keys are the names in the task's `outputs`.
 Prediction = dict[str, Any]
 
 
 class ModelLoadError(Exception):
-    """A folder that does not hold a model for the task."""
+    """The folder holds no model for the task."""
 
 
 @dataclass(frozen=True)
 class Output:
     """One member of a prediction, as the Open Inference Protocol declares it.
 
-    BYTES members that are not text travel as JSON. A dimension of -1 is open; the first is the batch.
+    BYTES members that are not text are sent as JSON. The first dimension is the batch; -1 means any size.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Output:
 
 @dataclass(frozen=True)
 class InputLimit:
-    """How many tokens one sequence may have, and what happens to a longer one."""
+    """The most tokens that a sequence may have, and whether a longer one is truncated or refused."""
 
     max_tokens: int
     truncate: bool
@@ -54,19 +54,21 @@ class InputLimit:
 
 @dataclass(frozen=True)
 class EncodedSequence:
-    """One sequence for the model: the tokenizer's lists by name, each `length` long."""
+    """One sequence for the model: the tokenizer's lists by name, with one number for each token.
+
+    Only sequences of the same `group` may share a batch.
+    """
 
     features: Mapping[str, list[int]]
     group: Hashable = None
 
     @property
     def length(self) -> int:
-        """Number of tokens."""
         return len(self.features["input_ids"])
 
 
 class Progress:
-    """How a long forward pass reports that it lives and learns that nobody waits for it."""
+    """Lets a long forward pass report that it is alive, and learn that no client waits for it any more."""
 
     def __init__(self, outputs: Sequence[asyncio.Future[Any]]) -> None:
         self._outputs = outputs
@@ -74,7 +76,7 @@ class Progress:
         self.last = time.monotonic()
 
     def tick(self) -> bool:
-        """Note a step forward; return whether anybody still waits for the result."""
+        """Report one step; return whether a client still waits for the result."""
         self.last = time.monotonic()
         return not all(output.done() for output in self._outputs)
 
@@ -82,12 +84,12 @@ class Progress:
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
-    `encode` and `decode` run in a thread of their own, never twice at once, unless `encodes_inline`;
-    `forward` in others, as often at once as `batches_at_once` says.
+    `encode` and `decode` are called in one thread, or on the event loop if `encodes_inline` says so.
+    `forward` is called in other threads, in up to `batches_at_once` of them at the same time.
     """
 
     outputs: ClassVar[tuple[Output, ...]]
-    # A tiny request that warms the model up and shows that it works.
+    # Parameters of the tiny request that warms the model up and shows that it works.
     warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
 
     @abstractmethod
@@ -96,13 +98,13 @@ class TaskModel(ABC):
 
     @property
     def warmup_text(self) -> str:
-        """Return the text of the tiny request."""
+        """The text of that request."""
         return "ready"
 
     @property
     @abstractmethod
     def max_tokens(self) -> int:
-        """The longest sequence that the model can take."""
+        """The length of the longest sequence that the model can take."""
 
     @property
     @abstractmethod
@@ -111,29 +113,29 @@ class TaskModel(ABC):
 
     @property
     def batch_overhead_tokens(self) -> int:
-        """What a batch costs besides its tokens, in tokens: above all, all weights are read once.
+        """The fixed cost of a batch, mostly one read of all weights, as a number of tokens that cost as much.
 
-        About right for encoders on processors, measured with those of 22 and 66 million parameters.
+        The default suits encoders on CPUs; it was measured with models of 22 and 66 million parameters.
         """
         return 32
 
     @property
     def batches_at_once(self) -> int:
-        """How many batches may run at the same time."""
+        """How many batches may run at the same time, each in a stream of its own."""
         return 1
 
     def prepare_thread(self, exclusive: bool) -> None:  # noqa: B027 - most models need nothing
-        """Prepare a thread that will call `forward`, for batches that run alone or beside others."""
+        """Prepare a thread that will call `forward`; if `exclusive`, for batches that run alone."""
 
     @property
     def pads(self) -> bool:
-        """Whether the sequences of a batch are filled up to the longest, which costs as much as tokens do."""
+        """Whether the sequences of a batch are padded to the longest one. Padding costs as much as tokens."""
         return True
 
     def encodes_inline(self, texts: Sequence[str]) -> bool:
-        """Return whether `encode` and `decode` of `texts` take no longer than to hand them to a thread.
+        """Return whether `encode` and `decode` of `texts` are quicker than handing them to a thread.
 
-        Both may then be called in any thread, at the same time as in others.
+        Both must then be safe to call in several threads at once.
         """
         return False
 

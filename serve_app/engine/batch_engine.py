@@ -1,4 +1,8 @@
-"""Answer texts with one loaded model: admit, encode, batch, decode. Knows neither HTTP nor Ray."""
+"""The engine of models that run in batches: acquire a slot, encode, run in a batch, decode.
+
+It knows neither Ray nor torch, and of HTTP only the errors. Generation runs here too: a batch of texts with
+the same parameters is one call of `generate`, and lasts as long as its longest member.
+"""
 
 import asyncio
 import logging
@@ -8,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, UserConfig
-from serve_app.engine.base import EncodedSequence, InputLimit, Prediction, TaskModel
+from serve_app.engine.base import EncodedSequence, Engine, InputLimit, Prediction, TaskModel
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.streams import Streams
@@ -21,7 +25,7 @@ from serve_app.http.errors import (
 )
 from serve_app.parameters import InvalidParameterError, TaskParameters, parse_parameters
 
-# A batch may well take longer than a client with little patience waits.
+# A batch may take longer than a short request timeout, and the model is not stuck because of that.
 SHORTEST_STUCK_SECONDS: Final = 30.0
 
 Result = TypeVar("Result")
@@ -31,21 +35,20 @@ logger = logging.getLogger("ray.serve")
 
 
 class StuckModelError(Exception):
-    """The forward pass has not moved for longer than any client waits."""
+    """The forward pass has made no progress for longer than any client waits."""
 
 
-class BatchEngine:
+class BatchEngine(Engine):
     """One model with its batcher and its limits.
 
-    Not every tokenizer can be shared between threads, so encoding and decoding runs in one thread, beside
-    the batcher's and off the event loop. What is too brief for that runs at once: while the processor is
-    full, each change of threads waits for its turn.
+    Encoding and decoding run in one thread of their own, because not every tokenizer is thread-safe and the
+    event loop must not block. Short texts are encoded on the event loop: on a busy CPU, each context switch
+    to another thread waits for its turn.
     """
 
     def __init__(self, args: ModelArgs, model: TaskModel, user_config: UserConfig) -> None:
         self.args = args
         self.model = model
-        # Seconds of the parts of this replica's start, once it is over.
         self.cold_start: Mapping[str, float] = {}
         self._user_config = user_config
         streams = Streams(model.batches_at_once, model.prepare_thread)
@@ -55,22 +58,17 @@ class BatchEngine:
 
     @property
     def input_limit(self) -> InputLimit:
-        """The endpoint's limit, or the model's own if that is lower."""
         limit = min(self._user_config.max_input_tokens, self.model.max_tokens)
         return InputLimit(limit, self._user_config.truncate_input)
 
     def reconfigure(self, user_config: UserConfig) -> None:
-        """Take over new settings; requests that are inside keep the limits that they came with."""
+        """Apply new settings; requests that are already inside keep their limits."""
         self._user_config = user_config
         self._batcher.limits = _batch_limits(user_config, self.model)
 
     async def predict(
         self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
     ) -> list[Prediction]:
-        """Return one prediction for each text.
-
-        Raises a ServingError: invalid input 422, time limit 408, too many requests 429.
-        """
         _require_texts(texts)
         try:
             parameters = parse_parameters(self.args.task, self._user_config.parameters, overrides)
@@ -85,9 +83,9 @@ class BatchEngine:
                 raise RequestTimeoutError(f"no answer within {seconds:g} seconds") from error
 
     async def check_health(self) -> None:
-        """Run the model on a tiny text; a model that is busy and moving is healthy as it is.
+        """Run the model on a tiny text, unless it is busy and making progress, which is healthy too.
 
-        Raises StuckModelError if the running batch has stopped moving, or what the model raised.
+        Raises StuckModelError if the running batch makes no progress, or what the model raised.
         """
         stuck = self._batcher.seconds_without_progress()
         if stuck > max(self._user_config.request_timeout_seconds, SHORTEST_STUCK_SECONDS):
@@ -96,7 +94,7 @@ class BatchEngine:
             await self.warm_up()
 
     async def warm_up(self) -> None:
-        """Answer the task's tiny request, whatever the endpoint's parameters and limits are."""
+        """Answer the task's tiny request, without the parameters and limits of the endpoint."""
         parameters = parse_parameters(self.args.task, self.model.warmup_parameters)
         limit = InputLimit(self.model.max_tokens, truncate=True)
         await self._answer([self.model.warmup_text], parameters, limit)

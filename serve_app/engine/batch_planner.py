@@ -1,4 +1,4 @@
-"""Cut a queue into batches: what fits into one, and what costs the least. Knows lengths and groups only."""
+"""Split a queue into batches within limits, at the least cost. Pure; it knows only lengths and groups."""
 
 import asyncio
 from collections.abc import Hashable, Sequence
@@ -8,25 +8,24 @@ from typing import Any, Protocol
 
 
 class BatchItem(Protocol):
-    """What the batcher must know of a sequence."""
+    """What the planner needs to know of a sequence: its number of tokens, and its group.
+
+    Sequences of different groups never share a batch.
+    """
 
     @property
-    def length(self) -> int:
-        """Number of tokens."""
-        ...
+    def length(self) -> int: ...
 
     @property
-    def group(self) -> Hashable:
-        """Sequences of different groups never share a batch."""
-        ...
+    def group(self) -> Hashable: ...
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait.
+    """Bounds of one batch: sequences, tokens with padding, and how long an idle model may wait for more.
 
-    `overhead_tokens` is what a batch costs besides its tokens, in tokens: padding up to there is
-    cheaper than one more batch. A model that is not `padded` costs what its tokens cost.
+    `overhead_tokens` is the fixed cost of a batch as a number of tokens; less padding than that is cheaper
+    than one more batch. `padded` says whether padding costs anything.
     """
 
     max_size: int
@@ -45,10 +44,10 @@ class QueueEntry:
 
 
 def plan_batches(queue: Sequence[QueueEntry], limits: BatchLimits) -> list[list[QueueEntry]]:
-    """Cut into batches of one group each at the least cost within the limits.
+    """Split `queue` into batches of one group each, at the least cost within `limits`.
 
-    With padding, a batch costs its longest sequence times its size, and the overhead, and sequences are
-    sorted by length; without, full batches in the order of arrival cost the least. A sequence above the
+    With padding, a batch costs its size times its longest sequence, plus the overhead, so sequences are
+    sorted by length. Without padding, full batches in the order of arrival cost least. A sequence above the
     token limit gets a batch of its own.
     """
     groups: dict[Hashable, list[QueueEntry]] = {}
@@ -65,8 +64,8 @@ def plan_batches(queue: Sequence[QueueEntry], limits: BatchLimits) -> list[list[
 
 
 def _min_cost_splits(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
-    """Return where the batches of sorted `lengths` begin and end."""
-    # For each number of sequences: the least cost of running them, and where their last batch starts.
+    """Return where the batches of sorted `lengths` begin and end, by dynamic programming."""
+    # For each number of sequences: the least cost of running them, and where the last batch of them starts.
     costs, starts = [0], [0]
     for end, longest in enumerate(lengths, start=1):
         fitting = max(1, min(limits.max_size, limits.max_tokens // max(longest, 1), end))
@@ -83,7 +82,7 @@ def _min_cost_splits(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
 
 
 def _greedy_splits(lengths: Sequence[int], limits: BatchLimits) -> list[int]:
-    """Return where batches begin and end that are as large as they may be."""
+    """Return where batches begin and end if each is as large as it may be."""
     splits, tokens = [0], 0
     for at, length in enumerate(lengths):
         size = at - splits[-1]

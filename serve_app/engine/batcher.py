@@ -1,7 +1,11 @@
-"""Drain-when-free batching: when the model is free it takes all that is queued.
+"""Dynamic batching: whenever the model is free, take everything that is queued.
 
-At low load nothing waits. Under load it lets those whom it has just answered ask again first, for a small
-part of the time that a batch takes. Knows nothing of tasks or HTTP.
+At low load no request waits for a batch. Under load the next batch is delayed by 20 % of the last one's run
+time, at most 20 ms. Clients whose responses have just gone out can then join it.
+
+    submit ──> queue ──a stream is free──> _wait_for_batch, _next_batch ──> _pass: `forward` ──> outputs
+                                                                              │ raises
+                                                                              └──> _retry_individually
 """
 
 import asyncio
@@ -18,16 +22,15 @@ from serve_app.engine.base import Progress
 from serve_app.engine.batch_planner import BatchItem, BatchLimits, QueueEntry, plan_batches
 from serve_app.engine.streams import Streams
 
-# How long after a batch its clients may ask again before the next starts without them: a part of the time
-# that the batch took, and no longer than this. Else small batches follow each other where clients wait for
-# their answers (docs/performance.md).
+# How long the next batch lingers for clients whose responses have just gone out: a fraction of the last
+# batch's run time, up to a maximum. Without it, clients that wait for their responses get small batches.
 _LINGER_FRACTION: Final = 0.2
 _MAX_LINGER_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True)
 class CompletedBatch:
-    """A batch that is over: how many sequences it had, how long it took, and when it ended."""
+    """A batch that has run: its number of sequences, its run time, and when it ended."""
 
     size: int
     seconds: float
@@ -38,7 +41,7 @@ Forward = Callable[[list[Any], Progress], Sequence[Any]]
 
 
 class Batcher:
-    """Runs `forward` on batches in the threads of `streams`.
+    """Runs `forward` on batches, in the threads of `streams`.
 
     `limits` may be replaced at any time; the next batch obeys the new ones.
     """
@@ -49,21 +52,21 @@ class Batcher:
         self._streams = streams or Streams()
         self._free_streams = asyncio.Semaphore(self._streams.count)
         self._queue: list[QueueEntry] = []
-        # Batches of a queue that was sorted; a queue that need not be is cut anew for each batch.
+        # With padding, the whole queue is sorted and split at once; without, it is split anew for each batch.
         self._planned: deque[list[QueueEntry]] = deque()
         self._arrived = asyncio.Event()
-        # Set when so many are queued, and when a batch is over, as it may then be another number.
+        # Set when `_target_size` sequences are queued, and after each batch, when the target may change.
         self._target_reached = asyncio.Event()
         self._target_size = 0
         self._running: set[Progress] = set()
         self._passes: set[asyncio.Task[None]] = set()
-        # Whether something else ran or waited when the last batch was over.
+        # Whether something else was running or queued when the last batch ended.
         self._contended = False
         self._last_batch = CompletedBatch(0, 0, 0)
         self._loop_task: asyncio.Task[None] | None = None
 
     async def submit(self, sequences: Sequence[BatchItem]) -> list[Any]:
-        """Return the outputs of `sequences`, in their order; cancelling frees their places."""
+        """Return the outputs of `sequences`, in their order; cancelling takes them out of the queue."""
         if self._loop_task is None or self._loop_task.done():
             self._loop_task = asyncio.create_task(self._batching_loop())
         loop = asyncio.get_running_loop()
@@ -77,20 +80,19 @@ class Batcher:
         finally:
             for entry in entries:
                 if not entry.output.cancel() and not entry.output.cancelled():
-                    # Only the first failure is raised; asyncio would complain about the others.
+                    # Only the first failure is raised; asyncio logs the others unless they are retrieved.
                     entry.output.exception()
 
     def seconds_without_progress(self) -> float:
-        """Return how long a running batch has not moved; 0 when nothing runs."""
+        """Return how long a running batch has made no progress; 0 if none is running."""
         return max((time.monotonic() - progress.last for progress in self._running), default=0.0)
 
     @property
     def busy(self) -> bool:
-        """Whether a batch is running."""
         return bool(self._running)
 
     async def close(self) -> None:
-        """Stop taking batches; a running one is not waited for."""
+        """Run no further batch; do not wait for a running one."""
         if self._loop_task is not None:
             self._loop_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -106,7 +108,7 @@ class Batcher:
                 await self._arrived.wait()
                 await self._wait_for_batch()
             batch = self._next_batch()
-            # A lone batch takes all streams, whose cores would be idle otherwise.
+            # A batch that is alone takes all streams; their cores would be idle otherwise.
             exclusive = not (self._passes or self._queue or self._planned or self._contended)
             streams_held = self._streams.count if exclusive else 1
             for _ in range(streams_held - 1):
@@ -118,8 +120,8 @@ class Batcher:
             task.add_done_callback(self._passes.discard)
 
     async def _wait_for_batch(self) -> None:
-        """Wait until the queue makes a batch that is large enough, or no longer pays."""
-        # Requests that are on the loop already get their turn.
+        """Wait until the queue has reached its target size, or the time for that is over."""
+        # First let requests in that are on the event loop already.
         await asyncio.sleep(0)
         begun = time.monotonic()
         while True:
@@ -133,10 +135,10 @@ class Batcher:
                     await self._target_reached.wait()
 
     def _batch_target(self, begun: float) -> tuple[int, float]:
-        """Return how many sequences the next batch should have, and until when to wait for them."""
+        """Return how many sequences the next batch should have, and until when it may wait for them."""
         last = self._last_batch
         linger_until = last.at + min(last.seconds * _LINGER_FRACTION, _MAX_LINGER_SECONDS)
-        # Batches beside each other do best if they are equal; more than half of the limit gains little.
+        # Concurrent batches do best if they are of equal size; more than half of the limit gains little.
         concurrent = [progress.size for progress in self._running]
         if concurrent or (self._streams.count == 1 and not self.limits.max_wait_seconds):
             equal_size = max(concurrent, default=last.size)
@@ -144,7 +146,7 @@ class Batcher:
         return self.limits.max_size, begun + self.limits.max_wait_seconds
 
     def _next_batch(self) -> list[QueueEntry]:
-        """Return the next batch, empty if nobody waits any more."""
+        """Return the next batch; it is empty if all clients in the queue have gone."""
         if self._planned:
             return self._planned.popleft()
         entries = _drop_cancelled(self._queue)
@@ -162,7 +164,7 @@ class Batcher:
         return batch
 
     async def _pass(self, batch: Sequence[QueueEntry], executor: Executor, streams_held: int) -> None:
-        """Run a batch that has taken as many streams."""
+        """Run a batch, then release the streams that it has held."""
         begun = time.monotonic()
         try:
             await self._run(batch, executor)
@@ -197,7 +199,7 @@ class Batcher:
     async def _retry_individually(
         self, batch: Sequence[QueueEntry], error: Exception, executor: Executor
     ) -> None:
-        """Run each sequence alone, so that the one that fails fails alone."""
+        """Run a failed batch one sequence at a time, so that one bad input fails only its own request."""
         if len(batch) > 1:
             for entry in batch:
                 await self._run([entry], executor)
@@ -206,5 +208,5 @@ class Batcher:
 
 
 def _drop_cancelled(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
-    """Leave out those whose client has gone or timed out."""
+    """Return the entries whose client has neither disconnected nor timed out."""
     return [entry for entry in entries if not entry.output.done()]

@@ -1,16 +1,15 @@
-"""The threads in which a model runs: all of its cores for a lone batch, one for each of several."""
+"""The threads that run a model: all cores for one batch, one core each for several."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 
 class Streams:
-    """Threads for `count` batches at a time.
+    """Threads for up to `count` batches at a time; OpenVINO calls these streams.
 
-    Several threads of one batch wait for each other after each of its operations, actively, and lose much
-    where they must share their cores; batches side by side never wait. So a batch gets several threads only
-    if nothing else waits, and then nothing runs beside it. `prepare` is called first in each thread, with
-    whether its batches run alone.
+    The threads of one forward pass synchronise after every operation, by spinning, and lose much time where
+    they share cores. Separate batches never synchronise. So only an exclusive batch, one that runs while
+    nothing else is queued, gets several threads. Each new thread first calls `prepare(exclusive)`.
     """
 
     def __init__(self, count: int = 1, prepare: Callable[[bool], object] = lambda exclusive: None) -> None:
@@ -19,10 +18,10 @@ class Streams:
         self._shared = ThreadPoolExecutor(count, "forward-shared", prepare, (False,))
 
     def executor(self, *, exclusive: bool) -> Executor:
-        """Return where a batch runs that is the only one, or that is not."""
+        """Return the threads of an exclusive batch, or of batches that share the cores."""
         return self._exclusive if exclusive or self.count == 1 else self._shared
 
     def close(self) -> None:
-        """Take no more batches; running ones are not waited for."""
+        """Refuse further batches; do not wait for running ones."""
         for executor in (self._exclusive, self._shared):
             executor.shutdown(wait=False, cancel_futures=True)

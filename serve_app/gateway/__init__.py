@@ -1,4 +1,4 @@
-"""The application at `/` that always exists; Ray imports its builder from here."""
+"""The application at `/`, which always exists. Ray imports its builder from here."""
 
 from serve_app.gateway.application import build_gateway
 

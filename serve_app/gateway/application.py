@@ -1,7 +1,7 @@
-"""The application at `/` that always exists: one address for all models, and the server's own health.
+"""The application at `/`, which always exists: one address for all models, and the health of the server.
 
-Requests of models normally go past it, straight to a replica of the model (`haproxy.py`); those of models
-without a replica, and what the proxy does not understand, end here.
+HAProxy sends most requests straight to a replica of the model (`http/haproxy.py`). Requests for models
+without a replica, and requests in which HAProxy finds no model, come here.
 """
 
 from importlib.metadata import version
@@ -41,17 +41,16 @@ class Gateway:
         self._index = ModelIndex(lambda: serve.status().applications)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Return what answers HTTP; Serve calls this once after the constructor."""
+        """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
         return gateway_application(self._index, Relay(self._index))
 
 
 def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
-    """Return the ASGI application of the gateway."""
     return application([*_server_routes(index), *_model_routes(index, relay)])
 
 
 def _server_routes(index: ModelIndex) -> list[Route]:
-    """Return the routes about the server as a whole."""
+    """Return the routes for the server as a whole."""
 
     async def server(request: Request) -> Response:
         return _json({"name": SERVER_NAME, "version": VERSION, "extensions": ["binary_tensor_data"]})
@@ -60,8 +59,8 @@ def _server_routes(index: ModelIndex) -> list[Route]:
         return _json({"live": True})
 
     async def ready(request: Request) -> Response:
-        # Ready means that the control plane answers. One model that does not load must not take
-        # the others out of rotation, so the models' own readiness is at /v2/models/<name>/ready.
+        # Ready means that Serve's controller answers. One model that does not load must not take
+        # the others out of rotation, so each model's readiness is at /v2/models/<name>/ready.
         await index.all()
         return _json({"ready": True})
 
@@ -81,7 +80,7 @@ def _server_routes(index: ModelIndex) -> list[Route]:
 
 
 def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
-    """Return the routes to one model, named in the body or in the path."""
+    """Return the routes for one model, which the body or the path names."""
 
     async def predict(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
@@ -110,7 +109,7 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
 
 
 def _model_in(body: bytes) -> str:
-    """Return the `model` of a request; the model itself checks all the rest."""
+    """Return the `model` of a request; the model's replica checks everything else."""
     try:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -128,5 +127,5 @@ def _json(document: Any) -> Response:
 
 
 def build_gateway(args: GatewayArgs) -> Application:
-    """Return the gateway application; Ray calls this with the config's `args`."""
+    """Return the gateway application. Ray calls this with the config's `args`."""
     return Gateway.bind()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What the gateway knows of the models: their names, states and causes, as Serve reports them."""
+"""The gateway's cache of the models that Serve reports: their names, states, and why one does not run."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from serve_app.contract import GATEWAY_APPLICATION, route_prefix
 from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from serve_app.text import application_cause, quoted
 
-# Reports older than this are renewed; the request that notices does not wait for it.
+# States older than this are refreshed in the background; the request that finds them stale does not wait.
 FRESH_SECONDS: Final = 1.0
 
 RUNNING: Final = "RUNNING"
@@ -30,11 +30,11 @@ class ModelState:
 
     @property
     def answers(self) -> bool:
-        """Whether requests may be sent: a failed update leaves the replicas of the last good one."""
+        """Whether requests may be sent. A failed update leaves the replicas of the last good version."""
         return self.status == RUNNING or self.replicas > 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the state for `GET /v2/models`."""
+        """Return the model's member of `GET /v2/models`."""
         return {
             "name": self.name,
             "state": self.status,
@@ -45,7 +45,7 @@ class ModelState:
 
 
 def read_states(applications: Mapping[str, Any]) -> dict[str, ModelState]:
-    """Return a state for each model among `applications`, those of `ray.serve.status()`."""
+    """Return the state of each model among the applications of `ray.serve.status()`."""
     states = {}
     for name, application in applications.items():
         if name == GATEWAY_APPLICATION:
@@ -62,7 +62,7 @@ def read_states(applications: Mapping[str, Any]) -> dict[str, ModelState]:
 
 
 class ModelIndex:
-    """The latest states, renewed in the background while requests come and not otherwise."""
+    """The latest states. They are refreshed in the background, and only while requests arrive."""
 
     def __init__(self, fetch_applications: Callable[[], Mapping[str, Any]]) -> None:
         """`fetch_applications` may block; it runs in a thread."""
@@ -72,14 +72,14 @@ class ModelIndex:
         self._refreshing: asyncio.Task[bool] | None = None
 
     async def resolve(self, name: str) -> ModelState:
-        """Return the state of a model that answers.
+        """Return the state of the model `name`, which answers.
 
         Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
         """
         self._refresh_if_stale()
         state = self._states.get(name)
         if state is None or not state.answers:
-            # Nobody is turned away on the word of an old report.
+            # A request is never refused because of a stale state.
             await self.refresh()
             state = self._states.get(name)
         if state is None:
@@ -92,12 +92,12 @@ class ModelIndex:
         return state
 
     async def all(self) -> list[ModelState]:
-        """Return the states of all models, by name."""
+        """Return the fresh states of all models, sorted by name."""
         await self.refresh()
         return [self._states[name] for name in sorted(self._states)]
 
     async def refresh(self) -> None:
-        """Ask Serve now; concurrent callers share one question.
+        """Ask Serve now; concurrent callers share one call.
 
         Raises ModelNotReadyError if Serve does not answer.
         """

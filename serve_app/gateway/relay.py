@@ -15,14 +15,14 @@ logger = logging.getLogger("ray.serve")
 
 
 class Relay:
-    """Sends requests to the models that answer."""
+    """Sends requests to replicas, with one Serve handle per model."""
 
     def __init__(self, index: ModelIndex) -> None:
         self._index = index
         self._handles: dict[str, Any] = {}
 
     async def send(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Return the answer of the model `name`; raises a ServingError if it gives none."""
+        """Return the reply of the model `name`; raise a ServingError if there is none."""
         await self._index.resolve(name)
         try:
             if name not in self._handles:
@@ -31,7 +31,7 @@ class Relay:
         except BackPressureError as error:
             raise OverloadedError(f"{name} has too many requests waiting") from error
         except (DeploymentUnavailableError, RayServeException, RayError) as error:
-            # The replica died with the request, or the model was removed: a new handle finds out.
+            # The replica died with the request, or the model was removed; a new handle tells which.
             self._handles.pop(name, None)
             logger.warning("%s did not answer: %s", name, error)
             raise ModelNotReadyError(f"{name} lost this request; send it again") from error
