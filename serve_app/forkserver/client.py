@@ -1,8 +1,7 @@
-"""Hand a starting worker of Ray over to the fork server of its node; imports only what is quick to import.
+"""Hand a starting Ray worker over to the node's fork server. Imports only the standard library.
 
-Python calls `start` in each process of an installation with the fork server switched on, before anything
-else. In any process but a worker, and whenever something is amiss, it returns, and the process goes on as
-it would have.
+`start.pth` makes Python call `start` first in every process where the fork server is switched on. In a
+process that is no Ray worker, or if anything fails, `start` returns and the process goes on as usual.
 """
 
 import fcntl
@@ -19,7 +18,8 @@ from serve_app.forkserver.wire import WorkerRequest, send
 _WORKER_SCRIPT: Final = "/ray/_private/workers/default_worker.py"
 _RAYLET: Final = "--raylet-name="
 
-# Ray gives a worker up that has not reported after 60 seconds; one that starts plainly needs some of them.
+# Ray gives up on a worker that has not registered after 60 seconds. If forking fails, some of these seconds
+# are needed to start the worker the usual way.
 PATIENCE_SECONDS: Final = 40.0
 _RETRY_SECONDS: Final = 0.02
 
@@ -27,8 +27,8 @@ _started: list[bool] = []
 
 
 def start() -> None:
-    """Become a mere messenger if this process is a worker that can be forked: then this does not return."""
-    # Python reads the file that calls this once for each name of its library folder.
+    """Let the fork server fork the worker that this process would become, then exit; else return."""
+    # Python reads start.pth once for each name of its library folder.
     if _started:
         return
     _started.append(True)
@@ -44,7 +44,7 @@ def start() -> None:
 
 
 def worker_command(command: Sequence[str]) -> list[str] | None:
-    """Return the script of Ray's worker and its arguments; None if `command` starts something else."""
+    """Return the script of Ray's worker with its arguments; None if `command` starts something else."""
     script = next((number for number, text in enumerate(command) if text.endswith(_WORKER_SCRIPT)), None)
     if script is None or not _raylet_of(command[script:]):
         return None
@@ -56,7 +56,7 @@ def _raylet_of(arguments: Sequence[str]) -> str:
 
 
 def _fork(command: Sequence[str]) -> bool:
-    """Return whether the fork server has taken the worker over."""
+    """Return whether the fork server has forked the worker."""
     request = WorkerRequest(
         command=list(command),
         environment=dict(os.environ),
@@ -72,15 +72,15 @@ def _fork(command: Sequence[str]) -> bool:
         try:
             answer = connection.recv(32)
         except TimeoutError:
-            # From here on the server finds the connection closed, and forks nothing; its answer may have
-            # crossed this.
+            # A server that now finds the connection closed forks nothing. But its answer may have been on
+            # the way already.
             connection.shutdown(socket.SHUT_RDWR)
             answer = connection.recv(32)
         return bool(answer)
 
 
 def _connect(address: str) -> socket.socket | None:
-    """Return a connection to the fork server, starting one if there is none; None if it does not start."""
+    """Return a connection to the fork server. Start it if there is none; return None if that fails."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     started = False
     while time.monotonic() < deadline:
@@ -104,7 +104,7 @@ def _connect(address: str) -> socket.socket | None:
 
 
 def _lock(path: str) -> int | None:
-    """Return the descriptor of the lock that a living fork server holds; None if there is one."""
+    """Take the lock that a running fork server holds; return None if there is such a server."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,10 +115,10 @@ def _lock(path: str) -> int | None:
 
 
 def _start_server(address: str, lock: int) -> None:
-    """Return in a child of this process, which itself becomes the fork server.
+    """Become the fork server, and return in a child process.
 
-    So the server is a child of the raylet, and all workers stay its descendants. It holds the lock for as
-    long as it lives.
+    So the fork server is a child of the raylet, and all workers remain descendants of the raylet. The server
+    holds the lock until it ends.
     """
     if os.fork() == 0:
         os.close(lock)
@@ -128,12 +128,12 @@ def _start_server(address: str, lock: int) -> None:
     for target, source in enumerate((null, log, log)):
         os.dup2(source, target)
     os.set_inheritable(lock, True)
-    # The last argument is room for the titles that Ray gives to the processes.
+    # The last argument is room for the process titles that Ray sets.
     command = [sys.executable, "-m", "serve_app.forkserver.server", address, str(lock), "-" * 200]
     os.execv(sys.executable, command)
 
 
 def _log_file(address: str) -> str:
-    """Return a file beside those of Ray, if the address lies where Ray's sockets do."""
+    """Return a file beside Ray's logs, if the address is in Ray's folder of sockets."""
     logs = Path(address).parent.parent / "logs"
     return str(logs / "fork_server.log") if logs.is_dir() else os.devnull

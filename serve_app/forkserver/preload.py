@@ -1,4 +1,4 @@
-"""What is imported before workers are forked, and how that leaves no trace that all of them would share."""
+"""Import modules before workers are forked, without state that the workers must not share."""
 
 import importlib
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-# Serve's own actors and the builds of applications need only these.
+# All that Serve's own actors and the builds of applications need.
 SERVE_MODULES: Final = (
     "ray.serve",
     "ray.serve._private.replica",
@@ -17,7 +17,7 @@ SERVE_MODULES: Final = (
     "serve_app.app",
     "serve_app.gateway",
 )
-# A model's replica needs these too. All models import much the same; BERT stands for them.
+# A model's replica needs these too. Other architectures import nearly the same modules as BERT.
 MODEL_MODULES: Final = (
     "serve_app.tasks.text_classification",
     "serve_app.tasks.token_classification",
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def preload(modules: Sequence[str]) -> None:
-    """Import `modules`; what is missing here is missing in the workers too, and they say so better."""
+    """Import `modules`. A failure is only logged: a worker that needs the module reports it better."""
     for module in modules:
         started = time.monotonic()
         try:
@@ -44,11 +44,10 @@ def preload(modules: Sequence[str]) -> None:
 
 
 class _ActorClassIds:
-    """Stands in for Ray's ActorClassID and does not draw from Ray's generator."""
+    """Replaces Ray's ActorClassID, and makes identifiers without Ray's random generator."""
 
     @staticmethod
     def from_random() -> Any:
-        """Return an identifier made of the system's random bytes."""
         from ray._raylet import ActorClassID
 
         return ActorClassID(os.urandom(ActorClassID.size()))
@@ -56,7 +55,7 @@ class _ActorClassIds:
 
 @contextmanager
 def ray_ids_untouched() -> Iterator[None]:
-    """Let modules with actor classes be imported without the use of Ray's generator of identifiers."""
+    """Import modules with actor classes in this block, without a use of Ray's generator of identifiers."""
     import ray.actor
 
     original = ray.actor.ActorClassID
@@ -68,10 +67,10 @@ def ray_ids_untouched() -> Iterator[None]:
 
 
 def has_own_ids() -> bool:
-    """Return whether processes forked now make different identifiers for Ray.
+    """Return whether processes that are forked now make different identifiers for Ray.
 
-    Ray's generator is in its C++ part and cannot be seeded. Once it has been used, all children would draw
-    the same identifiers, and overwrite each other's objects.
+    Ray's generator is in its C++ code and cannot be seeded. If it has been used before the fork, all children
+    make the same identifiers and overwrite each other's objects.
     """
     from ray import ObjectRef
 

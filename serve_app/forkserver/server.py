@@ -1,7 +1,7 @@
-"""The fork server of a node: imports once what all workers need, and forks each worker off itself.
+"""The fork server of a node: imports once what all workers need, then forks the workers from itself.
 
-A forked worker has its imports behind it and shares their memory. Up to the fork there is one thread, no
-connection to Ray and no CUDA: each would be broken in the children.
+A forked worker skips these imports and shares their memory with the others. Until the fork there is one
+thread, no connection to Ray and no CUDA, because none of these survives a fork.
 """
 
 import gc
@@ -19,8 +19,8 @@ from serve_app.forkserver.preload import MODEL_MODULES, SERVE_MODULES, has_own_i
 from serve_app.forkserver.wire import receive, same_imports
 from serve_app.forkserver.worker import Fork, become_worker
 
-# Settings of the imports here that the workers do not inherit. One thread up to the fork: numpy's OpenBLAS
-# would start its own. And NVML says which devices there are without starting CUDA.
+# Variables for the imports in this process; workers do not inherit them. The first stops numpy's OpenBLAS
+# from starting threads. With the second, torch asks NVML for devices, which does not start CUDA.
 HERE_ONLY: Final = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 _BACKLOG: Final = 128
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ForkServer:
-    """Answers requests on one socket for as long as the raylet lives."""
+    """Answers requests on one socket until the raylet ends."""
 
     def __init__(self, listener: socket.socket, raylet: int, environment: dict[str, str]) -> None:
         self._listener = listener
@@ -37,10 +37,10 @@ class ForkServer:
         self._raylet = os.pidfd_open(raylet)
 
     def serve(self, *, successor: int | None = None, predecessor: int | None = None) -> Fork | None:
-        """Fork a worker for each request; return in each child with its request, in the server at its end.
+        """Fork a worker for each request. Return in each child with its request, and in the server with None.
 
-        A successor is another server with the same socket, known by a pipe: once it says that it serves,
-        this one rests until the other dies. `predecessor` is the other end of that pipe.
+        `successor` and `predecessor` are the ends of a pipe between two servers with the same socket. Once
+        the successor writes that it serves, this server pauses until the successor dies.
         """
         poll = select.poll()
         for descriptor in filter(None, (self._listener.fileno(), self._raylet, successor)):
@@ -66,7 +66,7 @@ class ForkServer:
         try:
             connection, _ = self._listener.accept()
         except BlockingIOError:
-            # The successor was quicker.
+            # The successor has accepted it first.
             return None
         connection.setblocking(True)
         try:
@@ -86,20 +86,20 @@ class ForkServer:
 
 
 def listen(address: str) -> socket.socket:
-    """Return a socket that only this user can connect to."""
+    """Return a listening socket to which only this user can connect."""
     Path(address).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     previous = os.umask(0o077)
     listener.bind(address)
     os.umask(previous)
     listener.listen(_BACKLOG)
-    # Two processes wait on it while one follows the other.
+    # Two processes poll it while the successor takes over.
     listener.setblocking(False)
     return listener
 
 
 def _serve(address: str) -> Fork | None:
-    """Serve first with what Serve's own actors need, then with all; return as `ForkServer.serve` does."""
+    """Serve with Serve's own modules first, and with the models' modules later; return like `serve`."""
     server = ForkServer(listen(address), int(os.environ["RAY_RAYLET_PID"]), dict(os.environ))
     for name, value in HERE_ONLY.items():
         os.environ.setdefault(name, value)
@@ -113,7 +113,7 @@ def _serve(address: str) -> Fork | None:
         if os.environ[FORK_WORKERS_VARIABLE] != ForkWorkers.MODELS:
             return server.serve()
         reader, writer = os.pipe()
-        # Importing torch takes seconds; Serve's own actors must not wait for that.
+        # The import of torch takes seconds, and Serve's own actors must not wait for it.
         if os.fork():
             os.close(writer)
             return server.serve(successor=reader)
@@ -127,11 +127,11 @@ def _serve(address: str) -> Fork | None:
 
 
 def main() -> None:
-    """Serve at the address of the first argument; the second is the descriptor that is the server's lock."""
+    """Serve at the address in the first argument; the second is the descriptor of the server's lock."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     fork = _serve(sys.argv[1])
     if fork is None:
-        # Some extension modules complain at length about an orderly end.
+        # Some extension modules print long messages at a regular exit.
         os._exit(0)
     os.close(int(sys.argv[2]))
     become_worker(fork, HERE_ONLY)

@@ -1,7 +1,7 @@
-"""What the starting worker and the fork server say to each other; imports only what is quick to import.
+"""The messages between a starting worker and the fork server. Imports only the standard library.
 
-One request on one connection: a length, JSON, and the three standard streams as descriptors. The answer
-is the new process's number as text.
+Each connection has one request: a length, JSON, and the three standard streams as descriptors. The answer is
+the new process's id as text.
 """
 
 import json
@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
-# What Ray sets anew for each worker. A worker whose environment differs in anything else may have to
-# import differently, so it is not forked.
+# Variables that Ray sets for each worker. If any other variable differs, imports may have other effects, so
+# the worker is not forked.
 _PER_WORKER: Final = frozenset({"RAY_JOB_ID"})
 
 _LENGTH: Final = struct.Struct("!I")
@@ -21,7 +21,7 @@ _STREAMS: Final = (0, 1, 2)
 
 @dataclass(frozen=True)
 class WorkerRequest:
-    """A process that Ray has asked for: its command line, and what it inherits."""
+    """A worker that Ray has started: its command line, and what it inherits from the raylet."""
 
     command: list[str]
     environment: dict[str, str]
@@ -31,12 +31,12 @@ class WorkerRequest:
 
     @property
     def worker(self) -> str:
-        """Ray's identifier of the worker, for messages."""
+        """Ray's identifier of the worker, for log messages."""
         return next((text for text in self.command if text.startswith("--worker-id=")), "a worker")
 
 
 def same_imports(one: dict[str, str], other: dict[str, str]) -> bool:
-    """Return whether processes with these environments import the same modules in the same way."""
+    """Return whether imports have the same effects in processes with these environments."""
     return _lasting(one) == _lasting(other)
 
 
@@ -45,14 +45,14 @@ def _lasting(environment: dict[str, str]) -> dict[str, str]:
 
 
 def send(connection: socket.socket, request: WorkerRequest) -> None:
-    """Send `request` with this process's standard streams."""
+    """Send `request` and the standard streams of this process."""
     body = json.dumps(vars(request)).encode()
     socket.send_fds(connection, [_LENGTH.pack(len(body))], _STREAMS)
     connection.sendall(body)
 
 
 def receive(connection: socket.socket) -> tuple[WorkerRequest, list[int]]:
-    """Return a request and the descriptors of its streams; raise ValueError if it is incomplete."""
+    """Return a request and the descriptors of its streams. Raise ValueError if it is incomplete."""
     head, streams, _, _ = socket.recv_fds(connection, _LENGTH.size, len(_STREAMS))
     try:
         (length,) = _LENGTH.unpack(head)

@@ -1,4 +1,4 @@
-"""From the fork to the worker: what a child takes over from the process that Ray started."""
+"""Turn a forked child into the worker: it takes over everything from the process that Ray has started."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from serve_app.forkserver.wire import WorkerRequest
 
-# Random generators that the interpreter does not seed anew after a fork, by their modules.
+# Random generators, by module, that Python does not reseed after a fork.
 _GENERATORS: Final[dict[str, Callable[[Any], object]]] = {
     "numpy": lambda numpy: numpy.random.seed(),
     "torch": lambda torch: torch.default_generator.seed(),
@@ -20,7 +20,7 @@ _GENERATORS: Final[dict[str, Callable[[Any], object]]] = {
 
 
 class Fork(NamedTuple):
-    """What a child finds: its request, its streams, and the connection on which it has to report."""
+    """What a forked child works with: the request, the streams, and the connection for its answer."""
 
     request: WorkerRequest
     streams: list[int]
@@ -28,12 +28,12 @@ class Fork(NamedTuple):
 
 
 def become_worker(fork: Fork, foreign_variables: Iterable[str]) -> None:
-    """Turn this forked process into the worker; returns when the worker has ended.
+    """Turn this forked process into the worker; return when the worker has ended.
 
-    `foreign_variables` are taken out of the environment unless the request has them.
+    `foreign_variables` are removed from the environment unless the request has them.
     """
     request = fork.request
-    # Ray ends a worker by its process group.
+    # Ray kills a worker by its process group.
     os.setpgid(0, 0)
     for target, stream in enumerate(fork.streams):
         os.dup2(stream, target)
@@ -49,7 +49,7 @@ def become_worker(fork: Fork, foreign_variables: Iterable[str]) -> None:
     try:
         fork.connection.sendall(str(os.getpid()).encode())
     except OSError:
-        # Nobody waits any more: the worker has been started without us.
+        # The client no longer waits and has started the worker itself.
         os._exit(1)
     fork.connection.close()
     gc.enable()
@@ -59,7 +59,7 @@ def become_worker(fork: Fork, foreign_variables: Iterable[str]) -> None:
 
 
 def reseed() -> None:
-    """Give this process random numbers of its own."""
+    """Seed the random generators of this process, so that it does not repeat its siblings' numbers."""
     for module, seed in _GENERATORS.items():
         if module in sys.modules:
             seed(sys.modules[module])

@@ -1,4 +1,4 @@
-"""The ASGI application around the protocols: routes, paths with a slash at their end, errors in one shape."""
+"""The ASGI application around routes: drops trailing slashes and answers all errors in one JSON shape."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ logger = logging.getLogger("ray.serve")
 
 
 def application(routes: Sequence[Route]) -> ASGIApp:
-    """Return an ASGI application for `routes` whose every error has the one JSON shape."""
+    """Return an ASGI application for `routes` that answers every error in the one JSON shape."""
     app = Starlette(
         routes=routes,
         exception_handlers={
@@ -38,14 +38,13 @@ def application(routes: Sequence[Route]) -> ASGIApp:
 
 
 def response(reply: Reply) -> Response:
-    """Return `reply` as Starlette's response."""
     return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
 
 
 class _WithoutTrailingSlash:
-    """Makes `/prefix`, `/prefix/` and `/prefix/path/` the paths `/`, `/` and `/path` of the routes.
+    """Routes `/prefix`, `/prefix/` and `/prefix/path/` like `/`, `/` and `/path`.
 
-    Starlette would answer them with redirects, which clients of POST do not follow.
+    Starlette would answer with redirects, which clients do not follow for POST.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -65,7 +64,7 @@ async def _serving_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
-    """Translate what Starlette's router raises: no such path, no such method."""
+    """Answer what Starlette's router raises: unknown paths and methods that are not allowed."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")

@@ -1,4 +1,4 @@
-"""Read the body of a request within its limits."""
+"""Read the body of a request, within limits of size, time and media type."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from serve_app.http.errors import (
     UnsupportedMediaTypeError,
 )
 
-# Content types that a body may have, each with the header that must come with it, if any.
+# The media types that a body may have, each with the header that it requires, or None.
 MediaTypes = Mapping[str, str | None]
 
-# A client that is still sending would not read our 413; up to here its body is read and dropped.
+# A client does not read our 413 while it is still sending, so a body up to this size is read and dropped.
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
 
 
 async def read_body(request: Request, media_types: MediaTypes) -> bytes:
     """Return the request's body.
 
-    Raises 413 above MAX_BODY_BYTES, 415 for a type that is not among `media_types`,
-    408 if it does not arrive in time.
+    Raises 413 above MAX_BODY_BYTES, 415 for a type that is not in `media_types`, and 408 if the body does
+    not arrive in time.
     """
     _require_media_type(request, media_types)
     chunks: list[bytes] = []

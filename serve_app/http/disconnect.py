@@ -1,4 +1,4 @@
-"""Clients that close their connection before they are answered."""
+"""Cancel the work for clients that close their connection before they get a response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,16 +9,15 @@ from starlette.requests import Request
 
 from serve_app.http.errors import ClientGoneError
 
-# Most requests are answered by then, and never need to be watched.
+# Most requests are answered by then, so that their connection is never watched.
 WATCHED_AFTER_SECONDS: Final = 0.25
 
 
 @asynccontextmanager
 async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
-    """End what runs within once the client has closed its connection; the body must have been read.
+    """Cancel the block and raise ClientGoneError when the client disconnects; the body must have been read.
 
-    Raises ClientGoneError then. Serve does the same, at the cost of two tasks for each request; our proxy
-    tells it not to.
+    Serve does the same with two tasks for each request, so our HAProxy rules switch that off.
     """
     loop = asyncio.get_running_loop()
     watches: list[asyncio.Task[None]] = []

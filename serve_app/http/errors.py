@@ -1,7 +1,7 @@
-"""Every error that a client can meet, each with its status code, and the one JSON shape of them.
+"""Every error that a client can get, with its status code and JSON body, and the reply that carries it.
 
-The shape is `{"error": <sentence>, "code": <word>}`; the Open Inference Protocol asks for `error`
-to be a string.
+The body is `{"error": <sentence>, "code": <word>}`; the Open Inference Protocol requires a string as `error`.
+The HAProxy command imports this module and must start fast, so it imports neither pydantic nor starlette.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ BODY_TIMEOUT_SECONDS: Final = 30.0
 class ServingError(Exception):
     """A request that cannot be answered, with a sentence for the client.
 
-    `details` are further members of the JSON body, for programs.
+    `details` become further members of the JSON body, for programs.
     """
 
     status: ClassVar[int] = 500
@@ -31,93 +31,92 @@ class ServingError(Exception):
         self.details = details
 
     def body(self) -> bytes:
-        """Return the JSON body."""
         return to_json({"error": str(self), "code": self.code, **self.details})
 
 
 class MalformedBodyError(ServingError):
-    """The body is not what its content type says."""
+    """The body is not of the type that the request states."""
 
     status, code = 400, "malformed_body"
 
 
 class UnknownModelError(ServingError):
-    """No model has that name."""
+    """There is no model of that name."""
 
     status, code = 404, "unknown_model"
 
 
 class UnknownPathError(ServingError):
-    """No route has that path."""
+    """There is nothing at that path."""
 
     status, code = 404, "unknown_path"
 
 
 class MethodNotAllowedError(ServingError):
-    """The path exists, the method does not."""
+    """The path does not take that method."""
 
     status, code = 405, "method_not_allowed"
 
 
 class RequestTimeoutError(ServingError):
-    """The endpoint's time limit is over."""
+    """The request took longer than the endpoint allows."""
 
     status, code = 408, "request_timeout"
 
 
 class BodyTimeoutError(RequestTimeoutError):
-    """The client takes too long to send its request."""
+    """The client took too long to send its body."""
 
     def __init__(self) -> None:
         super().__init__(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:g} seconds")
 
 
 class ClientGoneError(ServingError):
-    """The client has closed its connection. Nobody reads this; the status, nginx's, is for the metrics."""
+    """The client has closed its connection. Only metrics show this status, which is nginx's."""
 
     status, code = 499, "client_gone"
 
 
 class BodyTooLargeError(ServingError):
-    """More bytes than one request may have."""
+    """The body has more bytes than one request may have."""
 
     status, code = 413, "body_too_large"
 
 
 class UnsupportedMediaTypeError(ServingError):
-    """A content type or encoding that is not read here."""
+    """The content type or encoding is not supported."""
 
     status, code = 415, "unsupported_media_type"
 
 
 class InvalidInputError(ServingError):
-    """Well-formed, and yet not a request that this model can answer."""
+    """The request is well-formed, but this model cannot answer it."""
 
     status, code = 422, "invalid_input"
 
 
 class InputTooLongError(InvalidInputError):
-    """A text has more tokens than the endpoint takes, and the endpoint does not truncate."""
+    """A text has more tokens than the endpoint allows, and the endpoint does not truncate."""
 
     code = "input_too_long"
 
 
 class OverloadedError(ServingError):
-    """The replica is full; the same request may succeed a little later."""
+    """The replica is full. The same request may succeed a little later."""
 
     status, code = 429, "overloaded"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class ModelNotReadyError(ServingError):
-    """The model is known and does not answer now."""
+    """The model exists, but does not answer now."""
 
     status, code = 503, "model_not_ready"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class ModelFailedError(ServingError):
-    """The model raised on this input: our fault, not the client's."""
+    """The model raised an exception on this input; the client is not at fault."""
 
     status, code = 500, "model_failed"
 
@@ -126,7 +125,7 @@ class ModelFailedError(ServingError):
 
 
 class UnexpectedError(ServingError):
-    """A fault in this program."""
+    """There is a fault in this program."""
 
     def __init__(self) -> None:
         super().__init__("unexpected error; the replica's log says which")
@@ -134,7 +133,7 @@ class UnexpectedError(ServingError):
 
 @dataclass(frozen=True)
 class Reply:
-    """Body, content type, status and further headers of an HTTP answer."""
+    """An HTTP response as plain data, which the gateway relays without parsing it."""
 
     body: bytes
     content_type: str
@@ -143,5 +142,4 @@ class Reply:
 
     @classmethod
     def for_error(cls, error: ServingError) -> "Reply":
-        """Return the answer that tells a client of `error`."""
         return cls(error.body(), JSON_TYPE, error.status, dict(error.headers))

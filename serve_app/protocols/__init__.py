@@ -1,4 +1,4 @@
-"""The routes of one model: predict, Open Inference Protocol, readiness. Wiring, no decisions."""
+"""The protocols' one table, and the replica's routes that are made from it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,21 +26,21 @@ async def _predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> R
 
 
 VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer}
-"""What can be asked of a model with a body, by the last part of the path."""
+"""The requests with a body that a model answers, by the last part of their path."""
 
 
 MEDIA_TYPES: Final[MediaTypes] = {JSON_TYPE: None, BINARY_TYPE: HEADER_LENGTH}
-"""What the bodies of these may be, each type with the header that must come with it."""
+"""The media types of their bodies, each with the header that it requires."""
 
 
 def verb_of(request: Request) -> str:
-    """Return the last part of the path, which has no slash at its end here (`http.app`)."""
+    """Return the last part of the path; `http.app` has removed a trailing slash."""
     path: str = request.scope["path"]
     return path.rpartition("/")[2]
 
 
 def model_application(engine: Engine) -> ASGIApp:
-    """Return the ASGI application that answers for `engine`'s model below its route prefix."""
+    """Return the ASGI application of `engine`'s model, whose paths are below its route prefix."""
 
     async def call(request: Request) -> Response:
         body = await read_body(request, MEDIA_TYPES)
@@ -50,11 +50,11 @@ def model_application(engine: Engine) -> ASGIApp:
         return response(reply)
 
     async def describe(request: Request) -> Response:
-        # Linux adds up the memory of a large process for several milliseconds.
+        # For a large process, Linux takes several milliseconds to add up its memory.
         return response(await asyncio.to_thread(metadata, engine))
 
     async def ready(request: Request) -> Response:
-        # A replica gets requests only once its model is loaded and has answered a first text.
+        # Serve sends requests to a replica only after its model is loaded and has answered a first text.
         return Response(to_json({"name": engine.args.name, "ready": True}), media_type=JSON_TYPE)
 
     return application(

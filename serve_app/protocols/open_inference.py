@@ -1,8 +1,8 @@
-"""Open Inference Protocol v2 over HTTP, with the binary tensor extension that its clients use.
+"""Open Inference Protocol v2 over HTTP, with Triton's binary tensor extension, which its clients use.
 
-Specification: the "Open Inference Protocol" REST API; Triton's "Binary Data Extension" for
-`Inference-Header-Content-Length`. A BYTES element in binary form is a little-endian uint32 length
-and the bytes.
+Specifications: the "Open Inference Protocol" REST API, and Triton's "Binary Data Extension" for
+`Inference-Header-Content-Length`. In binary form, a BYTES element is a little-endian uint32 length followed
+by the bytes.
 """
 
 import struct
@@ -24,7 +24,7 @@ from serve_app.text import quoted, shortened
 HEADER_LENGTH: Final = "inference-header-content-length"
 BINARY_TYPE: Final = "application/octet-stream"
 
-# Request parameters of the protocol and of Triton's extensions; all others are the task's.
+# Request parameters of the protocol and of Triton's extensions. All others are parameters of the task.
 _PROTOCOL_PARAMETERS: Final = frozenset(
     {"binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout"}
 )
@@ -33,19 +33,19 @@ _LENGTH: Final = struct.Struct("<I")
 
 
 class _Message(BaseModel):
-    """Strict about types; unknown members are extensions of the client's, and are ignored."""
+    """Strict about types. Unknown members are extensions of clients and are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class TensorParameters(_Message):
-    """`binary_data_size` counts the bytes of a tensor that follows the JSON."""
+    """`binary_data_size` is the number of bytes of a tensor that follows the JSON."""
 
     binary_data_size: int | None = Field(default=None, ge=0)
 
 
 class InputTensor(_Message):
-    """One input, its data inline or behind the JSON."""
+    """One input, with its data in the JSON or behind it."""
 
     name: str
     datatype: str
@@ -55,13 +55,13 @@ class InputTensor(_Message):
 
 
 class OutputParameters(_Message):
-    """How one output is wanted."""
+    """The form in which the client wants one output."""
 
     binary_data: bool = False
 
 
 class RequestedOutput(_Message):
-    """An output that the client asks for."""
+    """One output that the client asks for."""
 
     name: str
     parameters: OutputParameters = OutputParameters()
@@ -77,7 +77,7 @@ class InferRequest(_Message):
 
 
 async def infer(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
-    """Answer an inference request; `headers` are the HTTP headers with lower-case names."""
+    """Answer an inference request. The names of `headers` are in lower case."""
     json_part, binary_part = _split(body, headers.get(HEADER_LENGTH))
     try:
         request = InferRequest.model_validate_json(json_part)
@@ -92,7 +92,7 @@ async def infer(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Repl
 
 
 def metadata(engine: Engine) -> Reply:
-    """Return the model's metadata: its tensors, and under `parameters` what it runs as."""
+    """Return the model's metadata: its tensors, and under `parameters` how the model runs here."""
     outputs = [
         {"name": output.name, "datatype": output.datatype, "shape": output.shape}
         for output in engine.model.outputs
@@ -123,7 +123,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     """Return the JSON part and the binary part behind it."""
     if header_length is None:
         return body, memoryview(b"")
-    # Longer numbers than this are no lengths, and Python refuses to read thousands of digits.
+    # A longer number is no length, and Python refuses to parse thousands of digits.
     digits = header_length.isdecimal() and len(header_length) < 20
     if not digits or int(header_length) > len(body):
         raise MalformedBodyError(
@@ -204,7 +204,7 @@ def _answer(engine: Engine, request: InferRequest, predictions: Sequence[Predict
 def _tensor(
     output: Output, predictions: Sequence[Prediction], *, binary: bool
 ) -> tuple[dict[str, Any], bytes]:
-    """Return the tensor's JSON and the bytes that follow the JSON, one row for each prediction."""
+    """Return the tensor's JSON and the bytes that follow it; the first dimension counts the predictions."""
     rows = [_row(output, prediction[output.name]) for prediction in predictions]
     shape = [len(rows)] if len(output.shape) == 1 else [len(rows), len(rows[0])]
     flat = list(chain.from_iterable(rows))
@@ -219,7 +219,7 @@ def _tensor(
 
 
 def _row(output: Output, value: Any) -> list[Any]:
-    """Return one prediction's elements; what is neither text nor number travels as JSON."""
+    """Return the elements of one prediction. A value that is neither text nor number is sent as JSON."""
     if len(output.shape) == 2:
         return list(value)
     if output.datatype == "BYTES" and not isinstance(value, str):

@@ -13,7 +13,7 @@ from serve_app.text import quoted, shortened
 
 
 class PredictRequest(StrictModel):
-    """One request; `model` is the gateway's to read and need not be given to the model itself."""
+    """One request. The gateway needs `model`; a request to the model's own path may leave it out."""
 
     model: str | None = None
     text: str | None = None
@@ -30,7 +30,8 @@ class PredictRequest(StrictModel):
 async def predict(engine: Engine, body: bytes) -> Reply:
     """Answer a predict request.
 
-    `{"text"}` gives the prediction's members beside `model`; `{"texts"}` gives `predictions`, in order.
+    With `text`, the prediction's members stand beside `model`. With `texts`, `predictions` is a list in the
+    order of the texts.
     """
     request = _parse(body)
     if request.model not in (None, engine.args.name):
@@ -53,7 +54,7 @@ def _parse(body: bytes) -> PredictRequest:
 
 
 def raise_for_body(error: ValidationError) -> NoReturn:
-    """Raise the client's error for a body that failed validation: 400 if it is no JSON, else 422."""
+    """Raise 400 for a body that is no JSON, and 422 for one that fails validation."""
     problem = error.errors(include_url=False, include_context=False)[0]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "json_invalid":

@@ -17,14 +17,14 @@ from serve_app.tasks.pretrained_task import PretrainedTask
 
 @dataclass(frozen=True)
 class Pooling:
-    """How token vectors become one: sentence-transformers' modules, by transformers' names."""
+    """How token vectors become one vector, as sentence-transformers' modules state it."""
 
     mode: str
     normalize: bool
 
 
 class FeatureExtraction(PretrainedTask):
-    """An encoder with the pooling that its folder states, or the mean."""
+    """An encoder with the pooling that its folder states, by default the mean."""
 
     task: ClassVar = Task.FEATURE_EXTRACTION
     auto_class: ClassVar = AutoModel
@@ -74,7 +74,7 @@ class FeatureExtraction(PretrainedTask):
 
 
 def _pool(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
-    """Reduce (batch, tokens, width) to (batch, width), leaving padding out."""
+    """Reduce (batch, tokens, width) to (batch, width), without the padding."""
     if mode == "cls":
         return hidden[:, 0]
     weights = mask.unsqueeze(-1).to(hidden.dtype)

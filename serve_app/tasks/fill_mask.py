@@ -1,4 +1,4 @@
-"""fill-mask: the words that fit in place of a mask."""
+"""fill-mask: the tokens that fit in place of a mask."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 class FillMask(PretrainedTask):
-    """A masked language model; each mask is filled on its own, the others stay."""
+    """A masked language model. Each mask is filled while the other masks stay."""
 
     task: ClassVar = Task.FILL_MASK
     auto_class: ClassVar = AutoModelForMaskedLM
@@ -35,7 +35,7 @@ class FillMask(PretrainedTask):
 
     @property
     def check_texts(self) -> Sequence[str]:
-        # In front, where no limit of the model cuts it off.
+        # The mask is in front, where no truncation removes it.
         return [f"{self._pretrained.hf_tokenizer.mask_token} {text}" for text in super().check_texts]
 
     def encode(

@@ -1,4 +1,4 @@
-"""What the tasks have in common: one transformers auto class, and texts that are encoded one by one."""
+"""The common base of the tasks: a model of one transformers auto class, and texts encoded one by one."""
 
 import logging
 from abc import abstractmethod
@@ -20,10 +20,11 @@ from serve_app.loading.dtypes import FLOAT32, INT8, convert, resolve_dtype, torc
 from serve_app.loading.transformers_model import load, this_device
 from serve_app.parameters import parse_parameters
 
-# A batch of any size takes about the same time on an accelerator, and so does one that generates.
+# As an overhead, this makes batches as large as possible: on an accelerator, and for generation, a batch of
+# any size takes about the same time.
 FULL_BATCHES: Final = 10**6
 
-# Characters up to which a request's texts are encoded at once: 0.3 ms here (docs/performance.md).
+# Texts with up to this many characters are encoded on the event loop, which takes about 0.3 ms.
 _BRIEF_CHARACTERS: Final = 1000
 
 # Serve sends this logger's records to the replica's log.
@@ -33,18 +34,18 @@ logger = logging.getLogger("ray.serve")
 class PretrainedTask(TaskModel):
     """A task with a model of transformers.
 
-    A number format other than float32 is compared with float32 on a few texts when the model is loaded. One
-    that `auto` stands for is dropped if it changes an answer, and so is int8; a half format that was asked
-    for by name stays.
+    When the model is loaded in another dtype than float32, its predictions for a few texts are compared with
+    those in float32. If one has changed, `auto` and int8 fall back to float32. float16 and bfloat16 are kept
+    if the endpoint names them.
     """
 
     task: ClassVar[Task]
     auto_class: ClassVar[Any]
-    # Whether number formats are compared: what is generated may differ from word to word and be as good.
+    # Whether dtypes are compared. Generated texts may differ in every word and be equally good.
     compared: ClassVar[bool] = True
-    # Whether the highest of the scores in the last dimension is the answer.
+    # Whether the prediction is the highest of the scores in the last dimension.
     labelled: ClassVar[bool] = True
-    # Whether a prediction is made of its raw output in a few microseconds and without the tokenizer.
+    # Whether `decode` takes only microseconds and needs no tokenizer.
     decodes_fast: ClassVar[bool] = False
 
     def __init__(self, folder: Path, dtype: Dtype) -> None:
@@ -73,7 +74,7 @@ class PretrainedTask(TaskModel):
         log("%s; the model runs in %s", self._check, self._pretrained.dtype)
 
     def load_extras(self, folder: Path) -> None:
-        """Take what the task needs besides the model; raise ModelLoadError if it is not there."""
+        """Load what the task needs besides the model; raise ModelLoadError if the folder lacks it."""
 
     @property
     def max_tokens(self) -> int:
@@ -102,7 +103,7 @@ class PretrainedTask(TaskModel):
 
     @property
     def check_texts(self) -> Sequence[str]:
-        """Texts on which number formats are compared."""
+        """The texts for the comparison of dtypes."""
         return CHECK_TEXTS
 
     def encodes_inline(self, texts: Sequence[str]) -> bool:
@@ -119,14 +120,14 @@ class PretrainedTask(TaskModel):
 
     @abstractmethod
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
-        """Return one raw output for each sequence of `batch`; torch records no gradients meanwhile."""
+        """Return one raw output for each sequence of `batch`. Called in torch's inference mode."""
 
     def scores(self, output: torch.Tensor) -> torch.Tensor:
-        """Return a raw output as what a client sees of it, of the same shape."""
+        """Return the scores that a client gets from a raw output, in the same shape."""
         return output.softmax(-1)
 
     def _logits(self, batch: Sequence[EncodedSequence]) -> torch.Tensor:
-        """Return the model's logits for a padded batch, as float32 on the processor."""
+        """Return the model's logits for a padded batch, as float32 in CPU memory."""
         logits: torch.Tensor = self._pretrained.run(self._pretrained.collate(batch)).logits
         return logits.float().cpu()
 
@@ -144,13 +145,13 @@ class PretrainedTask(TaskModel):
         self._speed_up()
 
     def _speed_up(self) -> None:
-        """Let an encoder's layers call oneDNN."""
+        """Make an encoder's layers call oneDNN."""
         dtype = self._pretrained.dtype
         if self._pretrained.unpadded and dtype != INT8 and has_kernels(torch_dtype(dtype)):
             use_kernels(self._pretrained.model)
 
     def _settle(self) -> None:
-        """Share an encoder's weights with other replicas, then do what leaves its layers as they are."""
+        """Share an encoder's weights with other replicas, then compile its layers: the last steps."""
         if self._pretrained.unpadded:
             share_weights(self._pretrained.model)
             script(self._pretrained.model)

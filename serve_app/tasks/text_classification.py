@@ -43,7 +43,7 @@ class TextClassification(PretrainedTask):
         outputs: Sequence[torch.Tensor],
         parameters: TextClassificationParameters,
     ) -> Prediction:
-        # Each operation of torch takes as long as ranking a few labels here.
+        # One operation of torch takes as long as sorting a few labels in Python.
         scores: list[float] = self._scores(outputs[0], parameters).tolist()
         ranked = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
         named = [{"label": self._labels[index], "score": scores[index]} for index in ranked]
@@ -55,7 +55,7 @@ class TextClassification(PretrainedTask):
     def _scores(self, logits: torch.Tensor, parameters: TextClassificationParameters) -> torch.Tensor:
         function = parameters.function_to_apply
         if function is None:
-            # The choice of transformers' own pipeline.
+            # transformers' own pipeline chooses in the same way.
             several = self._pretrained.model.config.problem_type == "multi_label_classification"
             function = "sigmoid" if several or len(logits) == 1 else "softmax"
         if function == "sigmoid":

@@ -29,7 +29,7 @@ class TextGeneration(PretrainedTask):
     def encode(
         self, text: str, parameters: TextGenerationParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
-        """Return the prompt; it and the new tokens must fit into the model together."""
+        """Return the prompt, which must fit into the model together with the new tokens."""
         room = self._pretrained.max_tokens - parameters.max_new_tokens
         if room < 1:
             raise InputTooLongError(
@@ -66,19 +66,19 @@ class TextGeneration(PretrainedTask):
 
 
 class Ticker(StoppingCriteria):  # type: ignore[misc]
-    """Reports each generated token, and ends a generation that nobody waits for."""
+    """Reports each generated token, and stops a generation for which no client waits."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Return for each sequence whether it shall stop."""
+        """Return whether each sequence has to stop."""
         abandoned = not self._progress.tick()
         return torch.full((input_ids.shape[0],), abandoned, device=input_ids.device, dtype=torch.bool)
 
 
 def generation_options(parameters: GenerationParameters) -> dict[str, Any]:
-    """Return the arguments of `generate`; sampling options only where they have a meaning."""
+    """Return the arguments of `generate`, with sampling options only if it samples."""
     options: dict[str, Any] = {
         "max_new_tokens": parameters.max_new_tokens,
         "do_sample": parameters.do_sample,

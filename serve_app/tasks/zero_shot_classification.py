@@ -1,4 +1,4 @@
-"""zero-shot-classification: the request brings the labels, an inference model judges each."""
+"""zero-shot-classification: the request brings the labels, and an inference model scores each of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

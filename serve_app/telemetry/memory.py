@@ -1,15 +1,15 @@
-"""What this process holds in memory, as Linux accounts for it."""
+"""The memory of this process, as Linux accounts for it."""
 
 from pathlib import Path
 from typing import Final
 
 _ROLLUP: Final = Path("/proc/self/smaps_rollup")
-# The kernel's names for them. Proportional: a page that several processes share counts in parts.
+# By the kernel's names. Proportional: a page that n processes share counts as 1/n of its size.
 _FIELDS: Final = {"Rss": "resident_bytes", "Pss": "proportional_bytes"}
 
 
 def memory_of_this_process() -> dict[str, int]:
-    """Return resident and proportional bytes; nothing where the system does not tell."""
+    """Return resident and proportional bytes; nothing on systems that do not report them."""
     try:
         return parse_rollup(_ROLLUP.read_text())
     except OSError:
@@ -17,7 +17,7 @@ def memory_of_this_process() -> dict[str, int]:
 
 
 def parse_rollup(text: str) -> dict[str, int]:
-    """Return the sizes in a text like that of /proc/self/smaps_rollup."""
+    """Return the sizes in the text of /proc/self/smaps_rollup."""
     sizes = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")

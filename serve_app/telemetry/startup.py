@@ -1,4 +1,4 @@
-"""How long a replica took from the start of its process to its first answer, and on what."""
+"""The time from the start of a replica's process to its first answer, by phase."""
 
 import logging
 import sys
@@ -7,27 +7,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-# Ray tells each worker when it began to start it, in milliseconds since 1970.
+# Ray passes to each worker when its start began, in milliseconds since 1970.
 _LAUNCHED: Final = "--worker-launch-time-ms="
 
 logger = logging.getLogger("ray.serve")
 
 
 class StartupTimer:
-    """Seconds by phase, in the order in which they passed; a phase that is run twice counts twice."""
+    """Seconds by phase, in order. A phase that runs twice has the sum of both times."""
 
     def __init__(self, before: float) -> None:
-        """`before` are the seconds that passed before this."""
+        """`before` is the number of seconds that have passed in the process already."""
         self._phases = {"process": before}
 
     @classmethod
     def of_this_worker(cls) -> "StartupTimer":
-        """Return one that has counted since Ray started this process; from now on outside of Ray."""
+        """Return a timer that began when Ray started this process; outside of Ray, one that begins now."""
         return cls(seconds_since_launch(sys.argv, time.time()))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time until the end of the block as `name`."""
+        """Add the time of the block to the phase `name`."""
         started = time.monotonic()
         try:
             yield
@@ -35,7 +35,7 @@ class StartupTimer:
             self._phases[name] = self._phases.get(name, 0.0) + time.monotonic() - started
 
     def report(self) -> dict[str, float]:
-        """Return the seconds of each phase and of all together, to the millisecond."""
+        """Return the seconds of each phase and their total, rounded to milliseconds."""
         total = sum(self._phases.values())
         return {
             f"{name}_seconds": round(value, 3) for name, value in {**self._phases, "total": total}.items()
@@ -47,7 +47,7 @@ class StartupTimer:
 
 
 def seconds_since_launch(arguments: Sequence[str], now: float) -> float:
-    """Return the time since the launch that a worker's `arguments` tell; 0 if they tell none."""
+    """Return the time since the launch that is in a worker's `arguments`; 0 if there is none."""
     for argument in arguments:
         milliseconds = argument.removeprefix(_LAUNCHED)
         if milliseconds != argument and milliseconds.isdecimal():
