@@ -87,8 +87,8 @@ class PretrainedTask(TaskModel):
 
     @property
     def batch_overhead_tokens(self) -> int:
-        on_processor = self._pretrained.device.type == "cpu"
-        return super().batch_overhead_tokens if on_processor else FULL_BATCHES
+        on_cpu = self._pretrained.device.type == "cpu"
+        return super().batch_overhead_tokens if on_cpu else FULL_BATCHES
 
     @property
     def batches_at_once(self) -> int:

@@ -1,4 +1,4 @@
-"""Which number format a model gets, and what its metadata says of it."""
+"""The dtype that a model gets, and what its metadata says about it."""
 
 import logging
 
@@ -17,13 +17,13 @@ COMPARED = [task for task in Task if task_class(task).compared]
 GENERATING = [task for task in Task if task not in COMPARED]
 
 
-def with_processor(monkeypatch, **capabilities):
+def with_cpu(monkeypatch, **capabilities):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
 
 
 @pytest.fixture(params=["avx512_bf16", "amx_bf16"])
 def fast_bfloat16(request, monkeypatch):
-    with_processor(monkeypatch, **{request.param: True})
+    with_cpu(monkeypatch, **{request.param: True})
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def close_labels(tmp_path):
 
 
 @pytest.mark.parametrize("task", COMPARED)
-def test_auto_is_bfloat16_where_the_processor_computes_it(task, tmp_path, fast_bfloat16):
+def test_auto_is_bfloat16_where_the_cpu_computes_it(task, tmp_path, fast_bfloat16):
     model = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto")
     description = model.description
     check = description["dtype_check"]
@@ -50,8 +50,8 @@ def test_auto_is_bfloat16_where_the_processor_computes_it(task, tmp_path, fast_b
 
 
 @pytest.mark.parametrize("task", Task)
-def test_auto_is_float32_on_other_processors(task, tmp_path, monkeypatch):
-    with_processor(monkeypatch, avx512_f=True)
+def test_auto_is_float32_on_other_cpus(task, tmp_path, monkeypatch):
+    with_cpu(monkeypatch, avx512_f=True)
     description = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto").description
     assert description["dtype"] == "float32"
     assert "dtype_check" not in description

@@ -1,4 +1,4 @@
-"""Clients that send their next request once they have the answer to the last."""
+"""The queue delay after a batch: clients that send their next request when they have the last response."""
 
 import asyncio
 
@@ -13,13 +13,13 @@ from tests.unit.test_streams import submitted, with_two_streams
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Those who were answered have seconds to ask again, so that no test depends on the machine's speed."""
+    """Linger for seconds, so that no test depends on the speed of the machine."""
     monkeypatch.setattr(batching, "_LINGER_FRACTION", 10_000)
     monkeypatch.setattr(batching, "_MAX_LINGER_SECONDS", 5)
 
 
 @pytest.mark.usefixtures("patient")
-def test_those_who_were_answered_may_ask_again_before_the_next_batch():
+def test_clients_that_just_got_their_responses_join_the_next_batch():
     async def scenario(batcher, model):
         [pair] = await queued(batcher, pieces("a", "b"))
         model.free.set()
@@ -49,7 +49,7 @@ async def two_streams_answer(batcher, model, tasks):
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_stream_lets_those_whom_it_has_answered_ask_again():
+def test_a_free_stream_lingers_for_the_clients_of_its_last_batch():
     async def scenario(batcher, model):
         tasks = await one_stream_free(batcher, model)
         await asyncio.sleep(0.05)
@@ -84,7 +84,7 @@ def test_nothing_waits_for_more_than_half_of_what_a_batch_may_have():
     with_two_streams(scenario, BatchLimits(2, 10_000, 0, padded=False))
 
 
-def test_a_stream_does_not_wait_for_long():
+def test_a_stream_does_not_linger_for_long():
     async def scenario(batcher, model):
         tasks = await one_stream_free(batcher, model)
         await two_streams_answer(batcher, model, tasks)
