@@ -25,7 +25,7 @@ from serve_app.contract import (
     GATEWAY_IMPORT_PATH,
     MODEL_DEPLOYMENT,
     ModelArgs,
-    Tunables,
+    UserConfig,
     route_prefix,
 )
 
@@ -130,8 +130,8 @@ def _actor_options(placement: Placement) -> RayActorOptions:
     )
 
 
-def _tunables(spec: ModelEndpointSpec) -> Tunables:
-    return Tunables(
+def _tunables(spec: ModelEndpointSpec) -> UserConfig:
+    return UserConfig(
         max_batch_size=spec.batching.max_batch_size,
         max_batch_tokens=spec.batching.max_batch_tokens,
         max_wait_milliseconds=spec.batching.max_wait_milliseconds,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from endpoint_operator.document import to_entry
 from endpoint_operator.profiles import PROFILE_LABEL
 from endpoint_operator.serve_config import Application
-from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
+from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, UserConfig
 
 
 class Effect(StrEnum):
@@ -122,7 +122,7 @@ def _leaves(application: Application) -> dict[str, Any]:
     (deployment,) = application.deployments
     if deployment.name != MODEL_DEPLOYMENT:
         raise ValueError(f"the deployment is named {deployment.name!r}")
-    tunables = Tunables.model_validate(deployment.user_config or {}).model_dump(mode="json")
+    tunables = UserConfig.model_validate(deployment.user_config or {}).model_dump(mode="json")
     parameters = tunables.pop("parameters")
     dumped = deployment.model_dump(mode="json", exclude={"name"})
     fixed = dumped.pop("num_replicas")

@@ -27,8 +27,7 @@ from endpoint_operator.ray_here import (
     this_machine,
 )
 from endpoint_operator.status import EndpointState, State, read_state
-from serve_app.contract import GATEWAY_APPLICATION
-from serve_app.sources import MODELS_VARIABLE
+from serve_app.contract import GATEWAY_APPLICATION, MODELS_VARIABLE
 
 POLL_SECONDS: Final = 0.5
 # Serve shows the old state for a moment after it has taken a new config.

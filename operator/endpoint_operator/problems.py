@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
-from serve_app.quoting import quoted
+from serve_app.text import quoted
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import psutil
 from endpoint_operator.ports import free_port, require_free
 from endpoint_operator.profiles import Machine
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
-from serve_app.failure import cause_of
+from serve_app.text import cause_of
 
 APPLICATIONS_PATH: Final = "/api/serve/applications/"
 # Serve answers a PUT when it has stored the config, which takes seconds while Ray is starting.
@@ -229,7 +229,7 @@ def _environment(token: str) -> dict[str, str]:
 
 
 def _our_haproxy() -> dict[str, str]:
-    """Return the variable that names the command of `serve_app.haproxy`, if that is installed."""
+    """Return the variable that names the command of `serve_app.http.haproxy`, if that is installed."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     command = shutil.which("model-endpoints-haproxy", path=os.pathsep.join(places))
     return {"RAY_SERVE_HAPROXY_BINARY_PATH": command} if command else {}

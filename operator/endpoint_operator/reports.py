@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from endpoint_operator.ray_service import ApplicationReport
-from serve_app.failure import application_cause
+from serve_app.text import application_cause
 
 # Serve's words for a replica without a place, in `ray/serve/_private/deployment_state.py`.
 _WITHOUT_A_PLACE: Final = re.compile(

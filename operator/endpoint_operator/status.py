@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from serve_app.failure import application_cause
+from serve_app.text import application_cause
 
 
 class State(StrEnum):

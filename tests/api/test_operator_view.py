@@ -12,7 +12,7 @@ from tests.harness.kuberay.serve import fails_to_start
 def broken(scene):
     """One endpoint that serves and one whose model is missing."""
     scene.ray.outcomes["broken"] = fails_to_start(
-        "serve_app.sources.SourceError: file:///models/broken: there is no folder /models/broken"
+        "serve_app.loading.sources.SourceError: file:///models/broken: there is no folder /models/broken"
     )
     scene.may_leave.add("broken")
     scene.begin("good")

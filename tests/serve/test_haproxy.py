@@ -14,7 +14,7 @@ from ray.serve._private import haproxy as rays
 from ray.serve._private.common import RequestProtocol
 
 from endpoint_operator.ports import free_port
-from serve_app.haproxy import with_rules
+from serve_app.http.haproxy import with_rules
 from tests.unit.http_double import serving
 
 

@@ -13,7 +13,7 @@ DEADLINES = Deadlines()
 FAILED_SECONDS = DEADLINES.failed_seconds
 BROKEN = {"uri": "file:///models/broken"}
 LONG_AGO = "2026-01-01T00:00:00Z"
-ERROR = "serve_app.sources.SourceError: there is no folder /models/broken"
+ERROR = "serve_app.loading.sources.SourceError: there is no folder /models/broken"
 
 
 def application(status="RUNNING", message=""):

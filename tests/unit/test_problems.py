@@ -3,7 +3,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from endpoint_operator.api import ModelEndpoint, parse_endpoint
 from endpoint_operator.problems import Problem, describe
-from serve_app.quoting import LONGEST_SHOWN
+from serve_app.text import LONGEST_SHOWN
 from tests.unit.builders import manifest, with_value
 
 

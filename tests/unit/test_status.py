@@ -68,7 +68,8 @@ def test_the_cause_comes_from_the_deployment_before_the_application():
     failed = application(
         "DEPLOY_FAILED",
         message="Failed to update the deployments ['Model'].",
-        deployment_message="Traceback\nserve_app.sources.SourceError: file:///a: there is no folder /a",
+        deployment_message="Traceback\n"
+        "serve_app.loading.sources.SourceError: file:///a: there is no folder /a",
     )
     assert read_state("a", failed).cause == "file:///a: there is no folder /a"
 
