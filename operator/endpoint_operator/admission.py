@@ -11,7 +11,7 @@ from endpoint_operator.compile import compile_application
 from endpoint_operator.document import fingerprint, own_entry, to_entry
 from endpoint_operator.endpoint_status import Reason
 from endpoint_operator.observed import ObservedEndpoint
-from endpoint_operator.profiles import Catalogue, UnfitResourcesError
+from endpoint_operator.profiles import Catalogue, ProfileNotFoundError, UnfitResourcesError
 
 # Between two entries.
 _SEPARATOR_BYTES: Final = 1
@@ -53,8 +53,10 @@ def compile_wanted(observed: ObservedEndpoint, catalogue: Catalogue) -> Wanted:
         return Wanted(None, Reason.INVALID_SPEC, observed.problem)
     try:
         return Wanted(to_entry(compile_application(observed.endpoint, catalogue)))
+    except ProfileNotFoundError as error:
+        return Wanted(None, Reason.PROFILE_NOT_FOUND, str(error))
     except UnfitResourcesError as error:
-        return Wanted(None, Reason.UNFIT_RESOURCES, str(error))
+        return Wanted(None, Reason.EXCEEDS_PROFILE, str(error))
 
 
 def admit(observed: ObservedEndpoint, wanted: Wanted, live: str | None, gates: Gates) -> Admission:
@@ -77,8 +79,9 @@ def admit(observed: ObservedEndpoint, wanted: Wanted, live: str | None, gates: G
         kept = _first_good(observed, gates.taken.get(observed.name), observed.good_entry)
         return Admission(
             kept if kept != wanted.entry else None,
-            Reason.SUSPECTED,
-            "Ray did not take the configuration in which this version was new; it is tried again.",
+            Reason.QUARANTINED,
+            "Ray did not accept a Serve config with several new versions, this one among them; they are "
+            "tried again in smaller groups.",
         )
     return Admission(wanted.entry)
 
@@ -117,7 +120,7 @@ def leave_out_what_has_no_room(
             continue
         fitting[endpoint.name] = Admission(
             None,
-            Reason.DOCUMENT_FULL,
+            Reason.SERVE_CONFIG_FULL,
             f"The Serve config has {max(room, 0)} of {limit} bytes left, and the endpoint needs {size}.",
         )
     return fitting

@@ -108,9 +108,7 @@ class ModelSource(ApiModel):
 class Resources(ApiModel):
     """What one replica asks for."""
 
-    profile: ProfileName = Field(
-        default=CPU_PROFILE, description="Name in the catalogue of resource profiles."
-    )
+    profile: ProfileName = Field(default=CPU_PROFILE, description="Name of a resource profile.")
     count: float = Field(
         default=1,
         gt=0,

@@ -22,7 +22,7 @@ from serve_app.contract import route_prefix
 LONGEST_ERROR: Final = 1024
 
 # What keeps an entry out without its own doing.
-_PASSING: Final = (Reason.WAITING_FOR_GATEWAY, Reason.SUSPECTED)
+_PASSING: Final = (Reason.WAITING_FOR_GATEWAY, Reason.QUARANTINED)
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def _own_trouble(admission: Admission) -> Verdict:
 
 def _target_trouble(service: RayService | None, stale: bool) -> Verdict | None:
     if service is None:
-        return Verdict(Reason.TARGET_NOT_FOUND, "The RayService does not exist.")
+        return Verdict(Reason.RAY_SERVICE_NOT_FOUND, "The RayService does not exist.")
     if service.suspended:
-        return Verdict(Reason.TARGET_SUSPENDED, "The RayService is suspended.")
+        return Verdict(Reason.RAY_SERVICE_SUSPENDED, "The RayService is suspended.")
     if stale:
         return Verdict(
-            Reason.TARGET_STATUS_STALE,
+            Reason.RAY_SERVICE_STATUS_STALE,
             "KubeRay has stopped updating the RayService's status; it may have ended, or Ray's head is away.",
         )
     return None
@@ -100,14 +100,14 @@ def _application_verdict(case: Case) -> Verdict:
     status = report.status if report else ""
     if service.is_upgrading and status != "DEPLOY_FAILED":
         return Verdict(
-            Reason.TARGET_UPGRADING,
+            Reason.RAY_SERVICE_UPGRADING,
             "A new Ray cluster is prepared; KubeRay does not report on the one that answers meanwhile.",
         )
     if report is None:
         return Verdict(Reason.APPLICATION_MISSING, "Ray does not report the application.")
     if status == "RUNNING" and service.ready is not True:
         return Verdict(
-            Reason.TARGET_NOT_READY, "The model runs, but the RayService's Service has no endpoints."
+            Reason.RAY_SERVICE_NOT_READY, "The model runs, but the RayService's Service has no endpoints."
         )
     if status == "RUNNING":
         return Verdict(Reason.SERVING, "The model answers.")

@@ -29,46 +29,48 @@ class Reason(StrEnum):
     """Why a condition is as it is; docs/conditions.md says what to do about each."""
 
     SERVING = "Serving"
-    """The version that the spec describes answers."""
+    """The version that the spec describes answers requests."""
     SUSPENDED = "Suspended"
     """The spec says `suspend: true`."""
     ACCEPTED = "Accepted"
     """The spec is valid and part of the Serve config."""
     INVALID_SPEC = "InvalidSpec"
     """The spec breaks a rule."""
-    UNFIT_RESOURCES = "UnfitResources"
-    """No worker of the catalogue can give what the spec asks for."""
-    DOCUMENT_FULL = "DocumentFull"
+    PROFILE_NOT_FOUND = "ProfileNotFound"
+    """There is no resource profile of the name that the spec gives."""
+    EXCEEDS_PROFILE = "ExceedsProfile"
+    """A replica asks for more than a worker of its profile has."""
+    SERVE_CONFIG_FULL = "ServeConfigFull"
     """The Serve config has no room for another endpoint."""
     REJECTED_BY_RAY = "RejectedByRay"
-    """Ray refused the whole Serve config because of this version."""
-    SUSPECTED = "Suspected"
-    """A Serve config in which this version was new was not taken; it waits to be tried again."""
+    """Ray rejected the whole Serve config because of this version."""
+    QUARANTINED = "Quarantined"
+    """Ray did not accept a Serve config with several new versions; the operator tries smaller groups."""
     WAITING_FOR_GATEWAY = "WaitingForGateway"
-    """The RayService has never run; models follow once the gateway does."""
+    """The RayService has never run; models are added once the gateway runs."""
     DEPLOYING = "Deploying"
-    """Ray builds, loads or replaces the version."""
+    """Ray builds the application, loads the model, or replaces an older version."""
     UNSCHEDULABLE = "Unschedulable"
-    """A replica finds no place."""
+    """A replica cannot be scheduled: no node has what it asks for."""
     DEPLOY_FAILED = "DeployFailed"
-    """Ray gave up on the version; it is taken back soon."""
+    """Ray gave up on the version; the operator rolls it back soon."""
     UNHEALTHY = "Unhealthy"
     """Replicas fail their health checks, and Ray replaces them."""
     ROLLED_BACK = "RolledBack"
-    """The version failed, and the last good one is back in its place."""
+    """The version failed, and the last good version serves again."""
     WITHDRAWN = "Withdrawn"
-    """The version failed, and there is no good one to go back to."""
+    """The version failed, and there is no good version to go back to."""
     APPLICATION_MISSING = "ApplicationMissing"
-    """Ray reports no application for the endpoint, although it was given one."""
-    TARGET_NOT_FOUND = "TargetNotFound"
+    """Ray reports no application for the endpoint, although the Serve config has one."""
+    RAY_SERVICE_NOT_FOUND = "RayServiceNotFound"
     """The RayService does not exist."""
-    TARGET_SUSPENDED = "TargetSuspended"
+    RAY_SERVICE_SUSPENDED = "RayServiceSuspended"
     """The RayService is suspended."""
-    TARGET_NOT_READY = "TargetNotReady"
-    """The RayService has no Service with endpoints."""
-    TARGET_UPGRADING = "TargetUpgrading"
-    """The RayService moves to a new Ray cluster and reports nothing of the old one."""
-    TARGET_STATUS_STALE = "TargetStatusStale"
+    RAY_SERVICE_NOT_READY = "RayServiceNotReady"
+    """The model runs, but the RayService's Kubernetes Service has no endpoints."""
+    RAY_SERVICE_UPGRADING = "RayServiceUpgrading"
+    """KubeRay moves the RayService to a new Ray cluster and does not report on the old one."""
+    RAY_SERVICE_STATUS_STALE = "RayServiceStatusStale"
     """KubeRay has stopped updating the RayService's status."""
 
 
@@ -89,10 +91,11 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.SERVING: Meaning("True"),
     Reason.SUSPENDED: Meaning("False"),
     Reason.INVALID_SPEC: _STUCK,
-    Reason.UNFIT_RESOURCES: _STUCK,
-    Reason.DOCUMENT_FULL: _STUCK,
+    Reason.PROFILE_NOT_FOUND: _STUCK,
+    Reason.EXCEEDS_PROFILE: _STUCK,
+    Reason.SERVE_CONFIG_FULL: _STUCK,
     Reason.REJECTED_BY_RAY: _STUCK,
-    Reason.SUSPECTED: _WAIT,
+    Reason.QUARANTINED: _WAIT,
     Reason.WAITING_FOR_GATEWAY: _WAIT,
     Reason.DEPLOYING: _WAIT,
     # The autoscaler may still bring a node; nobody else can.
@@ -102,16 +105,22 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.ROLLED_BACK: _STUCK,
     Reason.WITHDRAWN: _STUCK,
     Reason.APPLICATION_MISSING: _UNKNOWN,
-    Reason.TARGET_NOT_FOUND: _WAIT,
-    Reason.TARGET_SUSPENDED: _WAIT,
-    Reason.TARGET_NOT_READY: _WAIT,
-    Reason.TARGET_UPGRADING: _UNKNOWN,
-    Reason.TARGET_STATUS_STALE: _UNKNOWN,
+    Reason.RAY_SERVICE_NOT_FOUND: _WAIT,
+    Reason.RAY_SERVICE_SUSPENDED: _WAIT,
+    Reason.RAY_SERVICE_NOT_READY: _WAIT,
+    Reason.RAY_SERVICE_UPGRADING: _UNKNOWN,
+    Reason.RAY_SERVICE_STATUS_STALE: _UNKNOWN,
 }
 
 # The reasons for which the version that the spec describes is not in the Serve config.
 REFUSALS: Final = frozenset(
-    {Reason.INVALID_SPEC, Reason.UNFIT_RESOURCES, Reason.DOCUMENT_FULL, Reason.REJECTED_BY_RAY}
+    {
+        Reason.INVALID_SPEC,
+        Reason.PROFILE_NOT_FOUND,
+        Reason.EXCEEDS_PROFILE,
+        Reason.SERVE_CONFIG_FULL,
+        Reason.REJECTED_BY_RAY,
+    }
 )
 
 

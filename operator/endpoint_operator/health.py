@@ -17,11 +17,12 @@ class Pulse:
     """Remembers when the last look at the cluster succeeded."""
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self.beat()
 
     def beat(self) -> None:
         """Note a success."""
         self._last = time.monotonic()
+        self.timestamp = time.time()
 
     @property
     def age(self) -> float:
@@ -38,7 +39,7 @@ async def health_server(port: int, limit: float, pulse: Pulse, metrics: Metrics)
         return web.Response(text=text, status=200 if pulse.age <= limit else 503)
 
     async def exposition(request: web.Request) -> web.Response:
-        body = metrics.exposition(pulse.age)
+        body = metrics.exposition(pulse.timestamp)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     application = web.Application()

@@ -20,8 +20,8 @@ class Metrics:
             "endpoints", "ModelEndpoints by the reason of their Ready condition", "reason"
         )
         self._rejected = self._gauge("rejected_endpoints", "ModelEndpoints whose spec is not accepted")
-        self.renders = self._count("renders", "Serve configs rendered")
-        self.writes = self._count("writes", "Serve configs written")
+        self.renders = self._count("serve_config_renders", "Serve configs rendered")
+        self.writes = self._count("serve_config_writes", "Serve configs written")
         self.status_writes = self._count("status_writes", "Statuses written")
         self.conflicts = self._count("conflicts", "Writes refused because the object had changed")
         self.rollbacks = self._count("rollbacks", "Versions taken back because they failed")
@@ -29,18 +29,23 @@ class Metrics:
         self.forced_pushes = self._count(
             "forced_pushes", "Serve configs written anew because Ray lacked an application"
         )
-        self.doubtful_lists = self._count("doubtful_lists", "Lists that lacked ModelEndpoints that exist")
-        self.failures = self._count("failed_loops", "Looks at the cluster that failed")
+        self.incomplete_lists = self._count("incomplete_lists", "Lists that lacked ModelEndpoints that exist")
+        self.errors = self._count("reconcile_errors", "Reconciliations that failed")
         self.events_dropped = self._count("events_dropped", "Events not created, to spare the API server")
-        self.document_bytes = self._gauge("document_bytes", "Size of the Serve config")
-        self.catalogue_broken = self._gauge("catalogue_broken", "1 if the file of profiles cannot be used")
-        self.target_behind = self._gauge("target_behind", "1 if KubeRay has not followed the last change")
-        self._age = self._gauge(
-            "last_success_age_seconds", "Age of the last look at the cluster that succeeded"
+        self.serve_config_bytes = self._gauge("serve_config_bytes", "Size of the Serve config")
+        self.profiles_file_invalid = self._gauge(
+            "profiles_file_invalid", "1 if the file of resource profiles cannot be used"
+        )
+        self.generation_lag = self._gauge(
+            "rayservice_generation_lag", "Generations of the RayService that KubeRay has not observed yet"
+        )
+        self._last_success = self._gauge(
+            "last_success_timestamp_seconds",
+            "Unix time of the last reconciliation that succeeded, or of the start",
         )
         self.seconds = Histogram(
-            f"{_PREFIX}_loop_seconds",
-            "Duration of a look at the cluster",
+            f"{_PREFIX}_reconcile_time_seconds",
+            "Duration of a reconciliation",
             registry=self._registry,
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
         )
@@ -52,9 +57,9 @@ class Metrics:
             self._endpoints.labels(reason).set(counted[reason])
         self._rejected.set(sum(counted[reason] for reason in REFUSALS))
 
-    def exposition(self, age: float) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        self._age.set(age)
+    def exposition(self, last_success: float) -> bytes:
+        """Return all metrics in Prometheus' text format; `last_success` is a Unix time."""
+        self._last_success.set(last_success)
         return generate_latest(self._registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:

@@ -29,6 +29,10 @@ class UnfitResourcesError(Exception):
     """Resources that no worker of the asked profile can give."""
 
 
+class ProfileNotFoundError(UnfitResourcesError):
+    """Resources of a profile that does not exist."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """What Ray is asked for: cores, accelerators, bytes, and the labels of the node."""
@@ -105,7 +109,7 @@ class ClusterCatalogue:
         profile = self.profiles.get(resources.profile)
         if profile is None:
             known = ", ".join(sorted(self.profiles))
-            raise UnfitResourcesError(
+            raise ProfileNotFoundError(
                 f"resources.profile: no profile is named {resources.profile!r}; there are {known}"
             )
         workers = f"a worker of profile {profile.name!r} has"

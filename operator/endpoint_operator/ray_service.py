@@ -46,12 +46,17 @@ class RayService:
         return self.has_active_cluster or self.ready is True
 
     @property
-    def is_behind(self) -> bool:
-        """Whether KubeRay has not finished a pass since the last change of the spec.
+    def generation_lag(self) -> int:
+        """Changes of the spec since the one that KubeRay's last finished pass has seen.
 
-        Before there is an active cluster it does not always record what it has seen.
+        0 before there is an active cluster: until then KubeRay does not always record what it has seen.
         """
-        return self.has_active_cluster and self.observed_generation < self.generation
+        return self.generation - self.observed_generation if self.has_active_cluster else 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether KubeRay has not finished a pass since the last change of the spec."""
+        return self.generation_lag > 0
 
     @property
     def is_upgrading(self) -> bool:

@@ -64,7 +64,7 @@ class Reconciler:
         self._pulse = pulse
         self._announcer = Announcer(cluster, metrics)
         self.doorbell = Doorbell(settings.debounce_seconds, settings.debounce_limit_seconds)
-        self._decider = Decider(settings, settings.document_limit_bytes, base_url)
+        self._decider = Decider(settings, settings.serve_config_limit_bytes, base_url)
         self._endpoints: dict[str, ObservedEndpoint] = {}
         self._service: RayService | None = None
         self._list_is_due = True
@@ -114,7 +114,7 @@ class Reconciler:
 
     def _note_failure(self, error: Exception) -> None:
         self._list_is_due = True
-        self._metrics.failures.inc()
+        self._metrics.errors.inc()
         if isinstance(error, ConflictError):
             self._metrics.conflicts.inc()
             logger.info("Somebody else was faster; looking again: %s", error)
@@ -126,7 +126,7 @@ class Reconciler:
     async def look(self) -> float:
         """Read, decide and write once; return the seconds until the next look is due by itself."""
         self._catalogue.reread()
-        self._metrics.catalogue_broken.set(self._catalogue.broken)
+        self._metrics.profiles_file_invalid.set(self._catalogue.broken)
         now = asyncio.get_running_loop().time()
         listed_now = self._list_is_due or now >= self._relist_at
         if listed_now:
@@ -168,7 +168,7 @@ class Reconciler:
         return self._service
 
     async def _snapshot(self, service: RayService | None) -> Snapshot:
-        self._metrics.target_behind.set(service is not None and service.is_behind)
+        self._metrics.generation_lag.set(service.generation_lag if service else 0)
         return Snapshot(
             endpoints=tuple(self._endpoints.values()),
             service=service,
@@ -202,7 +202,7 @@ class Reconciler:
         there = await few_at_a_time(self._cluster.has_endpoint, wanted, CONCURRENCY)
         forgotten = [name for name, found in zip(wanted, there, strict=True) if found]
         if forgotten:
-            self._metrics.doubtful_lists.inc()
+            self._metrics.incomplete_lists.inc()
             raise DoubtfulListError(
                 f"the list of ModelEndpoints lacks {len(forgotten)} that exist, {forgotten[0]!r} among them"
             )
@@ -210,7 +210,7 @@ class Reconciler:
     async def _write_document(self, service: RayService, decision: Decision) -> None:
         document = decision.document
         assert document is not None
-        self._metrics.document_bytes.set(len(document))
+        self._metrics.serve_config_bytes.set(len(document))
         if document == service.document:
             self._right_document = document
             return
@@ -228,11 +228,11 @@ class Reconciler:
         elif drifted:
             self._metrics.drifts.inc()
             await self._announcer.announce([announce_drift(service, self._settings.ray_service)])
-        if len(document) > self._settings.document_alarm_bytes:
+        if len(document) > self._settings.serve_config_alarm_bytes:
             logger.warning(
                 "The Serve config has %d bytes; above %d, newcomers are left out.",
                 len(document),
-                self._settings.document_limit_bytes,
+                self._settings.serve_config_limit_bytes,
             )
 
     def _changed_statuses(self, decision: Decision) -> list[ObservedEndpoint]:

@@ -19,8 +19,10 @@ def missing_place(report: ApplicationReport) -> str:
     """Return what a waiting replica asks for and what the cluster has; empty if none waits for a place."""
     for message in report.deployment_messages:
         if found := _WITHOUT_A_PLACE.search(message):
+            count = found["replicas"]
+            replicas = "1 replica" if count == "1" else f"{count} replicas"
             return (
-                f"{found['replicas']} waiting for a place: a replica asks for {found['asked']}, "
+                f"{replicas} cannot be scheduled: a replica asks for {found['asked']}, "
                 f"and the cluster has {found['there']}"
             )
     return ""

@@ -52,8 +52,8 @@ class Settings(Deadlines):
         default=900, gt=0, description="/healthz fails when no look has succeeded for so long."
     )
     request_timeout_seconds: float = Field(default=30, gt=0, description="For one request to the API server.")
-    document_alarm_bytes: int = Field(default=700_000, gt=0)
-    document_limit_bytes: int = Field(
+    serve_config_alarm_bytes: int = Field(default=700_000, gt=0)
+    serve_config_limit_bytes: int = Field(
         default=900_000,
         gt=0,
         description="No newcomer is let in above it; etcd takes 1.5 MB for the whole RayService.",

@@ -151,7 +151,10 @@ def test_a_ray_service_without_a_status_has_not_run():
 
 def test_before_there_is_an_active_cluster_kuberay_is_not_called_behind():
     assert not service(observedGeneration=1).is_behind
-    assert service(observedGeneration=1, activeServiceStatus={"rayClusterName": "one"}).is_behind
+    assert service(observedGeneration=1).generation_lag == 0
+    active = {"rayClusterName": "one"}
+    assert service(observedGeneration=1, activeServiceStatus=active).is_behind
+    assert service(observedGeneration=0, activeServiceStatus=active).generation_lag == 2
 
 
 def test_during_an_upgrade_the_pending_cluster_reports():

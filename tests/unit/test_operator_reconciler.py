@@ -94,7 +94,7 @@ def test_a_list_that_lacks_what_exists_removes_nothing(scene, hidden):
         with pytest.raises(DoubtfulListError):
             await scene.look()
         assert scene.world.document == before
-        assert scene.metric("doubtful_lists_total") == 1
+        assert scene.metric("incomplete_lists_total") == 1
 
     run(story())
 
@@ -203,7 +203,7 @@ def test_the_loop_goes_on_after_errors_and_only_success_counts_as_life(scene):
     async def story():
         scene.cluster.errors["list"] = ClusterError("no", retry_after=0)
         loop = asyncio.create_task(scene.reconciler.run())
-        await until(lambda: scene.metric("failed_loops_total") >= 1)
+        await until(lambda: scene.metric("reconcile_errors_total") >= 1)
         silent = scene.pulse.age
         assert silent > 0
         scene.cluster.errors.clear()
@@ -217,9 +217,9 @@ def test_what_the_api_server_wants_to_be_spared_is_kept(scene):
     async def story():
         scene.cluster.errors["list"] = ClusterError("busy", retry_after=60)
         loop = asyncio.create_task(scene.reconciler.run())
-        await until(lambda: scene.metric("failed_loops_total") == 1)
+        await until(lambda: scene.metric("reconcile_errors_total") == 1)
         await asyncio.sleep(1.2)
-        assert scene.metric("failed_loops_total") == 1
+        assert scene.metric("reconcile_errors_total") == 1
         loop.cancel()
 
     run(story())

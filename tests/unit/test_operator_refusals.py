@@ -48,7 +48,7 @@ def test_a_silent_kuberay_convicts_nobody_and_what_was_new_is_tried_again(world)
     changed = world.document
     world.look(after=BEHIND_SECONDS)
     assert world.document == good
-    assert world.condition("a") == ("Unknown", "TargetStatusStale")
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
     world.settle()
     assert world.document == changed
     world.settle()
