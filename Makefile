@@ -57,11 +57,11 @@ fmt: $(SYNCED) ## Format the code and sort its imports
 
 generate: $(SYNCED) ## Write the files that are made from others
 	@mkdir -p $(dir $(CRD))
-	@$(BIN)/python -m endpoint_operator.crd > $(CRD)
+	@$(BIN)/python -m endpoint_operator.api.crd > $(CRD)
 	@$(BIN)/python -m tests.chart.generated
 
 verify: $(SYNCED) ## Check that the generated files are fresh
-	@$(BIN)/python -m endpoint_operator.crd | diff -u $(CRD) - || \
+	@$(BIN)/python -m endpoint_operator.api.crd | diff -u $(CRD) - || \
 		{ echo "$(CRD) is stale: run 'make generate'"; exit 1; }
 
 clean: ## Remove what was installed and built here

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from endpoint_operator.api.profiles import Catalogue, ProfileNotFoundError, UnfitResourcesError
+from endpoint_operator.api.status import Reason
 from endpoint_operator.compile import compile_application
 from endpoint_operator.document import fingerprint, own_entry, to_entry
-from endpoint_operator.endpoint_status import Reason
 from endpoint_operator.observed import ObservedEndpoint
-from endpoint_operator.profiles import Catalogue, ProfileNotFoundError, UnfitResourcesError
 
 # Between two entries.
 _SEPARATOR_BYTES: Final = 1

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from endpoint_operator import api, ray_service
-from endpoint_operator.endpoint_status import ConditionType, ModelEndpointStatus, Reason
+from endpoint_operator import ray_service
+from endpoint_operator.api import types as api
+from endpoint_operator.api.status import ConditionType, ModelEndpointStatus, Reason
 from endpoint_operator.observed import ObservedEndpoint
 from endpoint_operator.ray_service import RayService
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from endpoint_operator.problems import describe
-from endpoint_operator.profiles import ClusterCatalogue, ProfileList, parse_catalogue
+from endpoint_operator.api.profiles import ClusterCatalogue, ProfileList, parse_catalogue
+from endpoint_operator.api.validation import describe
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from endpoint_operator.api.profiles import Catalogue, ProfileList, parse_catalogue
+from endpoint_operator.api.validation import describe
 from endpoint_operator.display import Display
 from endpoint_operator.manifests import Workspace
-from endpoint_operator.problems import describe
-from endpoint_operator.profiles import Catalogue, ProfileList, parse_catalogue
 
 # Answers go to standard output; what is only for people, to standard error.
 messages = Display(Console(stderr=True))

@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 import aiohttp
 from kubernetes.aio import client, config
 
-from endpoint_operator import api, ray_service
+from endpoint_operator import ray_service
 from endpoint_operator.announcements import Announcement
+from endpoint_operator.api import types as api
 from endpoint_operator.ray_service import RayService
 
 FIELD_MANAGER: Final = "model-endpoints-operator"

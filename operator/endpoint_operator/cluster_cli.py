@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from endpoint_operator.api.profiles import Catalogue
 from endpoint_operator.cli_inputs import (
     Files,
     catalogue_of,
@@ -25,7 +26,6 @@ from endpoint_operator.display import Display
 from endpoint_operator.document import read_entries
 from endpoint_operator.endpoint_rows import HEADER, EndpointRow
 from endpoint_operator.plan import Served, Verdict, plan_endpoints
-from endpoint_operator.profiles import Catalogue
 
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; without it, the current one.")]
 Namespace = Annotated[

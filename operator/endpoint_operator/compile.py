@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from endpoint_operator.api import ModelEndpoint, ModelEndpointSpec
+from endpoint_operator.api.profiles import Catalogue, Placement, UnfitResourcesError
+from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
 from endpoint_operator.document import to_document, to_entry
-from endpoint_operator.profiles import Catalogue, Placement, UnfitResourcesError
 from endpoint_operator.serve_config import (
     Application,
     AutoscalingConfig,

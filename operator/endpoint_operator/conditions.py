@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.admission import Admission
-from endpoint_operator.endpoint_status import (
+from endpoint_operator.api.status import (
     MEANINGS,
     REFUSALS,
     Condition,

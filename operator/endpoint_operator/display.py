@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 
-from endpoint_operator.api import ModelEndpoint
+from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.status import EndpointState, State
 from serve_app.contract import Task, route_prefix
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from endpoint_operator.endpoint_status import Condition, ConditionType, parse_status
+from endpoint_operator.api.status import Condition, ConditionType, parse_status
 
 HEADER: Final = ("NAME", "READY", "REASON", "TASK", "PROFILE", "REPLICAS", "ERROR")
 

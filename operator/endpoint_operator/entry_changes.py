@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from endpoint_operator.api.profiles import PROFILE_LABEL
 from endpoint_operator.document import to_entry
-from endpoint_operator.profiles import PROFILE_LABEL
 from endpoint_operator.serve_config import Application
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import kopf
 
-from endpoint_operator import api, ray_service
+from endpoint_operator import ray_service
+from endpoint_operator.api import types as api
 from endpoint_operator.reconciler import Reconciler
 
 registry: Final = kopf.OperatorRegistry()

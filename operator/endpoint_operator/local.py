@@ -12,11 +12,11 @@ from typing import Final
 
 from watchfiles import watch
 
-from endpoint_operator.api import ModelEndpoint
+from endpoint_operator.api.profiles import Catalogue, Machine, UnfitResourcesError
+from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.compile import Rejection, compile_serve_config
 from endpoint_operator.display import Display
 from endpoint_operator.manifests import ManifestError, Workspace
-from endpoint_operator.profiles import Catalogue, Machine, UnfitResourcesError
 from endpoint_operator.ray_here import (
     RayUnavailableError,
     ServeClient,

@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 import yaml
 from pydantic import ValidationError
 
-from endpoint_operator.api import ModelEndpoint, parse_endpoint
-from endpoint_operator.problems import Problem, describe
+from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
+from endpoint_operator.api.validation import Problem, describe
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 

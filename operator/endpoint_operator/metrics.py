@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as Count
 
-from endpoint_operator.endpoint_status import REFUSALS, Reason
+from endpoint_operator.api.status import REFUSALS, Reason
 
 _PREFIX = "model_endpoints_operator"
 

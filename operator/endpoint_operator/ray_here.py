@@ -19,8 +19,8 @@ from typing import Any, Final
 import httpx
 import psutil
 
+from endpoint_operator.api.profiles import Machine
 from endpoint_operator.ports import free_port, require_free
-from endpoint_operator.profiles import Machine
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 from serve_app.failure import cause_of
 

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from endpoint_operator.problems import describe
+from endpoint_operator.api.validation import describe
 
 PREFIX: Final = "OPERATOR_"
 

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from endpoint_operator.api import parse_endpoint
+from endpoint_operator.api.types import parse_endpoint
 from tests.api.documents import document
 from tests.api.harness.crds import CRD
 from tests.cluster.errors import KubectlError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from endpoint_operator.api import PLURAL
+from endpoint_operator.api.types import PLURAL
 from tests.api.harness.access import RULES, without
 from tests.api.harness.crds import CRD_NAME, install_model_endpoints
 from tests.api.harness.invariants import documents

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import yaml
 
-from endpoint_operator.api import GROUP, Resources
-from endpoint_operator.profiles import parse_catalogue
+from endpoint_operator.api.profiles import parse_catalogue
+from endpoint_operator.api.types import GROUP, Resources
 from endpoint_operator.settings import Settings
 from tests.chart.generated import CHART, FILES
 from tests.cluster.binaries import binary_path

@@ -5,8 +5,8 @@ import copy
 
 import pytest
 
-from endpoint_operator.api import parse_endpoint
-from endpoint_operator.profiles import Machine, parse_catalogue
+from endpoint_operator.api.profiles import Machine, parse_catalogue
+from endpoint_operator.api.types import parse_endpoint
 
 GIBIBYTE = 2**30
 

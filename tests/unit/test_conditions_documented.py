@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from endpoint_operator.endpoint_status import MEANINGS, Reason
+from endpoint_operator.api.status import MEANINGS, Reason
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conditions.md").read_text(encoding="utf-8")
 

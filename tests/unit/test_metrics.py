@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from endpoint_operator.endpoint_status import Reason
+from endpoint_operator.api.status import Reason
 from endpoint_operator.metrics import Metrics
 
 CHART = Path(__file__).parents[2] / "charts" / "model-endpoints"

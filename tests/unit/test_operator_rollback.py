@@ -1,6 +1,6 @@
 """A version that fails is taken back, and nothing else is; a restarted operator forgets nothing of it."""
 
-from endpoint_operator.profiles import parse_catalogue
+from endpoint_operator.api.profiles import parse_catalogue
 from tests.unit.small_world import BROKEN, FAILED, FAILED_SECONDS
 
 

@@ -9,9 +9,9 @@ from ray.serve._private.utils import DeploymentOptionUpdateType
 from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
+from endpoint_operator.api.status import Refused
 from endpoint_operator.compile import compile_application
 from endpoint_operator.document import fingerprint, to_entry
-from endpoint_operator.endpoint_status import Refused
 from endpoint_operator.entry_changes import EFFECTS, FIELDS, Effect
 from endpoint_operator.plan import Served, Verdict, plan_endpoints
 from endpoint_operator.serve_config import Deployment

@@ -3,15 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from endpoint_operator.api import Resources
-from endpoint_operator.problems import describe
-from endpoint_operator.profiles import (
+from endpoint_operator.api.profiles import (
     Machine,
     ProfileList,
     UnfitResourcesError,
     memory_bytes,
     parse_catalogue,
 )
+from endpoint_operator.api.types import Resources
+from endpoint_operator.api.validation import describe
 from tests.unit.builders import CLUSTER, GIBIBYTE
 
 CPU = {"name": "cpu", "cpus": 8, "memory": "16Gi"}

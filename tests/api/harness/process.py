@@ -14,8 +14,8 @@ import httpx
 import psutil
 import yaml
 
+from endpoint_operator.api.profiles import ClusterCatalogue, parse_catalogue
 from endpoint_operator.ports import free_port
-from endpoint_operator.profiles import ClusterCatalogue, parse_catalogue
 from tests.cluster.processes import Program, running
 
 # As the chart mounts them.

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import httpx
 
-from endpoint_operator.api import PLURAL
+from endpoint_operator.api.types import PLURAL
 from tests.api.documents import ray_service
 from tests.api.harness.access import Account
 from tests.api.harness.endpoints import Endpoints

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from endpoint_operator.api import ModelEndpoint
+from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.compile import compile_serve_config
 from tests.unit.builders import CLUSTER
 

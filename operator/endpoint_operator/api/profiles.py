@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import Field
 
-from endpoint_operator.api import CPU_PROFILE, ApiModel, ProfileName, Resources
-from endpoint_operator.rules import MEMORY_RULE, Rule, at_most
+from endpoint_operator.api.rules import MEMORY_RULE, Rule, at_most
+from endpoint_operator.api.types import CPU_PROFILE, ApiModel, ProfileName, Resources
 
 # The chart puts this label on the Ray nodes of each worker group. Ray's own, ray.io/node-group, would not do:
 # the autoscaler does not know it of a group without nodes, and would never start the first one (Ray 2.60).

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from endpoint_operator.rules import MEMORY_RULE, NAME_PATTERN, URI_PATTERN, Rule, at_most, matches
+from endpoint_operator.api.rules import MEMORY_RULE, NAME_PATTERN, URI_PATTERN, Rule, at_most, matches
 from serve_app.contract import GATEWAY_APPLICATION, Dtype, ParameterValue, TaskField
 from serve_app.parameters import InvalidParameterError, parse_parameters
 

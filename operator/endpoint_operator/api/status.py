@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from endpoint_operator.api import ApiModel
+from endpoint_operator.api.types import ApiModel
 
 
 class ConditionType(StrEnum):
