@@ -9,9 +9,9 @@ from typing import Final
 
 from endpoint_operator.api.profiles import Catalogue, ProfileNotFoundError, UnfitResourcesError
 from endpoint_operator.api.status import Reason
-from endpoint_operator.compile import compile_application
-from endpoint_operator.document import fingerprint, own_entry, to_entry
 from endpoint_operator.observed import ObservedEndpoint
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.document import fingerprint, own_entry, to_entry
 
 # Between two entries.
 _SEPARATOR_BYTES: Final = 1

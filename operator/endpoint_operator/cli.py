@@ -12,9 +12,9 @@ from rich.console import Console
 from endpoint_operator.api.profiles import Catalogue
 from endpoint_operator.cli_inputs import Files, catalogue_of, fail, messages, read_manifests
 from endpoint_operator.cluster_cli import plan, status
-from endpoint_operator.compile import compile_serve_config
 from endpoint_operator.display import Display
 from endpoint_operator.manifests import Workspace
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from serve_app.contract import route_prefix
 
 app = typer.Typer(

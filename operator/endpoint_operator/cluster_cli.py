@@ -23,9 +23,9 @@ from endpoint_operator.cli_inputs import (
     text_of,
 )
 from endpoint_operator.display import Display
-from endpoint_operator.document import read_entries
 from endpoint_operator.endpoint_rows import HEADER, EndpointRow
 from endpoint_operator.plan import Served, Verdict, plan_endpoints
+from endpoint_operator.serveconfig.document import read_entries
 
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; without it, the current one.")]
 Namespace = Annotated[

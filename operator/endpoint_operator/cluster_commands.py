@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.api.status import parse_status
-from endpoint_operator.document import read_entries
 from endpoint_operator.endpoint_rows import EndpointRow, endpoint_rows
 from endpoint_operator.live_cluster import CannotReadClusterError, LiveCluster, live_cluster
 from endpoint_operator.plan import Served
+from endpoint_operator.serveconfig.document import read_entries
 
 # Between two looks of `status --watch`.
 PAUSE_SECONDS: Final = 2.0

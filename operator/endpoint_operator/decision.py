@@ -20,13 +20,13 @@ from endpoint_operator.admission import (
 )
 from endpoint_operator.api.profiles import Catalogue
 from endpoint_operator.api.status import ModelEndpointStatus, Reason
-from endpoint_operator.compile import gateway_application
 from endpoint_operator.conditions import Case, Replicas, judge, to_status
-from endpoint_operator.document import read_entries, to_document, to_entry
 from endpoint_operator.memory import Evidence, remember
 from endpoint_operator.observed import ObservedEndpoint
 from endpoint_operator.ray_service import RayService
 from endpoint_operator.reports import missing_place
+from endpoint_operator.serveconfig.compiler import gateway_application
+from endpoint_operator.serveconfig.document import read_entries, to_document, to_entry
 from endpoint_operator.settings import Deadlines
 from endpoint_operator.stopwatch import Stopwatch
 from endpoint_operator.suspicion import Suspicion

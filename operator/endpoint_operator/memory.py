@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 from endpoint_operator.admission import Wanted
 from endpoint_operator.api.status import LastGood, Reason, Refused
-from endpoint_operator.document import fingerprint
 from endpoint_operator.observed import ObservedEndpoint
 from endpoint_operator.ray_service import ApplicationReport
 from endpoint_operator.reports import trouble
+from endpoint_operator.serveconfig.document import fingerprint
 
 LONGEST_MESSAGE = 1024
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from endpoint_operator.api.status import ConditionType, ModelEndpointStatus, parse_status
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import describe
-from endpoint_operator.document import own_entry
+from endpoint_operator.serveconfig.document import own_entry
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 from endpoint_operator.api.profiles import Catalogue, UnfitResourcesError
 from endpoint_operator.api.status import Refused
 from endpoint_operator.api.types import ModelEndpoint
-from endpoint_operator.compile import compile_application
-from endpoint_operator.document import fingerprint, own_entry, to_entry
-from endpoint_operator.entry_changes import Change, Effect, changes_of
-from endpoint_operator.serve_config import Application
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.diff import Change, Effect, changes_of
+from endpoint_operator.serveconfig.document import fingerprint, own_entry, to_entry
+from endpoint_operator.serveconfig.schema import Application
 
 
 class Verdict(StrEnum):

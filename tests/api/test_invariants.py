@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.api.harness.history import Change
 from tests.api.harness.invariants import OPERATOR, documents, repetitions, violations
 from tests.cluster.fault_proxy.proxy import Request

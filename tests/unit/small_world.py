@@ -3,9 +3,9 @@
 import copy
 
 from endpoint_operator.decision import Decider, Snapshot
-from endpoint_operator.document import read_entries
 from endpoint_operator.observed import parse_observed
 from endpoint_operator.ray_service import parse_ray_service
+from endpoint_operator.serveconfig.document import read_entries
 from endpoint_operator.settings import Deadlines
 from tests.unit.builders import CLUSTER, manifest
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_operator.api.types import parse_endpoint
-from endpoint_operator.compile import Rejection, compile_serve_config
+from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
 from tests.unit import strategies
 from tests.unit.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from endpoint_operator.cluster import ClusterError, ConflictError, InvalidError
-from endpoint_operator.document import to_document
 from endpoint_operator.reconciler import DoubtfulListError
+from endpoint_operator.serveconfig.document import to_document
 from tests.unit.builders import run, until
 from tests.unit.small_loop import Scene
 from tests.unit.small_world import FAILED

@@ -10,11 +10,11 @@ from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
 from endpoint_operator.api.status import Refused
-from endpoint_operator.compile import compile_application
-from endpoint_operator.document import fingerprint, to_entry
-from endpoint_operator.entry_changes import EFFECTS, FIELDS, Effect
 from endpoint_operator.plan import Served, Verdict, plan_endpoints
-from endpoint_operator.serve_config import Deployment
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
+from endpoint_operator.serveconfig.document import fingerprint, to_entry
+from endpoint_operator.serveconfig.schema import Deployment
 from tests.unit.builders import CLUSTER, endpoint
 
 SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}

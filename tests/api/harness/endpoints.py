@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from endpoint_operator.api.profiles import Catalogue
 from endpoint_operator.api.types import GROUP, PLURAL, VERSION, parse_endpoint
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.api.documents import document
 
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from endpoint_operator.api.profiles import Catalogue
 from endpoint_operator.api.types import parse_endpoint
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from serve_app.contract import GATEWAY_APPLICATION
 from tests.api.harness.history import Change
 from tests.api.kuberay.serve import ServeDeploySchema

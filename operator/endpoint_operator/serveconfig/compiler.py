@@ -10,8 +10,8 @@ from typing import Final
 
 from endpoint_operator.api.profiles import Catalogue, Placement, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
-from endpoint_operator.document import to_document, to_entry
-from endpoint_operator.serve_config import (
+from endpoint_operator.serveconfig.document import to_document, to_entry
+from endpoint_operator.serveconfig.schema import (
     Application,
     AutoscalingConfig,
     Deployment,

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from endpoint_operator.api.profiles import PROFILE_LABEL
-from endpoint_operator.document import to_entry
-from endpoint_operator.serve_config import Application
+from endpoint_operator.serveconfig.document import to_entry
+from endpoint_operator.serveconfig.schema import Application
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from endpoint_operator.serve_config import Application
+from endpoint_operator.serveconfig.schema import Application
 from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, route_prefix
 
 _HEAD: Final = '{"applications":['
