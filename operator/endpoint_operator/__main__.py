@@ -9,9 +9,9 @@ from typing import Any, cast
 import kopf
 
 from endpoint_operator.catalogue_file import CatalogueError, CatalogueFile
-from endpoint_operator.cluster import FIELD_MANAGER, Cluster, ClusterError, Place, connected
 from endpoint_operator.handlers import Memo, registry
 from endpoint_operator.health import Pulse, health_server
+from endpoint_operator.kube.client import FIELD_MANAGER, Cluster, ClusterError, Place, connected
 from endpoint_operator.metrics import Metrics
 from endpoint_operator.reconciler import Reconciler
 from endpoint_operator.serve_status import ServeStatus

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from endpoint_operator.announcements import Announcement
-from endpoint_operator.cluster import Cluster, ClusterError
+from endpoint_operator.kube.client import Cluster, ClusterError
 from endpoint_operator.metrics import Metrics
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Final
 
 from endpoint_operator.api.status import parse_status
 from endpoint_operator.endpoint_rows import EndpointRow, endpoint_rows
-from endpoint_operator.live_cluster import CannotReadClusterError, LiveCluster, live_cluster
+from endpoint_operator.kube.reader import CannotReadClusterError, LiveCluster, live_cluster
 from endpoint_operator.plan import Served
 from endpoint_operator.serveconfig.document import read_entries
 

@@ -14,11 +14,11 @@ from typing import Final
 from endpoint_operator.announcements import announce_changes, announce_drift
 from endpoint_operator.announcer import Announcer
 from endpoint_operator.catalogue_file import CatalogueFile
-from endpoint_operator.cluster import Cluster, ClusterError, ConflictError, InvalidError, NotFoundError
 from endpoint_operator.decision import Decider, Decision, Snapshot
 from endpoint_operator.doorbell import Doorbell
 from endpoint_operator.gathering import few_at_a_time
 from endpoint_operator.health import Pulse
+from endpoint_operator.kube.client import Cluster, ClusterError, ConflictError, InvalidError, NotFoundError
 from endpoint_operator.metrics import Metrics
 from endpoint_operator.observed import ObservedEndpoint, parse_observed
 from endpoint_operator.ray_service import RayService, parse_ray_service
