@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import kopf
 
-from endpoint_operator.catalogue_file import CatalogueError, CatalogueFile
-from endpoint_operator.handlers import Memo, registry
-from endpoint_operator.health import Pulse, health_server
+from endpoint_operator.controller.dashboard import ServeStatus
+from endpoint_operator.controller.handlers import Memo, registry
+from endpoint_operator.controller.metrics import Metrics
+from endpoint_operator.controller.probes import Pulse, health_server
+from endpoint_operator.controller.profiles_file import CatalogueError, CatalogueFile
+from endpoint_operator.controller.reconciler import Reconciler
+from endpoint_operator.controller.settings import Settings, SettingsError
 from endpoint_operator.kube.client import FIELD_MANAGER, Cluster, ClusterError, Place, connected
-from endpoint_operator.metrics import Metrics
-from endpoint_operator.reconciler import Reconciler
-from endpoint_operator.serve_status import ServeStatus
-from endpoint_operator.settings import Settings, SettingsError
 
 logger = logging.getLogger("endpoint_operator")
 

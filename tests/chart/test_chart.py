@@ -7,7 +7,7 @@ import yaml
 
 from endpoint_operator.api.profiles import parse_catalogue
 from endpoint_operator.api.types import GROUP, Resources
-from endpoint_operator.settings import Settings
+from endpoint_operator.controller.settings import Settings
 from tests.chart.generated import CHART, FILES
 from tests.cluster.binaries import binary_path
 from tests.cluster.commands import run

@@ -1,11 +1,11 @@
 """The operator's loop over a small world, with what it writes noted."""
 
-from endpoint_operator.catalogue_file import CatalogueFile
-from endpoint_operator.health import Pulse
-from endpoint_operator.metrics import Metrics
-from endpoint_operator.reconciler import Reconciler
-from endpoint_operator.serve_status import ServeStatus
-from endpoint_operator.settings import Settings
+from endpoint_operator.controller.dashboard import ServeStatus
+from endpoint_operator.controller.metrics import Metrics
+from endpoint_operator.controller.probes import Pulse
+from endpoint_operator.controller.profiles_file import CatalogueFile
+from endpoint_operator.controller.reconciler import Reconciler
+from endpoint_operator.controller.settings import Settings
 from tests.unit.small_world import World
 
 PROFILES = "profiles: [{name: cpu, cpus: 8, memory: 16Gi}]"

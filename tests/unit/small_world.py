@@ -2,11 +2,11 @@
 
 import copy
 
-from endpoint_operator.decision import Decider, Snapshot
-from endpoint_operator.observed import parse_observed
-from endpoint_operator.ray_service import parse_ray_service
+from endpoint_operator.controller.decide.decision import Decider, Snapshot
+from endpoint_operator.controller.observed.endpoint import parse_observed
+from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.controller.settings import Deadlines
 from endpoint_operator.serveconfig.document import read_entries
-from endpoint_operator.settings import Deadlines
 from tests.unit.builders import CLUSTER, manifest
 
 DEADLINES = Deadlines()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from endpoint_operator.api.status import Reason
-from endpoint_operator.metrics import Metrics
+from endpoint_operator.controller.metrics import Metrics
 
 CHART = Path(__file__).parents[2] / "charts" / "model-endpoints"
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from endpoint_operator.announcements import announce_changes, announce_drift
 from endpoint_operator.api.status import parse_status
-from endpoint_operator.catalogue_file import CatalogueError, CatalogueFile
-from endpoint_operator.doorbell import Doorbell
-from endpoint_operator.observed import parse_observed
-from endpoint_operator.ray_service import parse_ray_service
-from endpoint_operator.serve_status import Replicas, count_replicas
+from endpoint_operator.controller.announcements import announce_changes, announce_drift
+from endpoint_operator.controller.dashboard import Replicas, count_replicas
+from endpoint_operator.controller.debounce import Doorbell
+from endpoint_operator.controller.decide.stopwatch import Stopwatch
+from endpoint_operator.controller.observed.endpoint import parse_observed
+from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.controller.profiles_file import CatalogueError, CatalogueFile
+from endpoint_operator.controller.settings import Settings, SettingsError
 from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document, to_entry
-from endpoint_operator.settings import Settings, SettingsError
-from endpoint_operator.stopwatch import Stopwatch
 from tests.unit.builders import CLUSTER, endpoint, run, with_value
 from tests.unit.small_world import FAILED, World
 

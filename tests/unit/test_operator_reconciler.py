@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from endpoint_operator.controller.reconciler import DoubtfulListError
 from endpoint_operator.kube.client import ClusterError, ConflictError, InvalidError
-from endpoint_operator.reconciler import DoubtfulListError
 from endpoint_operator.serveconfig.document import to_document
 from tests.unit.builders import run, until
 from tests.unit.small_loop import Scene

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_operator.suspicion import Suspicion
+from endpoint_operator.controller.decide.suspicion import Suspicion
 from tests.unit.small_world import DEADLINES
 
 BEHIND_SECONDS = DEADLINES.behind_seconds

@@ -1,6 +1,6 @@
 """The rules that keep models apart, watched in a small world."""
 
-from endpoint_operator.decision import Decider
+from endpoint_operator.controller.decide.decision import Decider
 from tests.unit.small_world import BROKEN, DEADLINES, FAILED, FAILED_SECONDS, World, application
 
 NO_SUCH_PROFILE = {"profile": "nowhere"}

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from endpoint_operator.conditions import Replicas
-from endpoint_operator.serve_status import SHORTEST_INTERVAL_SECONDS, ServeStatus
+from endpoint_operator.controller.dashboard import SHORTEST_INTERVAL_SECONDS, ServeStatus
+from endpoint_operator.controller.decide.conditions import Replicas
 from tests.unit.http_double import serving
 
 STATES = ("RUNNING", "RUNNING", "STARTING", "STOPPING")

@@ -12,10 +12,10 @@ from typing import Any, Final, cast
 import aiohttp
 from kubernetes.aio import client, config
 
-from endpoint_operator import ray_service
-from endpoint_operator.announcements import Announcement
 from endpoint_operator.api import types as api
-from endpoint_operator.ray_service import RayService
+from endpoint_operator.controller.announcements import Announcement
+from endpoint_operator.controller.observed import rayservice as ray_service
+from endpoint_operator.controller.observed.rayservice import RayService
 
 FIELD_MANAGER: Final = "model-endpoints-operator"
 PAGE: Final = 500

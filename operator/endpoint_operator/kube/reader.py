@@ -13,8 +13,8 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from endpoint_operator import ray_service
 from endpoint_operator.api import types as api
+from endpoint_operator.controller.observed import rayservice as ray_service
 
 PAGE: Final = 500
 TIMEOUT_SECONDS: Final = 15.0

@@ -9,7 +9,7 @@ from typing import Final
 
 from endpoint_operator.api.profiles import Catalogue, ProfileNotFoundError, UnfitResourcesError
 from endpoint_operator.api.status import Reason
-from endpoint_operator.observed import ObservedEndpoint
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.document import fingerprint, own_entry, to_entry
 

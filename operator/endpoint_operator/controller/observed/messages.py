@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from endpoint_operator.ray_service import ApplicationReport
+from endpoint_operator.controller.observed.rayservice import ApplicationReport
 from serve_app.failure import application_cause
 
 # Serve's words for a replica without a place, in `ray/serve/_private/deployment_state.py`.

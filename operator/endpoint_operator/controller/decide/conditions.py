@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from endpoint_operator.admission import Admission
 from endpoint_operator.api.status import (
     MEANINGS,
     REFUSALS,
@@ -14,9 +13,10 @@ from endpoint_operator.api.status import (
     ModelEndpointStatus,
     Reason,
 )
-from endpoint_operator.observed import ObservedEndpoint
-from endpoint_operator.ray_service import ApplicationReport, RayService
-from endpoint_operator.reports import missing_place, trouble
+from endpoint_operator.controller.decide.admission import Admission
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
+from endpoint_operator.controller.observed.messages import missing_place, trouble
+from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
 from serve_app.contract import route_prefix
 
 LONGEST_ERROR: Final = 1024

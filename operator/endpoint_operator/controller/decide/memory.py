@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from endpoint_operator.admission import Wanted
 from endpoint_operator.api.status import LastGood, Reason, Refused
-from endpoint_operator.observed import ObservedEndpoint
-from endpoint_operator.ray_service import ApplicationReport
-from endpoint_operator.reports import trouble
+from endpoint_operator.controller.decide.admission import Wanted
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
+from endpoint_operator.controller.observed.messages import trouble
+from endpoint_operator.controller.observed.rayservice import ApplicationReport
 from endpoint_operator.serveconfig.document import fingerprint
 
 LONGEST_MESSAGE = 1024

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from endpoint_operator import ray_service
 from endpoint_operator.api import types as api
 from endpoint_operator.api.status import ConditionType, ModelEndpointStatus, Reason
-from endpoint_operator.observed import ObservedEndpoint
-from endpoint_operator.ray_service import RayService
+from endpoint_operator.controller.observed import rayservice as ray_service
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
+from endpoint_operator.controller.observed.rayservice import RayService
 
 # Of an event's note.
 LONGEST_NOTE: Final = 1000

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from endpoint_operator.announcements import Announcement
+from endpoint_operator.controller.announcements import Announcement
+from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.kube.client import Cluster, ClusterError
-from endpoint_operator.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import kopf
 
-from endpoint_operator import ray_service
 from endpoint_operator.api import types as api
-from endpoint_operator.reconciler import Reconciler
+from endpoint_operator.controller.observed import rayservice as ray_service
+from endpoint_operator.controller.reconciler import Reconciler
 
 registry: Final = kopf.OperatorRegistry()
 

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from endpoint_operator.admission import (
+from endpoint_operator.api.profiles import Catalogue
+from endpoint_operator.api.status import ModelEndpointStatus, Reason
+from endpoint_operator.controller.decide.admission import (
     Admission,
     Gates,
     Wanted,
@@ -18,18 +20,16 @@ from endpoint_operator.admission import (
     compile_wanted,
     leave_out_what_has_no_room,
 )
-from endpoint_operator.api.profiles import Catalogue
-from endpoint_operator.api.status import ModelEndpointStatus, Reason
-from endpoint_operator.conditions import Case, Replicas, judge, to_status
-from endpoint_operator.memory import Evidence, remember
-from endpoint_operator.observed import ObservedEndpoint
-from endpoint_operator.ray_service import RayService
-from endpoint_operator.reports import missing_place
+from endpoint_operator.controller.decide.conditions import Case, Replicas, judge, to_status
+from endpoint_operator.controller.decide.memory import Evidence, remember
+from endpoint_operator.controller.decide.stopwatch import Stopwatch
+from endpoint_operator.controller.decide.suspicion import Suspicion
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
+from endpoint_operator.controller.observed.messages import missing_place
+from endpoint_operator.controller.observed.rayservice import RayService
+from endpoint_operator.controller.settings import Deadlines
 from endpoint_operator.serveconfig.compiler import gateway_application
 from endpoint_operator.serveconfig.document import read_entries, to_document, to_entry
-from endpoint_operator.settings import Deadlines
-from endpoint_operator.stopwatch import Stopwatch
-from endpoint_operator.suspicion import Suspicion
 from serve_app.contract import GATEWAY_APPLICATION
 
 # The generation of an entry that had run before this process started.

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from endpoint_operator.metrics import Metrics
+from endpoint_operator.controller.metrics import Metrics
 
 
 class Pulse:

@@ -11,19 +11,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from endpoint_operator.announcements import announce_changes, announce_drift
-from endpoint_operator.announcer import Announcer
-from endpoint_operator.catalogue_file import CatalogueFile
-from endpoint_operator.decision import Decider, Decision, Snapshot
-from endpoint_operator.doorbell import Doorbell
-from endpoint_operator.gathering import few_at_a_time
-from endpoint_operator.health import Pulse
+from endpoint_operator.controller.announcements import announce_changes, announce_drift
+from endpoint_operator.controller.announcer import Announcer
+from endpoint_operator.controller.concurrency import few_at_a_time
+from endpoint_operator.controller.dashboard import ServeStatus
+from endpoint_operator.controller.debounce import Doorbell
+from endpoint_operator.controller.decide.decision import Decider, Decision, Snapshot
+from endpoint_operator.controller.metrics import Metrics
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint, parse_observed
+from endpoint_operator.controller.observed.rayservice import RayService, parse_ray_service
+from endpoint_operator.controller.probes import Pulse
+from endpoint_operator.controller.profiles_file import CatalogueFile
+from endpoint_operator.controller.settings import Settings
 from endpoint_operator.kube.client import Cluster, ClusterError, ConflictError, InvalidError, NotFoundError
-from endpoint_operator.metrics import Metrics
-from endpoint_operator.observed import ObservedEndpoint, parse_observed
-from endpoint_operator.ray_service import RayService, parse_ray_service
-from endpoint_operator.serve_status import ServeStatus
-from endpoint_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 

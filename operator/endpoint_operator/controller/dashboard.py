@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 
-from endpoint_operator.conditions import Replicas
+from endpoint_operator.controller.decide.conditions import Replicas
 
 logger = logging.getLogger(__name__)
 
