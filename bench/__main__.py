@@ -27,7 +27,7 @@ from bench.measuring import Bench
 from bench.picture import draw
 from bench.rows import FLOAT32, FULL, QUICK, Row, ratio
 from bench.servers import Machine
-from endpoint_operator.ray_here import this_machine
+from endpoint_operator.local.ray import this_machine
 
 RESULTS: Final = Path(__file__).parent / "results"
 PICTURE_CLIENTS: Final = 16

@@ -24,7 +24,7 @@ from bench.rows import FLOAT32, OURS
 from bench.samples import MODELS, BenchModel
 from bench.servers import Job, Machine, environment
 from bench.texts import make_texts
-from endpoint_operator.ray_here import this_machine
+from endpoint_operator.local.ray import this_machine
 
 # Each engine in the number formats that it has; all are compared with the first.
 ENGINES: Final = (

@@ -28,7 +28,7 @@ def modelendpoint(api_server, namespace):
 
     def run(*arguments):
         process = subprocess.run(
-            [sys.executable, "-m", "endpoint_operator.cli", *map(str, arguments), "-n", namespace],
+            [sys.executable, "-m", "endpoint_operator.cli.main", *map(str, arguments), "-n", namespace],
             env=os.environ | {"KUBECONFIG": str(api_server.kubeconfig), "PYTHONPATH": "operator:."},
             capture_output=True,
             text=True,
@@ -110,7 +110,7 @@ def test_without_the_custom_resource_definition_status_says_so(other_scene, tmp_
     scene, kubectl = other_scene
     kubectl("delete", "crd", "modelendpoints.serving.modelendpoint.dev")
     process = subprocess.run(
-        [sys.executable, "-m", "endpoint_operator.cli", "status"],
+        [sys.executable, "-m", "endpoint_operator.cli.main", "status"],
         env=os.environ | {"KUBECONFIG": str(kubectl.server.kubeconfig), "PYTHONPATH": "operator:."},
         capture_output=True,
         text=True,

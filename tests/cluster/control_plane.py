@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 import yaml
 
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 from tests.cluster.binaries import binary_path
 from tests.cluster.certificates import Certificates, make_certificates
 from tests.cluster.errors import PortTakenError, StartError

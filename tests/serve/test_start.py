@@ -12,8 +12,8 @@ import psutil
 import pytest
 import yaml
 
-from endpoint_operator.ports import free_port
-from endpoint_operator.ray_here import started_ray, this_machine
+from endpoint_operator.local.ports import free_port
+from endpoint_operator.local.ray import started_ray, this_machine
 from serve_app.contract import Task
 from tests.load import load_on
 from tests.serve import tiny_models

@@ -5,9 +5,9 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from typer.testing import CliRunner
 
-from endpoint_operator.cli import app
-from endpoint_operator.manifests import read_manifest
-from endpoint_operator.ray_here import this_machine
+from endpoint_operator.cli.main import app
+from endpoint_operator.local.manifests import read_manifest
+from endpoint_operator.local.ray import this_machine
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.unit.builders import CLUSTER, manifest_text
 from tests.unit.http_double import serving

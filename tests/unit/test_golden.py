@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from endpoint_operator.api.profiles import parse_catalogue
-from endpoint_operator.manifests import read_manifest
+from endpoint_operator.local.manifests import read_manifest
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.unit.builders import MACHINE
 

@@ -51,7 +51,7 @@ def test_compiling_needs_nothing_heavy():
 
 
 def test_the_command_starts_without_anything_heavy():
-    assert outcome_of("import endpoint_operator.cli\nresult = None") == [None, []]
+    assert outcome_of("import endpoint_operator.cli.main\nresult = None") == [None, []]
 
 
 def test_a_build_needs_ray_and_nothing_heavier(built):

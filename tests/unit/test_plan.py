@@ -10,7 +10,7 @@ from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
 from endpoint_operator.api.status import Refused
-from endpoint_operator.plan import Served, Verdict, plan_endpoints
+from endpoint_operator.cli.plan import Served, Verdict, plan_endpoints
 from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
 from endpoint_operator.serveconfig.document import fingerprint, to_entry

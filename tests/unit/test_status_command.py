@@ -5,8 +5,8 @@ import sys
 import pytest
 import yaml
 
-from endpoint_operator import cluster_commands
-from endpoint_operator.endpoint_rows import HEADER, endpoint_rows
+from endpoint_operator.cli import cluster as cluster_commands
+from endpoint_operator.cli.status import HEADER, endpoint_rows
 from endpoint_operator.kube.reader import CannotReadClusterError
 from tests.unit.builders import manifest, manifest_text
 from tests.unit.test_cli import modelendpoint
@@ -119,8 +119,8 @@ def test_a_missing_kubeconfig_is_one_sentence(kubeconfig, command):
 
 
 def test_without_the_kubernetes_client_the_sentence_says_what_to_install(monkeypatch, command):
-    monkeypatch.delitem(sys.modules, "endpoint_operator.cluster_commands", raising=False)
-    monkeypatch.delattr("endpoint_operator.cluster_commands")
+    monkeypatch.delitem(sys.modules, "endpoint_operator.cli.cluster", raising=False)
+    monkeypatch.delattr("endpoint_operator.cli.cluster")
     monkeypatch.delitem(sys.modules, "endpoint_operator.kube.reader", raising=False)
     monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
     code, _, complaint = modelendpoint(*command)

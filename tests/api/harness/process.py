@@ -15,7 +15,7 @@ import psutil
 import yaml
 
 from endpoint_operator.api.profiles import ClusterCatalogue, parse_catalogue
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 from tests.cluster.processes import Program, running
 
 # As the chart mounts them.

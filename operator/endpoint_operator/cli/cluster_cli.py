@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from endpoint_operator.api.profiles import Catalogue
-from endpoint_operator.cli_inputs import (
+from endpoint_operator.cli.display import Display
+from endpoint_operator.cli.inputs import (
     Files,
     catalogue_of,
     fail,
@@ -22,9 +23,8 @@ from endpoint_operator.cli_inputs import (
     read_manifests,
     text_of,
 )
-from endpoint_operator.display import Display
-from endpoint_operator.endpoint_rows import HEADER, EndpointRow
-from endpoint_operator.plan import Served, Verdict, plan_endpoints
+from endpoint_operator.cli.plan import Served, Verdict, plan_endpoints
+from endpoint_operator.cli.status import HEADER, EndpointRow
 from endpoint_operator.serveconfig.document import read_entries
 
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; without it, the current one.")]
@@ -137,7 +137,7 @@ def _live(
 def _commands() -> ModuleType:
     """Return the module that needs the Kubernetes client, which not everybody has installed."""
     try:
-        from endpoint_operator import cluster_commands
+        from endpoint_operator.cli import cluster as cluster_commands
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("kubernetes", "aiohttp"):
             raise

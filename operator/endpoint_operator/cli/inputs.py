@@ -10,8 +10,8 @@ from rich.console import Console
 
 from endpoint_operator.api.profiles import Catalogue, ProfileList, parse_catalogue
 from endpoint_operator.api.validation import describe
-from endpoint_operator.display import Display
-from endpoint_operator.manifests import Workspace
+from endpoint_operator.cli.display import Display
+from endpoint_operator.local.manifests import Workspace
 
 # Answers go to standard output; what is only for people, to standard error.
 messages = Display(Console(stderr=True))
@@ -41,7 +41,7 @@ def read_manifests(files: list[Path]) -> Workspace:
 def catalogue_of(path: Path | None) -> Catalogue:
     """Return the catalogue of a file; without one, this machine as it is."""
     if path is None:
-        from endpoint_operator.ray_here import this_machine
+        from endpoint_operator.local.ray import this_machine
 
         return this_machine()
     return parse_profiles(text_of(path), str(path))

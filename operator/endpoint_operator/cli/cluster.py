@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.api.status import parse_status
-from endpoint_operator.endpoint_rows import EndpointRow, endpoint_rows
+from endpoint_operator.cli.plan import Served
+from endpoint_operator.cli.status import EndpointRow, endpoint_rows
 from endpoint_operator.kube.reader import CannotReadClusterError, LiveCluster, live_cluster
-from endpoint_operator.plan import Served
 from endpoint_operator.serveconfig.document import read_entries
 
 # Between two looks of `status --watch`.

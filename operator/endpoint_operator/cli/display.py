@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from endpoint_operator.api.types import ModelEndpoint
-from endpoint_operator.status import EndpointState, State
+from endpoint_operator.local.state import EndpointState, State
 from serve_app.contract import Task, route_prefix
 
 _COLOURS: Final[Mapping[State, str]] = {

@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from endpoint_operator.api.profiles import Machine
-from endpoint_operator.ports import free_port, require_free
+from endpoint_operator.local.ports import free_port, require_free
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 from serve_app.failure import cause_of
 
@@ -142,7 +142,7 @@ def started_ray(machine: Machine, host: str, port: int) -> Iterator[ServeClient]
     """Start Ray and Serve here; at the end, drain the replicas and stop all that was started."""
     token = secrets.token_hex(32)
     process = subprocess.Popen(
-        [sys.executable, "-m", "endpoint_operator.ray_process"],
+        [sys.executable, "-m", "endpoint_operator.local.ray_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # What Ray has to say is in its log files too.

@@ -14,9 +14,9 @@ from watchfiles import watch
 
 from endpoint_operator.api.profiles import Catalogue, Machine, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint
-from endpoint_operator.display import Display
-from endpoint_operator.manifests import ManifestError, Workspace
-from endpoint_operator.ray_here import (
+from endpoint_operator.cli.display import Display
+from endpoint_operator.local.manifests import ManifestError, Workspace
+from endpoint_operator.local.ray import (
     RayUnavailableError,
     ServeClient,
     joined_ray,
@@ -25,8 +25,8 @@ from endpoint_operator.ray_here import (
     started_ray,
     this_machine,
 )
+from endpoint_operator.local.state import EndpointState, State, read_state
 from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
-from endpoint_operator.status import EndpointState, State, read_state
 from serve_app.contract import GATEWAY_APPLICATION
 from serve_app.sources import MODELS_VARIABLE
 

@@ -10,10 +10,10 @@ from pydantic_core import from_json
 from rich.console import Console
 
 from endpoint_operator.api.profiles import Catalogue
-from endpoint_operator.cli_inputs import Files, catalogue_of, fail, messages, read_manifests
-from endpoint_operator.cluster_cli import plan, status
-from endpoint_operator.display import Display
-from endpoint_operator.manifests import Workspace
+from endpoint_operator.cli.cluster_cli import plan, status
+from endpoint_operator.cli.display import Display
+from endpoint_operator.cli.inputs import Files, catalogue_of, fail, messages, read_manifests
+from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from serve_app.contract import route_prefix
 
@@ -47,7 +47,7 @@ def run(
     ] = None,
 ) -> None:
     """Serve the manifests on this machine, and follow the files as they change."""
-    from endpoint_operator.local import CannotServeError, Options, serve_manifests
+    from endpoint_operator.local.service import CannotServeError, Options, serve_manifests
 
     try:
         serve_manifests(files, Options(host, port, models, ray_dashboard), Display(Console()))
