@@ -51,9 +51,9 @@ IDENTITY_FIELDS = [
 ON_A_HUB = manifest(model={"uri": "hf://org/name"})
 
 
-def applications(endpoints, catalogue=CLUSTER):
+def applications(endpoints, profiles=CLUSTER):
     """Return each application of the compiled configuration by its name."""
-    document = json.loads(compile_serve_config(endpoints, catalogue).document)
+    document = json.loads(compile_serve_config(endpoints, profiles).document)
     return {application["name"]: application for application in document["applications"]}
 
 

@@ -126,7 +126,7 @@ def test_when_kuberay_stops_to_follow_nothing_is_left_ready(world):
 
 
 def test_when_the_head_is_lost_nothing_is_left_ready(world):
-    world.head_lost = True
+    world.dashboard_unreachable = True
     world.look()
     assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
 

@@ -5,9 +5,9 @@ import sys
 import pytest
 import yaml
 
-from endpoint_operator.cli import cluster as cluster_commands
+from endpoint_operator.cli import cluster
 from endpoint_operator.cli.status import HEADER, endpoint_rows
-from endpoint_operator.kube.reader import CannotReadClusterError
+from endpoint_operator.kube.errors import KubeError
 from tests.unit.builders import manifest, manifest_text
 from tests.unit.test_cli import modelendpoint
 
@@ -147,8 +147,8 @@ def watch(monkeypatch, *answers):
                 raise answer
             return answer
 
-    monkeypatch.setattr(cluster_commands, "live_cluster", lambda context, namespace: Cluster())
-    monkeypatch.setattr(cluster_commands, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cluster, "connect_reader", lambda context, namespace: Cluster())
+    monkeypatch.setattr(cluster, "PAUSE_SECONDS", 0)
     return modelendpoint("status", "--watch")
 
 
@@ -163,7 +163,7 @@ def test_watching_shows_only_what_changed(monkeypatch):
 
 
 def test_watching_outlives_trouble_and_tells_of_it_once(monkeypatch):
-    trouble = CannotReadClusterError("it is away")
+    trouble = KubeError("it is away")
     code, output, complaint = watch(monkeypatch, [stored()], trouble, trouble, [stored("b")])
     assert (code, complaint) == (0, "it is away\n")
     assert output.splitlines()[-1].startswith("b ")

@@ -1,20 +1,23 @@
-"""Resource profiles: what one replica may ask for and where it lands; pure.
+"""Resource profiles: what a replica may ask for and on which nodes it runs; pure.
 
-On a cluster, the catalogue is the chart's list of profiles, one worker group each. On one's own
-machine there is a single place to run, and every profile means that place.
+On a cluster, the profiles are the chart's list, with one worker group each. On a local machine, every profile
+means that machine.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol
 
-from pydantic import Field
+import yaml
+from pydantic import Field, ValidationError
 
 from endpoint_operator.api.rules import MEMORY_RULE, Rule, at_most
 from endpoint_operator.api.types import CPU_PROFILE, ApiModel, ProfileName, Resources
+from endpoint_operator.api.validation import describe
 
-# The chart puts this label on the Ray nodes of each worker group. Ray's own, ray.io/node-group, would not do:
-# the autoscaler does not know it of a group without nodes, and would never start the first one (Ray 2.60).
+# The chart puts this label on the Ray nodes of each worker group. Ray's own label ray.io/node-group would not
+# do: the autoscaler does not know it for a group without nodes, and would never start the first one (Ray
+# 2.60).
 PROFILE_LABEL: Final = "modelendpoint.dev/profile"
 
 _UNITS: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40} | {
@@ -26,16 +29,20 @@ _UNITS: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40} | {
 
 
 class UnfitResourcesError(Exception):
-    """Resources that no worker of the asked profile can give."""
+    """A replica asks for more than a worker of its profile has."""
 
 
 class ProfileNotFoundError(UnfitResourcesError):
-    """Resources of a profile that does not exist."""
+    """A replica asks for a profile that does not exist."""
+
+
+class InvalidProfilesError(Exception):
+    """A profiles file cannot be used; the message names the file and what is wrong."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What Ray is asked for: cores, accelerators, bytes, and the labels of the node."""
+    """What one replica reserves in Ray, and the labels that its node must have."""
 
     cpus: float
     accelerators: float
@@ -43,21 +50,21 @@ class Placement:
     node_labels: Mapping[str, str]
 
 
-class Catalogue(Protocol):
-    """Where replicas can run."""
+class Profiles(Protocol):
+    """The resource profiles that replicas can run on."""
 
     def place(self, resources: Resources) -> Placement:
-        """Return what to ask Ray for; raise UnfitResourcesError with a sentence if nothing fits."""
+        """Return what to reserve for one replica; raise UnfitResourcesError if it fits no worker."""
         ...
 
     @property
     def gateway_labels(self) -> Mapping[str, str]:
-        """Labels of the nodes for the gateway."""
+        """Labels that a node for the gateway must have."""
         ...
 
 
 def memory_bytes(quantity: str) -> int:
-    """Return the bytes of a Kubernetes quantity such as 2Gi."""
+    """Convert a Kubernetes quantity such as 2Gi to bytes."""
     for suffix, factor in _UNITS.items():
         if quantity.endswith(suffix):
             return int(quantity.removesuffix(suffix)) * factor
@@ -65,7 +72,7 @@ def memory_bytes(quantity: str) -> int:
 
 
 class Toleration(ApiModel):
-    """A Kubernetes toleration, handed through to the worker group's pods."""
+    """A Kubernetes toleration for the worker group's pods."""
 
     key: str = ""
     operator: Literal["Exists", "Equal"] = "Equal"
@@ -75,7 +82,7 @@ class Toleration(ApiModel):
 
 
 class Profile(ApiModel):
-    """One kind of worker: its size, and the nodes that its pods go to."""
+    """One kind of worker: its size, and the nodes that its pods run on."""
 
     name: ProfileName
     accelerators: int = Field(default=0, ge=0, le=16, description="Accelerators of one worker.")
@@ -93,22 +100,22 @@ class Profile(ApiModel):
 
 
 class ProfileList(ApiModel):
-    """The catalogue's file: the chart's list of profiles."""
+    """The content of a profiles file: the chart's list."""
 
     profiles: list[Profile] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
-class ClusterCatalogue:
-    """The profiles of a cluster, by name."""
+class ClusterProfiles:
+    """The profiles of a cluster, in the chart's order."""
 
-    profiles: Mapping[str, Profile]
+    by_name: Mapping[str, Profile]
 
     def place(self, resources: Resources) -> Placement:
-        """Return what to ask Ray for on the profile's worker group."""
-        profile = self.profiles.get(resources.profile)
+        """Return what to reserve on the profile's worker group; raise UnfitResourcesError."""
+        profile = self.by_name.get(resources.profile)
         if profile is None:
-            known = ", ".join(sorted(self.profiles))
+            known = ", ".join(sorted(self.by_name))
             raise ProfileNotFoundError(
                 f"resources.profile: no profile is named {resources.profile!r}; there are {known}"
             )
@@ -132,13 +139,13 @@ class ClusterCatalogue:
 
     @property
     def gateway_labels(self) -> Mapping[str, str]:
-        """The first profile without accelerators: a costly node must not be kept for the gateway alone."""
-        plain = [name for name, profile in self.profiles.items() if not profile.accelerators]
+        """The first profile without accelerators: the gateway alone must not keep an expensive node."""
+        plain = [name for name, profile in self.by_name.items() if not profile.accelerators]
         return {PROFILE_LABEL: plain[0]} if plain else {}
 
 
-def parse_catalogue(document: Any) -> ClusterCatalogue:
-    """Return the catalogue of a decoded profiles file.
+def parse_profiles(document: Any) -> ClusterProfiles:
+    """Parse a decoded profiles file.
 
     Raises pydantic.ValidationError for a malformed file and ValueError for a name given twice.
     """
@@ -146,19 +153,30 @@ def parse_catalogue(document: Any) -> ClusterCatalogue:
     by_name = {profile.name: profile for profile in listed}
     if len(by_name) < len(listed):
         raise ValueError("profiles: each name may be used once")
-    return ClusterCatalogue(by_name)
+    return ClusterProfiles(by_name)
+
+
+def read_profiles(text: str, source: str) -> ClusterProfiles:
+    """Parse the text of a profiles file; raise InvalidProfilesError, whose message begins with `source`."""
+    try:
+        return parse_profiles(yaml.safe_load(text))
+    except ValidationError as error:
+        problems = "; ".join(str(problem) for problem in describe(error, ProfileList))
+        raise InvalidProfilesError(f"{source}: {problems}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise InvalidProfilesError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
-class Machine:
-    """The catalogue of one's own machine: every profile runs here, without a selector."""
+class LocalMachine:
+    """The machine that the command runs on; every profile means it, without a node selector."""
 
     cpus: int
     memory_bytes: int
     accelerators: int
 
     def place(self, resources: Resources) -> Placement:
-        """Return what to ask Ray for here; a machine without accelerators uses its processor."""
+        """Return what to reserve here; without accelerators, the CPU is used for every profile."""
         memory = memory_bytes(resources.memory)
         if memory > self.memory_bytes:
             raise UnfitResourcesError(
@@ -175,5 +193,5 @@ class Machine:
 
     @property
     def gateway_labels(self) -> Mapping[str, str]:
-        """None: there is one node."""
+        """No labels, because there is only one node."""
         return {}

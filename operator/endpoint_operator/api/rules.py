@@ -1,7 +1,7 @@
-"""Rules that span fields, each stated once: as CEL for the API server and as Python for us.
+"""Rules that JSON Schema cannot express, each as CEL for the API server and as Python.
 
-Kubernetes evaluates `cel` at `kubectl apply`; `holds` is the same rule for manifests that never
-met an API server. A test runs both over the same objects.
+Kubernetes evaluates `cel` at `kubectl apply`. `holds` is the same rule for manifests that no API server has
+seen. A test runs both forms on the same objects.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule about an object: its CEL form, its Python form and what to tell the author.
+    """One rule about an object, in both forms, and the message if it is broken.
 
-    `fields` are the dotted camelCase paths that it compares; a complaint shows their values.
+    `fields` are the dotted camelCase paths that it compares; the complaint shows their values.
     """
 
     fields: tuple[str, ...]
@@ -29,7 +29,7 @@ class Rule:
 
 
 def matches(path: str, pattern: str, message: str) -> Rule:
-    """Return the rule that the string at the dotted `path` (camelCase) matches `pattern` whole."""
+    """Rule: the whole string at the dotted camelCase `path` matches `pattern`."""
     compiled = re.compile(pattern)
 
     def holds(model: Any) -> bool:
@@ -39,7 +39,7 @@ def matches(path: str, pattern: str, message: str) -> Rule:
 
 
 def at_most(lower: str, upper: str, message: str) -> Rule:
-    """Return the rule that the number at `lower` is not above the number at `upper`."""
+    """Rule: the number at the path `lower` is not above the number at the path `upper`."""
 
     def holds(model: Any) -> bool:
         return bool(_value_at(model, lower) <= _value_at(model, upper))
@@ -54,11 +54,11 @@ def _value_at(model: Any, path: str) -> Any:
 
 
 def snake_case(name: str) -> str:
-    """Return the Python attribute for a camelCase field."""
+    """Convert the name of a camelCase field to that of the Python attribute."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", name)
 
 
-# RFC 1123 label of at most 40 characters: it becomes an application, a path and a metric label.
+# An RFC 1123 label of at most 40 characters: it is used as an application name, a path and a metric label.
 NAME_PATTERN: Final = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 
 _PRINTABLE = r"[^\x00-\x20\x7f]+"

@@ -1,7 +1,7 @@
-"""A ModelEndpoint's status as frozen models: conditions, their reasons, and what the operator must remember.
+"""A ModelEndpoint's status as frozen models: conditions, their reasons, and the operator's records.
 
-What has to survive a restart of the operator stands here and nowhere else: the last version that ran,
-and the version that was taken back.
+The operator stores nothing anywhere else. After a restart it reads the last version that ran and the version
+that failed from here.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is; docs/conditions.md says what to do about each."""
+    """Reasons of conditions; docs/conditions.md says what to do about each."""
 
     SERVING = "Serving"
     """The version that the spec describes answers requests."""
@@ -76,43 +76,43 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a reason says in kstatus' terms: Ready, and whether time or only a person can change it."""
+    """The conditions of a reason: Ready, and whether kstatus calls it in progress or failed."""
 
     ready: ConditionStatus
     reconciling: bool = False
     stalled: bool = False
 
 
-_WAIT: Final = Meaning("False", reconciling=True)
-_STUCK: Final = Meaning("False", stalled=True)
+_IN_PROGRESS: Final = Meaning("False", reconciling=True)
+_FAILED: Final = Meaning("False", stalled=True)
 _UNKNOWN: Final = Meaning("Unknown", reconciling=True)
 
-MEANINGS: Final[dict[Reason, Meaning]] = {
+REASONS: Final[dict[Reason, Meaning]] = {
     Reason.SERVING: Meaning("True"),
     Reason.SUSPENDED: Meaning("False"),
-    Reason.INVALID_SPEC: _STUCK,
-    Reason.PROFILE_NOT_FOUND: _STUCK,
-    Reason.EXCEEDS_PROFILE: _STUCK,
-    Reason.SERVE_CONFIG_FULL: _STUCK,
-    Reason.REJECTED_BY_RAY: _STUCK,
-    Reason.QUARANTINED: _WAIT,
-    Reason.WAITING_FOR_GATEWAY: _WAIT,
-    Reason.DEPLOYING: _WAIT,
-    # The autoscaler may still bring a node; nobody else can.
-    Reason.UNSCHEDULABLE: _STUCK,
-    Reason.DEPLOY_FAILED: _WAIT,
-    Reason.UNHEALTHY: _WAIT,
-    Reason.ROLLED_BACK: _STUCK,
-    Reason.WITHDRAWN: _STUCK,
+    Reason.INVALID_SPEC: _FAILED,
+    Reason.PROFILE_NOT_FOUND: _FAILED,
+    Reason.EXCEEDS_PROFILE: _FAILED,
+    Reason.SERVE_CONFIG_FULL: _FAILED,
+    Reason.REJECTED_BY_RAY: _FAILED,
+    Reason.QUARANTINED: _IN_PROGRESS,
+    Reason.WAITING_FOR_GATEWAY: _IN_PROGRESS,
+    Reason.DEPLOYING: _IN_PROGRESS,
+    # The autoscaler may still add a node, but usually somebody has to act.
+    Reason.UNSCHEDULABLE: _FAILED,
+    Reason.DEPLOY_FAILED: _IN_PROGRESS,
+    Reason.UNHEALTHY: _IN_PROGRESS,
+    Reason.ROLLED_BACK: _FAILED,
+    Reason.WITHDRAWN: _FAILED,
     Reason.APPLICATION_MISSING: _UNKNOWN,
-    Reason.RAY_SERVICE_NOT_FOUND: _WAIT,
-    Reason.RAY_SERVICE_SUSPENDED: _WAIT,
-    Reason.RAY_SERVICE_NOT_READY: _WAIT,
+    Reason.RAY_SERVICE_NOT_FOUND: _IN_PROGRESS,
+    Reason.RAY_SERVICE_SUSPENDED: _IN_PROGRESS,
+    Reason.RAY_SERVICE_NOT_READY: _IN_PROGRESS,
     Reason.RAY_SERVICE_UPGRADING: _UNKNOWN,
     Reason.RAY_SERVICE_STATUS_STALE: _UNKNOWN,
 }
 
-# The reasons for which the version that the spec describes is not in the Serve config.
+# Reasons of Accepted being False: the version that the spec describes is not in the Serve config.
 REFUSALS: Final = frozenset(
     {
         Reason.INVALID_SPEC,
@@ -125,7 +125,7 @@ REFUSALS: Final = frozenset(
 
 
 class StatusModel(ApiModel):
-    """A part of the status; what another version of the operator has added is ignored."""
+    """A part of the status; members that another version of the operator has added are ignored."""
 
     model_config = ConfigDict(extra="ignore", validate_by_name=True, validate_by_alias=True)
 
@@ -163,7 +163,7 @@ class ModelEndpointStatus(StatusModel):
     observed_generation: int = Field(default=0, ge=0)
     conditions: list[Condition] = Field(default_factory=list, max_length=8)
     url: str = Field(default="", max_length=1024)
-    # None: nobody has told.
+    # None while the numbers are not known.
     replicas: int | None = Field(default=None, ge=0)
     ready_replicas: int | None = Field(default=None, ge=0)
     profile: str = Field(default="", max_length=63)
@@ -174,7 +174,7 @@ class ModelEndpointStatus(StatusModel):
 
 
 def parse_status(document: Any) -> ModelEndpointStatus:
-    """Return the status of a decoded object; an empty one if it is missing or not ours to understand."""
+    """Parse the status of a decoded object; return an empty one if it is missing or cannot be parsed."""
     try:
         return ModelEndpointStatus.model_validate(document or {})
     except ValidationError:

@@ -1,7 +1,4 @@
-"""ModelEndpoint v1alpha1 as frozen models: the one definition that the CRD and all checks come from.
-
-Pure: parses and validates, performs no I/O and knows neither Ray nor Kubernetes clients.
-"""
+"""ModelEndpoint v1alpha1 as frozen models; the CRD and all checks are derived from them. Pure."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -19,7 +16,7 @@ VERSION: Final = "v1alpha1"
 KIND: Final = "ModelEndpoint"
 PLURAL: Final = "modelendpoints"
 
-# The default profile; it has no accelerators, on a cluster and on one's own machine.
+# The default profile. It has no accelerators, on a cluster as well as on a local machine.
 CPU_PROFILE: Final = "cpu"
 
 ProfileName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -95,7 +92,7 @@ class ModelSource(ApiModel):
 
     @model_validator(mode="after")
     def _know_the_parameters(self) -> Self:
-        # Not in CEL: the CRD keeps `parameters` open, so that a new one needs no new CRD.
+        # Not in CEL: the CRD keeps `parameters` open, so that a new parameter needs no new CRD.
         try:
             parse_parameters(self.task, self.parameters)
         except InvalidParameterError as error:
@@ -201,14 +198,14 @@ class ModelEndpointSpec(ApiModel):
 
 
 def _timestamp_text(value: Any) -> Any:
-    """Accept what YAML makes of a timestamp without quotes, and the null that templates leave."""
+    """Accept the datetime that YAML makes of an unquoted timestamp, and the null that templates leave."""
     if value is None:
         return ""
     return value.isoformat() if isinstance(value, datetime) else value
 
 
 class Metadata(BaseModel):
-    """The part of Kubernetes' object metadata that we read."""
+    """The part of Kubernetes' object metadata that is read."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", strict=True, alias_generator=to_camel, validate_by_name=True
@@ -226,7 +223,7 @@ class ModelEndpoint(ApiModel):
     kind: Literal["ModelEndpoint"]
     metadata: Metadata
     spec: ModelEndpointSpec
-    # The operator's words, in a manifest that was read from a cluster; they do not count as input.
+    # Accepted because a manifest that was read from a cluster has one; it is not input.
     status: dict[str, Any] | None = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -251,13 +248,13 @@ class ModelEndpoint(ApiModel):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name: what identifies the object in a cluster."""
+        """Namespace and name, which identify the object in a cluster."""
         return (self.metadata.namespace, self.metadata.name)
 
 
 def parse_endpoint(manifest: Any) -> ModelEndpoint:
-    """Return the endpoint that a decoded manifest describes.
+    """Parse a decoded manifest.
 
-    Raises pydantic.ValidationError; `problems.describe` turns it into sentences.
+    Raises pydantic.ValidationError, which `validation.describe` turns into sentences.
     """
     return ModelEndpoint.model_validate(manifest)

@@ -1,4 +1,4 @@
-"""Turn pydantic's findings into sentences that name the field, its value and what is allowed."""
+"""Turn pydantic's errors into sentences that name the field, its value and what is allowed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from serve_app.quoting import quoted
 class Problem:
     """One thing that is wrong with a manifest.
 
-    `path` leads from the document's root to the field: keys and list positions.
+    `path` has the keys and list positions from the document's root to the field.
     """
 
     path: tuple[str | int, ...]
@@ -27,14 +27,14 @@ class Problem:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> tuple[Problem, ...]:
-    """Return one problem for each field that `error`, raised by `model`, complains about."""
+    """Return one problem for each field that `error`, raised by `model`, reports."""
     return _first_of_each_path(
         Problem(_path(detail), _sentence(detail, model)) for detail in error.errors(include_url=False)
     )
 
 
 def _first_of_each_path(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    # A value that fits no member of a union is reported once for each member.
+    # pydantic reports a value that fits no member of a union once for each member.
     unique: dict[tuple[str | int, ...], Problem] = {}
     for problem in problems:
         unique.setdefault(problem.path, problem)
@@ -46,7 +46,7 @@ def _path(detail: ErrorDetails) -> tuple[str | int, ...]:
     if detail["type"] == "rule":
         return (*parts, *detail["ctx"]["field"].split("."))
     if "parameters" in parts:
-        # Below a parameter's name, pydantic lists the members of the union that it tried.
+        # Below a parameter's name, pydantic adds the members of the union that it tried.
         return tuple(parts[: parts.index("parameters") + 2])
     return tuple(parts)
 
@@ -67,7 +67,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
 def _siblings(detail: ErrorDetails, model: type[BaseModel]) -> list[str]:
     for part in detail["loc"][:-1]:
         for field in model.model_fields.values():
-            # A list's own model is its one type argument.
+            # The model of a list's items is its only type argument.
             nested = next(iter(get_args(field.annotation)), field.annotation)
             if field.alias == part and isinstance(nested, type) and issubclass(nested, BaseModel):
                 model = nested

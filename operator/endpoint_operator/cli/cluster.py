@@ -1,4 +1,4 @@
-"""What the commands `plan` and `status` ask a live cluster for; imported only when they do."""
+"""What `plan` and `status` ask a cluster for; imported only then, because it needs the Kubernetes client."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,18 +8,19 @@ from typing import Final
 from endpoint_operator.api.status import parse_status
 from endpoint_operator.cli.plan import Served
 from endpoint_operator.cli.status import EndpointRow, endpoint_rows
-from endpoint_operator.kube.reader import CannotReadClusterError, LiveCluster, live_cluster
+from endpoint_operator.kube.errors import KubeError
+from endpoint_operator.kube.reader import KubeReader, connect_reader
 from endpoint_operator.serveconfig.document import read_entries
 
-# Between two looks of `status --watch`.
+# `status --watch` asks again after each pause.
 PAUSE_SECONDS: Final = 2.0
 
 Rows = list[EndpointRow]
 
 
 @dataclass(frozen=True)
-class Profiles:
-    """The text of a catalogue, and where it is from."""
+class ProfilesText:
+    """The text of a profiles file, and where it is from."""
 
     source: str
     text: str
@@ -27,23 +28,23 @@ class Profiles:
 
 async def read_served(
     context: str | None, namespace: str | None, ray_service: str | None, *, with_profiles: bool
-) -> tuple[Served, Profiles | None]:
-    """Return what the RayService serves, and if asked for, the catalogue that its chart made."""
-    async with live_cluster(context, namespace) as cluster:
-        service = await cluster.ray_service(ray_service)
+) -> tuple[Served, ProfilesText | None]:
+    """Return what the RayService serves and, `with_profiles`, the profiles file that its chart made."""
+    async with connect_reader(context, namespace) as reader:
+        service = await reader.ray_service(ray_service)
         name = service["metadata"]["name"]
         statuses = {
             manifest["metadata"]["name"]: parse_status(manifest.get("status"))
-            for manifest in await cluster.endpoints()
+            for manifest in await reader.endpoints()
         }
         served = Served(
             entries=read_entries(service["spec"].get("serveConfigV2", "")),
             refused={name: status.refused for name, status in statuses.items() if status.refused},
-            namespace=cluster.namespace,
+            namespace=reader.namespace,
         )
         if not with_profiles:
             return served, None
-        return served, Profiles(f"the ConfigMap {name}-profiles", await cluster.profiles(name))
+        return served, ProfilesText(f"the ConfigMap {name}-profiles", await reader.profiles(name))
 
 
 async def show_rows(
@@ -52,26 +53,27 @@ async def show_rows(
     show: Callable[[str, Rows], None],
     complain: Callable[[str], None] | None,
 ) -> None:
-    """Call `show` with the namespace and its endpoints.
+    """Call `show` with the namespace and the rows of its endpoints.
 
-    With `complain`, go on and show what has changed: what fails after the first look is complained of.
+    With `complain`, go on for ever: `show` is called again when the rows have changed, and `complain` when
+    the cluster does not answer.
     """
-    async with live_cluster(context, namespace) as cluster:
-        rows = await _rows(cluster)
-        show(cluster.namespace, rows)
-        trouble = ""
+    async with connect_reader(context, namespace) as reader:
+        rows = await _rows(reader)
+        show(reader.namespace, rows)
+        error = ""
         while complain is not None:
             await asyncio.sleep(PAUSE_SECONDS)
-            last, last_trouble = rows, trouble
+            last_rows, last_error = rows, error
             try:
-                rows, trouble = await _rows(cluster), ""
-            except CannotReadClusterError as error:
-                trouble = str(error)
-            if trouble and trouble != last_trouble:
-                complain(trouble)
-            elif rows != last or (last_trouble and not trouble):
-                show(cluster.namespace, rows)
+                rows, error = await _rows(reader), ""
+            except KubeError as raised:
+                error = str(raised)
+            if error and error != last_error:
+                complain(error)
+            elif rows != last_rows or (last_error and not error):
+                show(reader.namespace, rows)
 
 
-async def _rows(cluster: LiveCluster) -> Rows:
-    return endpoint_rows(await cluster.endpoints())
+async def _rows(reader: KubeReader) -> Rows:
+    return endpoint_rows(await reader.endpoints())

@@ -1,4 +1,4 @@
-"""What `modelendpoint run` shows: progress while models load, then a table and a command to try."""
+"""What the commands print: sentences, tables, and the progress of `modelendpoint run`."""
 
 import json
 import shlex
@@ -37,7 +37,7 @@ _EXAMPLES: Final[Mapping[Task, Mapping[str, Any]]] = {
 
 
 class Display:
-    """Prints to the console; remembers the last states to print only what changed."""
+    """Prints to a console; remembers the last states, to print only what has changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,11 +48,11 @@ class Display:
         self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def complain(self, sentence: str) -> None:
-        """Print a sentence about something that is wrong."""
+        """Print a sentence about an error."""
         self._console.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
 
     def show_changes(self, states: Iterable[EndpointState]) -> None:
-        """Print a line for each endpoint whose state or cause is not what was last printed."""
+        """Print a line for each endpoint whose state or cause has changed."""
         current = {state.name: state for state in states}
         for name, state in current.items():
             last = self._shown.get(name)
@@ -82,13 +82,13 @@ class Display:
         """Print rows below a header, in columns."""
         lines = [header, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        # Not rich's own table: on a narrow terminal that cuts URLs, and a cut URL is of no use.
+        # A table of rich would cut URLs on a narrow terminal.
         for line in lines:
             cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
             self.say("   ".join(cells).rstrip())
 
     def show_example(self, endpoint: ModelEndpoint, base_url: str) -> None:
-        """Print a command that asks `endpoint` something."""
+        """Print a command that sends `endpoint` a request."""
         self.say(f"\nTry it:\n  {curl_command(endpoint, base_url)}\n")
 
 

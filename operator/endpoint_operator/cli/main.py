@@ -1,4 +1,4 @@
-"""The command `modelendpoint`: reads arguments, prints results, decides exit codes."""
+"""The command `modelendpoint`: parses arguments, prints results, and sets the exit code."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,11 @@ import typer
 from pydantic_core import from_json
 from rich.console import Console
 
-from endpoint_operator.api.profiles import Catalogue
-from endpoint_operator.cli.cluster_cli import plan, status
+from endpoint_operator.api.profiles import Profiles
 from endpoint_operator.cli.display import Display
-from endpoint_operator.cli.inputs import Files, catalogue_of, fail, messages, read_manifests
+from endpoint_operator.cli.inputs import Files, fail, messages, profiles_of, read_manifests
+from endpoint_operator.cli.plan import plan
+from endpoint_operator.cli.status import status
 from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from serve_app.contract import route_prefix
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Generation on a processor takes its time.
+# Text generation on a CPU takes minutes.
 PREDICT_TIMEOUT_SECONDS: Final = 300.0
 
 
@@ -58,14 +59,12 @@ def run(
 @app.command()
 def validate(
     files: Files,
-    profiles: Annotated[
-        Path | None, typer.Option(help="Catalogue of resource profiles to hold against.")
-    ] = None,
+    profiles: Annotated[Path | None, typer.Option(help="File of resource profiles to check against.")] = None,
 ) -> None:
     """Check manifests; each problem is printed with its file and line."""
     workspace = read_manifests(files)
     if profiles is not None:
-        _compile(workspace, catalogue_of(profiles))
+        _compile(workspace, profiles_of(profiles))
     count = len(workspace.endpoints)
     messages.say(f"{count} endpoint{'s' if count != 1 else ''} valid")
 
@@ -75,12 +74,12 @@ def render(
     files: Files,
     profiles: Annotated[
         Path | None,
-        typer.Option(help="Catalogue of resource profiles of a cluster; without it, for this machine."),
+        typer.Option(help="File of a cluster's resource profiles; without it, for this machine."),
     ] = None,
     indent: Annotated[int | None, typer.Option(min=0, max=8, help="Spaces; without it, on one line.")] = None,
 ) -> None:
     """Print the Ray Serve configuration that the manifests compile to."""
-    document = _compile(read_manifests(files), catalogue_of(profiles))
+    document = _compile(read_manifests(files), profiles_of(profiles))
     if indent is not None:
         document = json.dumps(json.loads(document), sort_keys=True, indent=indent)
     typer.echo(document)
@@ -124,7 +123,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _member(response: httpx.Response, name: str) -> Any:
-    """Return a member of the JSON object that was answered; None if it is no such object."""
+    """Return a member of the answer's JSON object; None if the answer is not an object or lacks it."""
     try:
         document = response.json()
     except ValueError:
@@ -132,8 +131,8 @@ def _member(response: httpx.Response, name: str) -> Any:
     return document.get(name) if isinstance(document, dict) else None
 
 
-def _compile(workspace: Workspace, catalogue: Catalogue) -> str:
-    compilation = compile_serve_config(workspace.endpoints, catalogue)
+def _compile(workspace: Workspace, profiles: Profiles) -> str:
+    compilation = compile_serve_config(workspace.endpoints, profiles)
     for rejection in compilation.rejections:
         messages.complain(f"{rejection.key[1]}: {rejection.reason}")
     if compilation.rejections:

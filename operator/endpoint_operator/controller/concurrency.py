@@ -1,4 +1,4 @@
-"""Do the same to many things at once, but not to all of them."""
+"""Await the same call for many items, a limited number at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,17 +8,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-async def few_at_a_time(
-    deed: Callable[[Item], Awaitable[Result]], items: Iterable[Item], limit: int
+async def gather_limited(
+    call: Callable[[Item], Awaitable[Result]], items: Iterable[Item], limit: int
 ) -> list[Result]:
-    """Return the results in order; all is done before the first error, if there is one, is raised."""
-    places = asyncio.Semaphore(limit)
+    """Return the results of `call` in order, with at most `limit` calls at a time.
 
-    async def placed(item: Item) -> Result:
-        async with places:
-            return await deed(item)
+    The first exception is raised, but only after all calls have ended.
+    """
+    slots = asyncio.Semaphore(limit)
 
-    outcomes = await asyncio.gather(*map(placed, items), return_exceptions=True)
+    async def limited(item: Item) -> Result:
+        async with slots:
+            return await call(item)
+
+    outcomes = await asyncio.gather(*map(limited, items), return_exceptions=True)
     results: list[Result] = []
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

@@ -1,7 +1,7 @@
-"""Ask Ray's dashboard how many replicas there are; optional, and never in the way.
+"""Ask Ray's dashboard for the number of replicas of each application, and notice when it stops answering.
 
-The RayService's status has no such numbers. It also stays as it was when Ray's head is gone, which the
-dashboard's silence shows.
+KubeRay's status of the RayService has no numbers of replicas, and it stays as it is when Ray's head is gone.
+The operator works without the dashboard.
 """
 
 import logging
@@ -17,12 +17,12 @@ from endpoint_operator.controller.decide.conditions import Replicas
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 5.0
-# However fast the RayService changes, the dashboard is asked no more often.
+# However often the RayService changes, the dashboard is asked at most this often.
 SHORTEST_INTERVAL_SECONDS: Final = 1.0
 
 
-class ServeStatus:
-    """The dashboard at `url`; with an empty one, nobody is asked."""
+class DashboardClient:
+    """The dashboard at `url`; it is never asked if `url` is empty."""
 
     def __init__(self, url: str, token_file: Path | None, interval: float, patience: float) -> None:
         self._url = url
@@ -36,13 +36,13 @@ class ServeStatus:
         self._replicas: dict[str, Replicas] | None = None
 
     @property
-    def lost(self) -> bool:
-        """Whether the dashboard has answered before and has been silent for too long now."""
+    def unreachable(self) -> bool:
+        """Whether the dashboard has answered before, but not within `patience` seconds."""
         return self._answered is not None and time.monotonic() - self._answered > self._patience
 
     @property
-    def seconds_to_next(self) -> float | None:
-        """Seconds until asking again may bring something new; None if nobody is asked."""
+    def requeue_after(self) -> float | None:
+        """Seconds until the dashboard may be asked again; None if it is never asked."""
         if not self._url or self._asked is None:
             return None
         return max(0.0, self._asked + self._interval - time.monotonic())
@@ -50,7 +50,7 @@ class ServeStatus:
     async def replicas(self, version: str) -> Mapping[str, Replicas] | None:
         """Return the replicas of each application; None if they are not known.
 
-        `version` is the resourceVersion of the RayService: numbers from before its last change are old.
+        `version` is the resourceVersion of the RayService: once it changes, earlier numbers are out of date.
         """
         if not self._url:
             return None
@@ -63,7 +63,7 @@ class ServeStatus:
 
     async def _ask(self) -> None:
         try:
-            # A new connection each time: the Service behind the name may have moved to another cluster.
+            # A new connection each time: the Kubernetes Service may lead to another Ray cluster by now.
             async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as http:
                 answer = await http.get(f"{self._url}/api/serve/applications/", headers=self._headers())
             answer.raise_for_status()
@@ -71,7 +71,7 @@ class ServeStatus:
             self._answered = time.monotonic()
             self._silent = False
         except (httpx.HTTPError, OSError, ValueError) as error:
-            # Said once, not at each try.
+            # Logged once, not for every attempt.
             if not self._silent:
                 logger.warning("Ray's dashboard at %s gives no numbers of replicas: %r", self._url, error)
             self._silent = True
@@ -80,12 +80,12 @@ class ServeStatus:
     def _headers(self) -> dict[str, str]:
         if self._token_file is None:
             return {}
-        # Read each time: a mounted Secret changes in place.
+        # Read each time, because a mounted Secret can change.
         return {"Authorization": f"Bearer {self._token_file.read_text(encoding='utf-8').strip()}"}
 
 
 def count_replicas(details: Mapping[str, Any]) -> dict[str, Replicas]:
-    """Return the replicas of each application in Serve's REST answer."""
+    """Return the replicas of each application in Serve's REST answer; replicas that stop do not count."""
     counted = {}
     for name, application in details.get("applications", {}).items():
         states = [

@@ -1,6 +1,7 @@
-"""kopf's watches, wired to the reconciler; nothing is decided here.
+"""kopf's watches: each event triggers the reconciler, and nothing is decided here.
 
-Only events: no finalizers, no annotations, no timers, so that nothing of ours holds on to an object.
+There are only handlers of events. Without finalizers, annotations and timers, the operator never keeps an
+object from being deleted.
 """
 
 from collections.abc import Iterator
@@ -10,18 +11,17 @@ from typing import Any, Final
 
 import kopf
 
-from endpoint_operator.api import types as api
-from endpoint_operator.controller.observed import rayservice as ray_service
 from endpoint_operator.controller.reconciler import Reconciler
+from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE
 
 registry: Final = kopf.OperatorRegistry()
 
-_ENDPOINTS: Final = (api.GROUP, api.VERSION, api.PLURAL)
-_RAY_SERVICES: Final = (ray_service.GROUP, ray_service.VERSION, ray_service.PLURAL)
+_ENDPOINTS: Final = (MODEL_ENDPOINT.group, MODEL_ENDPOINT.version, MODEL_ENDPOINT.plural)
+_RAY_SERVICES: Final = (RAY_SERVICE.group, RAY_SERVICE.version, RAY_SERVICE.plural)
 
 
 class _Backoffs:
-    """Pauses between attempts, without an end: an API server that is away must not end the operator."""
+    """Endless pauses between attempts, because an unreachable API server must not end the operator."""
 
     def __iter__(self) -> Iterator[float]:
         return chain((0.5, 1, 2, 3), repeat(5))
@@ -29,20 +29,20 @@ class _Backoffs:
 
 @dataclass(frozen=True)
 class Memo:
-    """What handlers are given; kopf copies it for each object, so that it only leads to what is shared."""
+    """What kopf hands to the handlers; it is copied for each object, so it holds only a reference."""
 
     reconciler: Reconciler
 
 
 @kopf.on.login(registry=registry)
 async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-    """Use the account of the pod, or the kubeconfig on a person's machine."""
+    """Use the pod's service account or, outside a pod, the kubeconfig."""
     return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
 @kopf.on.startup(registry=registry)
 async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-    """Set kopf up to watch two kinds and to do nothing else."""
+    """Make kopf watch two kinds and do nothing else."""
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.posting.enabled = False
@@ -53,7 +53,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Backoffs()
-    settings.persistence.finalizer = f"{api.GROUP}/finalizer"
+    settings.persistence.finalizer = f"{MODEL_ENDPOINT.group}/finalizer"
     settings.process.ultimate_exiting_timeout = 20
 
 

@@ -1,4 +1,4 @@
-"""What the operator counts, for Prometheus."""
+"""The operator's Prometheus metrics."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ _PREFIX = "model_endpoints_operator"
 
 
 class Metrics:
-    """All metrics, in a registry of their own."""
+    """All metrics, in one registry of their own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -51,7 +51,7 @@ class Metrics:
         )
 
     def show_endpoints(self, reasons: Mapping[str, Reason]) -> None:
-        """Take over why each endpoint is as it is."""
+        """Count the endpoints by the reason of their Ready condition."""
         counted = Counter(reasons.values())
         for reason in Reason:
             self._endpoints.labels(reason).set(counted[reason])

@@ -1,7 +1,7 @@
 """Answer /healthz and /metrics over HTTP.
 
-kopf's own probe says only that its HTTP task lives, and retries a failing check for a minute inside the
-request; this one says when the last look at the cluster succeeded.
+kopf's own probe shows only that its HTTP task is alive. It also retries a failing check for a minute within
+the request. This probe fails when no reconciliation has succeeded for too long.
 """
 
 import time
@@ -13,14 +13,14 @@ from aiohttp import web
 from endpoint_operator.controller.metrics import Metrics
 
 
-class Pulse:
-    """Remembers when the last look at the cluster succeeded."""
+class Heartbeat:
+    """The time of the last reconciliation that succeeded, or of the start."""
 
     def __init__(self) -> None:
-        self.beat()
+        self.record()
 
-    def beat(self) -> None:
-        """Note a success."""
+    def record(self) -> None:
+        """Note that a reconciliation succeeded now."""
         self._last = time.monotonic()
         self.timestamp = time.time()
 
@@ -31,15 +31,18 @@ class Pulse:
 
 
 @asynccontextmanager
-async def health_server(port: int, limit: float, pulse: Pulse, metrics: Metrics) -> AsyncIterator[int]:
-    """Serve until the end of the block, yield the port; /healthz fails once `pulse` is older than `limit`."""
+async def health_server(
+    port: int, limit: float, heartbeat: Heartbeat, metrics: Metrics
+) -> AsyncIterator[int]:
+    """Serve until the block ends; yield the port. /healthz fails once `heartbeat` is older than `limit`."""
 
     async def healthz(request: web.Request) -> web.Response:
-        text = f"last look at the cluster that succeeded: {pulse.age:.0f} s ago, allowed are {limit:.0f} s\n"
-        return web.Response(text=text, status=200 if pulse.age <= limit else 503)
+        age = heartbeat.age
+        text = f"last look at the cluster that succeeded: {age:.0f} s ago, allowed are {limit:.0f} s\n"
+        return web.Response(text=text, status=200 if age <= limit else 503)
 
     async def exposition(request: web.Request) -> web.Response:
-        body = metrics.exposition(pulse.timestamp)
+        body = metrics.exposition(heartbeat.timestamp)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     application = web.Application()

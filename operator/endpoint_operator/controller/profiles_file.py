@@ -1,65 +1,55 @@
-"""The catalogue of profiles as a mounted file: read again when it changes, its last good content kept."""
+"""The operator's mounted file of resource profiles: reread when it changes; an invalid change is not used."""
 
 import logging
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
-from endpoint_operator.api.profiles import ClusterCatalogue, ProfileList, parse_catalogue
-from endpoint_operator.api.validation import describe
+from endpoint_operator.api.profiles import ClusterProfiles, InvalidProfilesError, read_profiles
 
 logger = logging.getLogger(__name__)
 
 
-class CatalogueError(Exception):
-    """A catalogue that cannot be used; the message names the file and what is wrong."""
-
-
-class CatalogueFile:
-    """The profiles of one file."""
+class ProfilesFile:
+    """The profiles of one file; raises InvalidProfilesError if the file cannot be used at the start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._text = self._read()
-        self.catalogue = self._parse(self._text)
-        self.broken = False
+        self.profiles = self._parse(self._text)
+        self.invalid = False
 
     def reread(self) -> bool:
-        """Take over what the file says by now; return whether the catalogue is another one.
+        """Read the file again and return whether the profiles have changed.
 
-        A broken file is reported once, and the last good content goes on.
+        If the file is invalid, the last valid profiles stay in use, and the error is logged once.
         """
-        # Kubernetes swaps a link to replace the file, so only its content tells whether it changed.
+        # Kubernetes replaces the file by swapping a link, so that only its content shows a change.
         try:
             text = self._read()
-            if text == self._text and not self.broken:
+            if text == self._text and not self.invalid:
                 return False
-            catalogue = self._parse(text)
-        except CatalogueError as error:
-            if not self.broken:
+            profiles = self._parse(text)
+        except InvalidProfilesError as error:
+            if not self.invalid:
                 logger.error("%s; the profiles stay as they were", error)
-            self.broken = True
+            self.invalid = True
             return False
         changed = text != self._text
         if changed:
-            self.catalogue = catalogue
+            self.profiles = profiles
             logger.info("Took over the profiles of %s.", self._path)
         self._text = text
-        self.broken = False
+        self.invalid = False
         return changed
 
     def _read(self) -> str:
         try:
             return self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise CatalogueError(f"{self._path}: cannot be read: {error}") from error
+            raise InvalidProfilesError(f"{self._path}: cannot be read: {error}") from error
 
-    def _parse(self, text: str) -> ClusterCatalogue:
+    def _parse(self, text: str) -> ClusterProfiles:
         try:
-            return parse_catalogue(yaml.safe_load(text))
-        except ValidationError as error:
-            problems = "; ".join(str(problem) for problem in describe(error, ProfileList))
-            raise CatalogueError(f"{self._path}: {problems}") from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise CatalogueError(f"{self._path}: {' '.join(str(error).split())}") from error
+            return read_profiles(text, str(self._path))
+        except InvalidProfilesError as error:
+            # A YAML error has several lines; an entry of the log has one.
+            raise InvalidProfilesError(" ".join(str(error).split())) from error

@@ -1,116 +1,126 @@
-"""The level-based loop: something changed -> wait for quiet -> look at everything -> decide -> write.
+"""The level-based loop: wait for a trigger, observe the cluster, decide, and write what differs.
 
-Events say only that something changed; what is true is read from the API server each time. kopf's index
-would not do: it keeps objects that were deleted while its watch was down.
+An event says only that something has changed. The state is read from the API server each time. kopf's index
+would not do: it keeps objects that were deleted while its watch was disconnected.
 """
 
 import asyncio
 import logging
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from endpoint_operator.controller.announcements import announce_changes, announce_drift
-from endpoint_operator.controller.announcer import Announcer
-from endpoint_operator.controller.concurrency import few_at_a_time
-from endpoint_operator.controller.dashboard import ServeStatus
-from endpoint_operator.controller.debounce import Doorbell
+from endpoint_operator.controller.concurrency import gather_limited
+from endpoint_operator.controller.dashboard import DashboardClient
+from endpoint_operator.controller.debounce import Debouncer
 from endpoint_operator.controller.decide.decision import Decider, Decision, Snapshot
+from endpoint_operator.controller.events import EventRecorder, drift_event, status_events
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint, parse_observed
 from endpoint_operator.controller.observed.rayservice import RayService, parse_ray_service
-from endpoint_operator.controller.probes import Pulse
-from endpoint_operator.controller.profiles_file import CatalogueFile
+from endpoint_operator.controller.probes import Heartbeat
+from endpoint_operator.controller.profiles_file import ProfilesFile
 from endpoint_operator.controller.settings import Settings
-from endpoint_operator.kube.client import Cluster, ClusterError, ConflictError, InvalidError, NotFoundError
+from endpoint_operator.kube.client import KubeClient
+from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
-# Requests at a time, so that the API server has time for others.
+# Concurrent requests, few enough that the API server can serve its other clients.
 CONCURRENCY: Final = 8
-# Statuses written before the cluster is looked at again: a change must not wait for a thousand of them.
+# Statuses written per reconciliation, so that a change does not wait for a thousand of them.
 STATUSES_AT_ONCE: Final = 200
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
 
-# KubeRay's clock against ours, and the second to which it rounds.
+# KubeRay's clock may differ from ours, and its events are rounded to a second.
 CLOCK_TOLERANCE: Final = timedelta(seconds=1)
 
 
-class DoubtfulListError(Exception):
-    """A list lacked endpoints that exist, so nothing may be concluded from it."""
+class IncompleteListError(Exception):
+    """A list of ModelEndpoints lacked some that exist, so nothing may be removed because of it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """When to reconcile again if no event comes, as controller-runtime's `Result`."""
+
+    requeue: bool = False
+    requeue_after: float | None = None
 
 
 class Reconciler:
-    """Keeps one RayService and the statuses of its endpoints as they should be."""
+    """Keeps one RayService and the statuses of its endpoints in the desired state."""
 
     def __init__(
         self,
         settings: Settings,
-        cluster: Cluster,
-        catalogue: CatalogueFile,
-        serve_status: ServeStatus,
+        client: KubeClient,
+        profiles: ProfilesFile,
+        dashboard: DashboardClient,
         metrics: Metrics,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
     ) -> None:
         base_url = f"http://{settings.ray_service}-serve-svc.{settings.namespace}.svc:8000"
         self._settings = settings
-        self._cluster = cluster
-        self._catalogue = catalogue
-        self._serve_status = serve_status
+        self._client = client
+        self._profiles = profiles
+        self._dashboard = dashboard
         self._metrics = metrics
-        self._pulse = pulse
-        self._announcer = Announcer(cluster, metrics)
-        self.doorbell = Doorbell(settings.debounce_seconds, settings.debounce_limit_seconds)
+        self._heartbeat = heartbeat
+        self._events = EventRecorder(client, settings.namespace, metrics)
+        self._debouncer = Debouncer(settings.debounce_seconds, settings.debounce_limit_seconds)
         self._decider = Decider(settings, settings.serve_config_limit_bytes, base_url)
         self._endpoints: dict[str, ObservedEndpoint] = {}
         self._service: RayService | None = None
         self._list_is_due = True
-        # When everything is listed again although nothing was heard, for what a watch may have missed.
+        # When to list again although no event came: a watch may have missed one.
         self._relist_at = 0.0
-        # The document that this process knows to be right, to tell an edit by hand from a change of ours.
+        # The last document that this process found or made right. It tells an edit by hand from our own
+        # change.
         self._right_document = ""
-        # The generation that KubeRay has not followed yet, and when it was first seen.
-        self._unfollowed: tuple[int, datetime] = (0, datetime.now(UTC))
+        # The generation that KubeRay has not observed yet, and when it was first seen.
+        self._unobserved: tuple[int, datetime] = (0, datetime.now(UTC))
 
     def endpoint_changed(self, name: str, resource_version: str) -> None:
-        """Take note of a ModelEndpoint's event; our own writes are known already."""
+        """Handle the event of a ModelEndpoint; an event of our own write changes nothing."""
         known = self._endpoints.get(name)
         if known is None or known.resource_version != resource_version:
             self._list_is_due = True
-            self.doorbell.ring()
+            self._debouncer.trigger()
 
     def endpoint_deleted(self) -> None:
-        """Take note that a ModelEndpoint is gone."""
+        """Handle the event that a ModelEndpoint was deleted."""
         self._list_is_due = True
-        self.doorbell.ring()
+        self._debouncer.trigger()
 
     def service_changed(self, name: str, resource_version: str) -> None:
-        """Take note of a RayService's event; only one of them is ours."""
+        """Handle the event of a RayService; only the configured one matters, and not our own writes."""
         if name != self._settings.ray_service:
             return
         if self._service is None or self._service.resource_version != resource_version:
-            self.doorbell.ring()
+            self._debouncer.trigger()
 
     async def run(self) -> None:
-        """Look and write until cancelled; trouble is logged, and tried again after a pause."""
+        """Reconcile until cancelled; an error is logged, and the next attempt follows after a pause."""
         failures = 0
         while True:
             try:
                 with self._metrics.seconds.time():
-                    again_in = await self.look()
+                    result = await self.reconcile()
             except Exception as error:
                 failures += 1
                 self._note_failure(error)
                 pause = min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS)
-                spared = error.retry_after if isinstance(error, ClusterError) else 0.0
-                await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), spared))
+                asked_for = error.retry_after if isinstance(error, KubeError) else 0.0
+                await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), asked_for))
                 continue
             failures = 0
-            self._pulse.beat()
-            await self.doorbell.wait(again_in)
+            self._heartbeat.record()
+            await self._debouncer.wait(0.0 if result.requeue else result.requeue_after)
 
     def _note_failure(self, error: Exception) -> None:
         self._list_is_due = True
@@ -118,15 +128,15 @@ class Reconciler:
         if isinstance(error, ConflictError):
             self._metrics.conflicts.inc()
             logger.info("Somebody else was faster; looking again: %s", error)
-        elif isinstance(error, ClusterError | DoubtfulListError):
+        elif isinstance(error, KubeError | IncompleteListError):
             logger.warning("Nothing was changed: %s", error)
         else:
             logger.exception("Nothing was changed because of an error in the operator")
 
-    async def look(self) -> float:
-        """Read, decide and write once; return the seconds until the next look is due by itself."""
-        self._catalogue.reread()
-        self._metrics.profiles_file_invalid.set(self._catalogue.broken)
+    async def reconcile(self) -> Result:
+        """Observe, decide and write once."""
+        self._profiles.reread()
+        self._metrics.profiles_file_invalid.set(self._profiles.invalid)
         now = asyncio.get_running_loop().time()
         listed_now = self._list_is_due or now >= self._relist_at
         if listed_now:
@@ -140,7 +150,7 @@ class Reconciler:
         self._metrics.renders.inc()
         if decision.absent and not listed_now:
             self._list_is_due = True
-            return 0.0
+            return Result(requeue=True)
         await self._confirm_absence(decision.absent)
         await self._store_verdicts(decision)
         if service is not None:
@@ -148,14 +158,15 @@ class Reconciler:
         self._metrics.show_endpoints(decision.reasons)
         changed = self._changed_statuses(decision)
         await self._write_statuses(changed[:STATUSES_AT_ONCE], decision)
-        more = len(changed) > STATUSES_AT_ONCE
-        return 0.0 if more else self._seconds_to_next(decision)
+        if len(changed) > STATUSES_AT_ONCE:
+            return Result(requeue=True)
+        return Result(requeue_after=self._requeue_after(decision))
 
     async def _list_endpoints(self) -> None:
         self._list_is_due = False
         known = {endpoint.uid: endpoint for endpoint in self._endpoints.values()}
         found = {}
-        for manifest in await self._cluster.list_endpoints():
+        for manifest in await self._client.list_endpoints():
             metadata = manifest["metadata"]
             old = known.get(metadata["uid"])
             unchanged = old is not None and old.resource_version == metadata["resourceVersion"]
@@ -163,7 +174,7 @@ class Reconciler:
         self._endpoints = found
 
     async def _read_service(self) -> RayService | None:
-        manifest = await self._cluster.get_ray_service()
+        manifest = await self._client.get_ray_service()
         self._service = parse_ray_service(manifest) if manifest else None
         return self._service
 
@@ -172,38 +183,38 @@ class Reconciler:
         return Snapshot(
             endpoints=tuple(self._endpoints.values()),
             service=service,
-            catalogue=self._catalogue.catalogue,
-            replicas=await self._serve_status.replicas(service.resource_version if service else ""),
-            refused=service is not None and await self._was_refused(service),
-            head_lost=self._serve_status.lost,
+            profiles=self._profiles.profiles,
+            replicas=await self._dashboard.replicas(service.resource_version if service else ""),
+            refused=service is not None and await self._config_was_rejected(service),
+            dashboard_unreachable=self._dashboard.unreachable,
         )
 
-    async def _was_refused(self, service: RayService) -> bool:
+    async def _config_was_rejected(self, service: RayService) -> bool:
         if not service.is_behind:
             return False
         now = datetime.now(UTC)
-        if service.generation != self._unfollowed[0]:
-            self._unfollowed = (service.generation, now)
-        since = self._unfollowed[1]
+        if service.generation != self._unobserved[0]:
+            self._unobserved = (service.generation, now)
+        since = self._unobserved[1]
         if now < since + timedelta(seconds=self._settings.settle_seconds):
             return False
         try:
-            return await self._cluster.was_refused(service, since + CLOCK_TOLERANCE)
-        except ClusterError as error:
-            # Without events, the time that KubeRay is behind decides alone.
+            return await self._client.config_rejected_since(service.uid, since + CLOCK_TOLERANCE)
+        except KubeError as error:
+            # Without events, only the time for which KubeRay is behind decides.
             logger.warning("%s", error)
             return False
 
     async def _confirm_absence(self, names: Iterable[str]) -> None:
-        """Raise DoubtfulListError if an endpoint exists that the list lacked, or its kind is removed."""
+        """Raise IncompleteListError if one of `names` exists, or if the CRD is being deleted."""
         wanted = sorted(names)
-        if wanted and await self._cluster.is_kind_leaving():
-            raise DoubtfulListError("the kind ModelEndpoint is being removed, and its objects with it")
-        there = await few_at_a_time(self._cluster.has_endpoint, wanted, CONCURRENCY)
+        if wanted and await self._client.is_crd_terminating():
+            raise IncompleteListError("the kind ModelEndpoint is being removed, and its objects with it")
+        there = await gather_limited(self._client.has_endpoint, wanted, CONCURRENCY)
         forgotten = [name for name, found in zip(wanted, there, strict=True) if found]
         if forgotten:
             self._metrics.incomplete_lists.inc()
-            raise DoubtfulListError(
+            raise IncompleteListError(
                 f"the list of ModelEndpoints lacks {len(forgotten)} that exist, {forgotten[0]!r} among them"
             )
 
@@ -216,7 +227,8 @@ class Reconciler:
             return
         drifted = document == self._right_document
         forced = document.rstrip("\n") == service.document.rstrip("\n")
-        self._service = parse_ray_service(await self._cluster.apply_serve_config(service, document))
+        written = await self._client.apply_serve_config(service.uid, service.resource_version, document)
+        self._service = parse_ray_service(written)
         self._right_document = document
         self._metrics.writes.inc()
         logger.info("Wrote the Serve config: %d bytes.", len(document))
@@ -227,7 +239,7 @@ class Reconciler:
             )
         elif drifted:
             self._metrics.drifts.inc()
-            await self._announcer.announce([announce_drift(service, self._settings.ray_service)])
+            await self._events.record([drift_event(service, self._settings.ray_service)])
         if len(document) > self._settings.serve_config_alarm_bytes:
             logger.warning(
                 "The Serve config has %d bytes; above %d, newcomers are left out.",
@@ -243,7 +255,7 @@ class Reconciler:
         ]
 
     async def _write_statuses(self, endpoints: Sequence[ObservedEndpoint], decision: Decision) -> None:
-        """Write the statuses; one of an object that has changed meanwhile is left for the next look."""
+        """Write the statuses; an object that has changed meanwhile is left for the next reconciliation."""
 
         async def write(endpoint: ObservedEndpoint) -> None:
             try:
@@ -252,25 +264,25 @@ class Reconciler:
                 self._list_is_due = True
                 logger.info("%s", error)
 
-        await few_at_a_time(write, endpoints, CONCURRENCY)
+        await gather_limited(write, endpoints, CONCURRENCY)
 
     async def _store_verdicts(self, decision: Decision) -> None:
-        """Write the statuses without which the document must not be written."""
+        """Write the statuses that must be stored before the Serve config may be written."""
 
         async def store(endpoint: ObservedEndpoint) -> None:
             try:
                 await self._write_status(endpoint, decision)
             except InvalidError as error:
-                # It would never be taken; all the others must not wait for it.
+                # The API server would reject it each time, and all other endpoints would wait for it.
                 logger.error("A restart will try the failed version again: %s", error)
 
         judged = [self._endpoints[name] for name in sorted(decision.verdicts)]
-        await few_at_a_time(store, judged, CONCURRENCY)
+        await gather_limited(store, judged, CONCURRENCY)
 
     async def _write_status(self, endpoint: ObservedEndpoint, decision: Decision) -> None:
         status = decision.statuses[endpoint.name]
         content = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        written = await self._cluster.apply_status(
+        written = await self._client.apply_status(
             endpoint.name, endpoint.uid, endpoint.resource_version, content
         )
         self._endpoints[endpoint.name] = parse_observed(written)
@@ -278,17 +290,17 @@ class Reconciler:
         if status.refused is not None and status.refused != endpoint.status.refused:
             self._metrics.rollbacks.inc()
             logger.warning("Took %s back: %s", endpoint.name, status.refused.message)
-        await self._announcer.announce(announce_changes(endpoint, status))
+        await self._events.record(status_events(endpoint, status))
 
-    def _seconds_to_next(self, decision: Decision) -> float:
+    def _requeue_after(self, decision: Decision) -> float:
         due = [max(0.0, self._relist_at - asyncio.get_running_loop().time())]
-        if decision.again_in is not None:
-            due.append(decision.again_in)
+        if decision.requeue_after is not None:
+            due.append(decision.requeue_after)
         if self._service is not None and self._service.is_behind:
             due.append(max(self._settings.settle_seconds, FIRST_PAUSE_SECONDS))
         if self._list_is_due:
             due.append(FIRST_PAUSE_SECONDS)
-        if decision.reasons and (seconds := self._serve_status.seconds_to_next) is not None:
+        if decision.reasons and (seconds := self._dashboard.requeue_after) is not None:
             due.append(seconds)
         return min(due)
 

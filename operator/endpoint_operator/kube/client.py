@@ -1,69 +1,43 @@
-"""The only calls to the Kubernetes API: read both kinds, write one field of a RayService, statuses, events.
+"""All requests of the operator process to the Kubernetes API: objects in, objects out, nothing is decided.
 
-Each call has a time limit, is tried once, and raises ClusterError with a sentence for people.
+Each request has a time limit, is tried once, and raises KubeError with a sentence for people. kopf's watches,
+which handlers.py registers, are the only other connection.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
-import aiohttp
 from kubernetes.aio import client, config
 
-from endpoint_operator.api import types as api
-from endpoint_operator.controller.announcements import Announcement
-from endpoint_operator.controller.observed import rayservice as ray_service
-from endpoint_operator.controller.observed.rayservice import RayService
+from endpoint_operator.kube.errors import KubeError, NotFoundError, api_errors
+from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE, Kind
 
 FIELD_MANAGER: Final = "model-endpoints-operator"
-PAGE: Final = 500
+PAGE_SIZE: Final = 500
 
 _APPLY: Final = "application/apply-patch+yaml"
 _EVENTS: Final = ("events.k8s.io", "v1")
-_ENDPOINTS: Final = (api.GROUP, api.VERSION)
-_RAY_SERVICES: Final = (ray_service.GROUP, ray_service.VERSION)
 
-# What KubeRay says when it cannot hand a document over, and the part of it that is Ray's own word.
-_NOT_HANDED_OVER: Final = "FailedToUpdateServeApplications"
-_REFUSED: Final = "UpdateDeployments fail: 4"
-
-
-class ClusterError(Exception):
-    """The API server did not do what it was asked to, and wants to be spared for `retry_after` seconds."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class NotFoundError(ClusterError):
-    """The object, or its kind, does not exist."""
-
-
-class ConflictError(ClusterError):
-    """The object is not the one any more that the decision was about."""
-
-
-class InvalidError(ClusterError):
-    """The API server does not take this content, whenever it is sent."""
-
-
-_ERRORS: Final[Mapping[int, type[ClusterError]]] = {404: NotFoundError, 409: ConflictError, 422: InvalidError}
+# The reason of KubeRay's event when it cannot give Ray a Serve config, and the part of its note that
+# means that Ray answered with a client error (KubeRay, rayservice_controller.go).
+_UPDATE_FAILED: Final = "FailedToUpdateServeApplications"
+_REJECTED: Final = "UpdateDeployments fail: 4"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the operator works."""
+class Scope:
+    """The namespace and the RayService that the operator works on."""
 
     namespace: str
     ray_service: str
 
 
 @asynccontextmanager
-async def connected(place: Place, timeout: float) -> AsyncIterator["Cluster"]:
-    """Yield access to the cluster that the pod's account or the kubeconfig names."""
+async def connect(scope: Scope, timeout: float) -> AsyncIterator["KubeClient"]:
+    """Yield a client that uses the pod's service account or, outside a pod, the kubeconfig."""
     configuration = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -71,100 +45,98 @@ async def connected(place: Place, timeout: float) -> AsyncIterator["Cluster"]:
         try:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
-            raise ClusterError(f"there is neither a pod's account nor a kubeconfig: {error}") from error
+            raise KubeError(f"there is neither a pod's account nor a kubeconfig: {error}") from error
     async with client.ApiClient(configuration) as connection:
-        yield Cluster(client.CustomObjectsApi(connection), place, timeout)
+        yield KubeClient(client.CustomObjectsApi(connection), scope, timeout)
 
 
-class Cluster:
-    """The objects of one namespace."""
+async def list_objects(
+    objects: client.CustomObjectsApi, kind: Kind, namespace: str, timeout: float
+) -> list[dict[str, Any]]:
+    """Return all objects of `kind`, read page by page; raise KubeError unless every page was read."""
+    found: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        with api_errors(f"list {kind.plural}.{kind.group} of namespace {namespace!r}"):
+            page = await objects.list_namespaced_custom_object(
+                kind.group,
+                kind.version,
+                namespace,
+                kind.plural,
+                limit=PAGE_SIZE,
+                _continue=token,
+                _request_timeout=timeout,
+            )
+        listed = cast(dict[str, Any], page)
+        found += listed["items"]
+        token = listed["metadata"].get("continue", "")
+        if not token:
+            return found
 
-    def __init__(self, objects: client.CustomObjectsApi, place: Place, timeout: float) -> None:
+
+class KubeClient:
+    """The objects of one scope."""
+
+    def __init__(self, objects: client.CustomObjectsApi, scope: Scope, timeout: float) -> None:
         self._objects = objects
-        self._place = place
+        self._scope = scope
         self._timeout = timeout
 
     async def check_access(self) -> None:
-        """Raise ClusterError unless both kinds are there and may be read."""
-        for group, version, plural in ((*_ENDPOINTS, api.PLURAL), (*_RAY_SERVICES, ray_service.PLURAL)):
-            with _explained(f"list {plural}.{group} of namespace {self._place.namespace!r}"):
+        """Raise KubeError unless both kinds exist and may be read."""
+        for kind in (MODEL_ENDPOINT, RAY_SERVICE):
+            with api_errors(f"list {kind.plural}.{kind.group} of namespace {self._scope.namespace!r}"):
                 await self._objects.list_namespaced_custom_object(
-                    group, version, self._place.namespace, plural, limit=1, _request_timeout=self._timeout
+                    kind.group,
+                    kind.version,
+                    self._scope.namespace,
+                    kind.plural,
+                    limit=1,
+                    _request_timeout=self._timeout,
                 )
 
     async def list_endpoints(self) -> list[dict[str, Any]]:
-        """Return all ModelEndpoints; page by page, and nothing unless all pages came."""
-        found: list[dict[str, Any]] = []
-        token = ""
-        while True:
-            with _explained(f"list the ModelEndpoints of namespace {self._place.namespace!r}"):
-                page = await self._objects.list_namespaced_custom_object(
-                    *_ENDPOINTS,
-                    self._place.namespace,
-                    api.PLURAL,
-                    limit=PAGE,
-                    _continue=token,
-                    _request_timeout=self._timeout,
-                )
-            listed = cast(dict[str, Any], page)
-            kind = {"apiVersion": f"{api.GROUP}/{api.VERSION}", "kind": api.KIND}
-            found += [kind | item for item in listed["items"]]
-            token = listed["metadata"].get("continue", "")
-            if not token:
-                return found
+        """Return all ModelEndpoints."""
+        found = await list_objects(self._objects, MODEL_ENDPOINT, self._scope.namespace, self._timeout)
+        # The items of a list do not say what kind they are of.
+        kind = {"apiVersion": MODEL_ENDPOINT.api_version, "kind": MODEL_ENDPOINT.kind}
+        return [kind | item for item in found]
 
     async def has_endpoint(self, name: str) -> bool:
-        """Return whether the ModelEndpoint exists and is not on its way out."""
-        try:
-            with _explained(f"read the ModelEndpoint {name!r}"):
-                found = await self._objects.get_namespaced_custom_object(
-                    *_ENDPOINTS, self._place.namespace, api.PLURAL, name, _request_timeout=self._timeout
-                )
-        except NotFoundError:
-            return False
-        return "deletionTimestamp" not in cast(dict[str, Any], found)["metadata"]
-
-    async def is_kind_leaving(self) -> bool:
-        """Return whether the kind ModelEndpoint itself is being removed.
-
-        The API server then deletes its objects one after the other, and says that none can be created any
-        more (apiextensions-apiserver, customresource_discovery_controller.go).
-        """
-        with _explained(f"look up what can be done with {api.PLURAL}.{api.GROUP}"):
-            found = await self._objects.get_api_resources(*_ENDPOINTS, _request_timeout=self._timeout)
-        return not any(kind.name == api.PLURAL and "create" in kind.verbs for kind in found.resources)
+        """Return whether the ModelEndpoint exists and is not being deleted."""
+        found = await self._get(MODEL_ENDPOINT, name)
+        return found is not None and "deletionTimestamp" not in found["metadata"]
 
     async def get_ray_service(self) -> dict[str, Any] | None:
         """Return the RayService; None if it does not exist."""
-        try:
-            with _explained(f"read the RayService {self._place.ray_service!r}"):
-                found = await self._objects.get_namespaced_custom_object(
-                    *_RAY_SERVICES,
-                    self._place.namespace,
-                    ray_service.PLURAL,
-                    self._place.ray_service,
-                    _request_timeout=self._timeout,
-                )
-        except NotFoundError:
-            return None
-        return cast(dict[str, Any], found)
+        return await self._get(RAY_SERVICE, self._scope.ray_service)
 
-    async def apply_serve_config(self, service: RayService, document: str) -> dict[str, Any]:
-        """Make `document` the Serve config of `service`, unless that has changed since it was read."""
-        with _explained(f"write the Serve config of the RayService {self._place.ray_service!r}"):
+    async def is_crd_terminating(self) -> bool:
+        """Return whether the CustomResourceDefinition of ModelEndpoint is being deleted.
+
+        The API server then deletes its objects one by one, and its discovery no longer offers `create`
+        (apiextensions-apiserver, customresource_discovery_controller.go).
+        """
+        kind = MODEL_ENDPOINT
+        with api_errors(f"look up what can be done with {kind.plural}.{kind.group}"):
+            found = await self._objects.get_api_resources(
+                kind.group, kind.version, _request_timeout=self._timeout
+            )
+        return not any(
+            resource.name == kind.plural and "create" in resource.verbs for resource in found.resources
+        )
+
+    async def apply_serve_config(self, uid: str, resource_version: str, document: str) -> dict[str, Any]:
+        """Write `document` into the RayService and return the object; ConflictError if it has changed."""
+        name = self._scope.ray_service
+        with api_errors(f"write the Serve config of the RayService {name!r}"):
             written = await self._objects.patch_namespaced_custom_object(
-                *_RAY_SERVICES,
-                self._place.namespace,
-                ray_service.PLURAL,
-                self._place.ray_service,
-                {
-                    "apiVersion": f"{ray_service.GROUP}/{ray_service.VERSION}",
-                    "kind": ray_service.KIND,
-                    "metadata": self._identity(
-                        self._place.ray_service, service.uid, service.resource_version
-                    ),
-                    "spec": {"serveConfigV2": document},
-                },
+                RAY_SERVICE.group,
+                RAY_SERVICE.version,
+                self._scope.namespace,
+                RAY_SERVICE.plural,
+                name,
+                self._patch(RAY_SERVICE, name, uid, resource_version) | {"spec": {"serveConfigV2": document}},
                 field_manager=FIELD_MANAGER,
                 force=True,
                 _content_type=_APPLY,
@@ -175,19 +147,15 @@ class Cluster:
     async def apply_status(
         self, name: str, uid: str, resource_version: str, status: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Make `status` that of the ModelEndpoint, unless it has changed since it was read."""
-        with _explained(f"write the status of the ModelEndpoint {name!r}"):
+        """Write the status of the ModelEndpoint and return the object; ConflictError if it has changed."""
+        with api_errors(f"write the status of the ModelEndpoint {name!r}"):
             written = await self._objects.patch_namespaced_custom_object_status(
-                *_ENDPOINTS,
-                self._place.namespace,
-                api.PLURAL,
+                MODEL_ENDPOINT.group,
+                MODEL_ENDPOINT.version,
+                self._scope.namespace,
+                MODEL_ENDPOINT.plural,
                 name,
-                {
-                    "apiVersion": f"{api.GROUP}/{api.VERSION}",
-                    "kind": api.KIND,
-                    "metadata": self._identity(name, uid, resource_version),
-                    "status": dict(status),
-                },
+                self._patch(MODEL_ENDPOINT, name, uid, resource_version) | {"status": dict(status)},
                 field_manager=FIELD_MANAGER,
                 force=True,
                 _content_type=_APPLY,
@@ -195,66 +163,49 @@ class Cluster:
             )
         return cast(dict[str, Any], written)
 
-    async def was_refused(self, service: RayService, since: datetime) -> bool:
-        """Return whether Ray has refused a document of `service` after `since`, by KubeRay's events."""
-        with _explained("list events"):
+    async def config_rejected_since(self, ray_service_uid: str, since: datetime) -> bool:
+        """Return whether KubeRay's events say that Ray has rejected a Serve config after `since`."""
+        with api_errors("list events"):
             listed = await self._objects.list_namespaced_custom_object(
                 *_EVENTS,
-                self._place.namespace,
+                self._scope.namespace,
                 "events",
-                field_selector=f"regarding.uid={service.uid},reason={_NOT_HANDED_OVER}",
+                field_selector=f"regarding.uid={ray_service_uid},reason={_UPDATE_FAILED}",
                 _request_timeout=self._timeout,
             )
         events = cast(dict[str, Any], listed)["items"]
-        return any(_REFUSED in event.get("note", "") and _last_seen(event) > since for event in events)
+        return any(_REJECTED in event.get("note", "") and _last_seen(event) > since for event in events)
 
-    async def announce(self, announcement: Announcement, now: datetime) -> None:
-        """Create an event about the object of `announcement`."""
-        with _explained("create an event"):
+    async def create_event(self, event: Mapping[str, Any]) -> None:
+        """Create an event of events.k8s.io/v1."""
+        with api_errors("create an event"):
             await self._objects.create_namespaced_custom_object(
-                *_EVENTS,
-                self._place.namespace,
-                "events",
-                announcement.to_event(self._place.namespace, FIELD_MANAGER, now),
-                _request_timeout=self._timeout,
+                *_EVENTS, self._scope.namespace, "events", dict(event), _request_timeout=self._timeout
             )
 
-    def _identity(self, name: str, uid: str, resource_version: str) -> dict[str, str]:
-        # With them, the API server answers 409 if the object is another one or has changed.
-        return {
-            "name": name,
-            "namespace": self._place.namespace,
-            "uid": uid,
-            "resourceVersion": resource_version,
-        }
+    async def _get(self, kind: Kind, name: str) -> dict[str, Any] | None:
+        try:
+            with api_errors(f"read the {kind.kind} {name!r}"):
+                found = await self._objects.get_namespaced_custom_object(
+                    kind.group,
+                    kind.version,
+                    self._scope.namespace,
+                    kind.plural,
+                    name,
+                    _request_timeout=self._timeout,
+                )
+        except NotFoundError:
+            return None
+        return cast(dict[str, Any], found)
+
+    def _patch(self, kind: Kind, name: str, uid: str, resource_version: str) -> dict[str, Any]:
+        # With uid and resourceVersion, the API server answers 409 if the object has changed or is another
+        # one.
+        metadata = {"namespace": self._scope.namespace, "uid": uid, "resourceVersion": resource_version}
+        return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name} | metadata}
 
 
 def _last_seen(event: Mapping[str, Any]) -> datetime:
     series = event.get("series") or {}
     text = series.get("lastObservedTime") or event.get("deprecatedLastTimestamp") or event.get("eventTime")
     return datetime.fromisoformat(text or event["metadata"]["creationTimestamp"])
-
-
-@contextmanager
-def _explained(deed: str) -> Iterator[None]:
-    """Turn what the client raises into a ClusterError that says what could not be done."""
-    try:
-        yield
-    except client.ApiException as error:
-        kind = _ERRORS.get(error.status or 0, ClusterError)
-        raise kind(f"cannot {deed}: {_answer(error)}", _retry_after(error)) from error
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise ClusterError(f"cannot {deed}: the API server does not answer: {error!r}") from error
-
-
-def _answer(error: client.ApiException) -> str:
-    # The body is a Status object whose message names the account and the missing right.
-    return f"{error.status} {error.reason}: {(error.body or '').strip()[:500]}"
-
-
-def _retry_after(error: client.ApiException) -> float:
-    try:
-        return float((error.headers or {}).get("Retry-After", 0))
-    except ValueError:
-        # A date; the usual pause will do.
-        return 0.0

@@ -1,58 +1,52 @@
-"""Read, for the command line, what the cluster of a person's kubeconfig has; it writes nothing.
+"""Read-only access to a cluster for the command, with the kubeconfig of the person who runs it.
 
-Each call is tried once and raises CannotReadClusterError with a sentence for people.
+Each request is tried once and raises KubeError with a sentence for people.
 """
 
-import json
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
-import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from endpoint_operator.api import types as api
-from endpoint_operator.controller.observed import rayservice as ray_service
+from endpoint_operator.kube.client import list_objects
+from endpoint_operator.kube.errors import KubeError, api_errors
+from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE
 
-PAGE: Final = 500
 TIMEOUT_SECONDS: Final = 15.0
 PROFILES_KEY: Final = "profiles.yaml"
 
 
-class CannotReadClusterError(Exception):
-    """The cluster cannot be reached, or lacks what was asked for."""
-
-
 @asynccontextmanager
-async def live_cluster(context: str | None, namespace: str | None) -> AsyncIterator["LiveCluster"]:
-    """Yield the cluster of `context`, or of the current one; without `namespace`, its own."""
+async def connect_reader(context: str | None, namespace: str | None) -> AsyncIterator["KubeReader"]:
+    """Yield a reader of `namespace` in the cluster of `context`; the kubeconfig has the default of each."""
     configuration = client.Configuration()
-    home = await _load_kubeconfig(context, configuration)
-    # A person waits for the answer; a sentence is better than another try.
+    default_namespace = await _load_kubeconfig(context, configuration)
+    # Somebody waits for the answer, so that an error at once is better than another try.
     configuration.retries = 0
     async with client.ApiClient(configuration) as connection:
-        yield LiveCluster(connection, namespace or home)
+        yield KubeReader(connection, namespace or default_namespace)
 
 
 async def _load_kubeconfig(context: str | None, configuration: client.Configuration) -> str:
     """Fill `configuration` and return the namespace that the context names."""
-    # The client's own default is what the variable said when it was imported.
+    # The client's own default is the value that the variable had when the client was imported.
     paths = os.environ.get("KUBECONFIG") or "~/.kube/config"
     if not any(os.path.exists(os.path.expanduser(path)) for path in paths.split(os.pathsep) if path):
-        raise CannotReadClusterError(f"there is no kubeconfig at {paths}; KUBECONFIG may name another one")
+        raise KubeError(f"there is no kubeconfig at {paths}; KUBECONFIG may name another one")
     try:
         loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
             paths, context, client_configuration=configuration, persist_config=False
         )
     # The client trusts the file to have the right shape.
     except (config.ConfigException, OSError, yaml.YAMLError, TypeError, AttributeError) as error:
-        raise CannotReadClusterError(f"the kubeconfig {paths} cannot be used: {error}") from error
+        raise KubeError(f"the kubeconfig {paths} cannot be used: {error}") from error
     return str(loader.current_context["context"].get("namespace") or "default")
 
 
-class LiveCluster:
+class KubeReader:
     """The objects of one namespace."""
 
     def __init__(self, connection: client.ApiClient, namespace: str) -> None:
@@ -62,76 +56,30 @@ class LiveCluster:
 
     async def endpoints(self) -> list[dict[str, Any]]:
         """Return all ModelEndpoints."""
-        return await self._list(api.GROUP, api.VERSION, api.PLURAL)
+        return await list_objects(self._objects, MODEL_ENDPOINT, self.namespace, TIMEOUT_SECONDS)
 
     async def ray_service(self, name: str | None) -> dict[str, Any]:
-        """Return the RayService; without a name, the only one that there is."""
-        found = await self._list(ray_service.GROUP, ray_service.VERSION, ray_service.PLURAL)
+        """Return the RayService `name`; without a name, the namespace's only one."""
+        found = await list_objects(self._objects, RAY_SERVICE, self.namespace, TIMEOUT_SECONDS)
         by_name = {service["metadata"]["name"]: service for service in found}
         there = ", ".join(sorted(by_name)) or "none"
         if name is not None and name not in by_name:
-            raise CannotReadClusterError(
-                f"namespace {self.namespace!r} has no RayService {name!r}; there is {there}"
-            )
+            raise KubeError(f"namespace {self.namespace!r} has no RayService {name!r}; there is {there}")
         if name is None and len(by_name) != 1:
-            raise CannotReadClusterError(
+            raise KubeError(
                 f"namespace {self.namespace!r} must have one RayService, or --ray-service say which; "
                 f"there is {there}"
             )
         return by_name[name] if name is not None else found[0]
 
-    async def profiles(self, service: str) -> str:
-        """Return the text of the catalogue that the chart has made for the RayService `service`."""
-        name = f"{service}-profiles"
-        with _explained(f"read the ConfigMap {name!r} of namespace {self.namespace!r}"):
+    async def profiles(self, ray_service: str) -> str:
+        """Return the text of the profiles file that the chart made for the RayService `ray_service`."""
+        name = f"{ray_service}-profiles"
+        with api_errors(f"read the ConfigMap {name!r} of namespace {self.namespace!r}"):
             found = await self._core.read_namespaced_config_map(
                 name, self.namespace, _request_timeout=TIMEOUT_SECONDS
             )
         text = (found.data or {}).get(PROFILES_KEY)
         if text is None:
-            raise CannotReadClusterError(f"the ConfigMap {name!r} has no key {PROFILES_KEY!r}")
+            raise KubeError(f"the ConfigMap {name!r} has no key {PROFILES_KEY!r}")
         return str(text)
-
-    async def _list(self, group: str, version: str, plural: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        token = ""
-        while True:
-            with _explained(f"list {plural}.{group} of namespace {self.namespace!r}"):
-                page = await self._objects.list_namespaced_custom_object(
-                    group,
-                    version,
-                    self.namespace,
-                    plural,
-                    limit=PAGE,
-                    _continue=token,
-                    _request_timeout=TIMEOUT_SECONDS,
-                )
-            listed = cast(dict[str, Any], page)
-            found += listed["items"]
-            token = listed["metadata"].get("continue", "")
-            if not token:
-                return found
-
-
-@contextmanager
-def _explained(deed: str) -> Iterator[None]:
-    """Turn what the client raises into a sentence that says what could not be done."""
-    try:
-        yield
-    except client.ApiException as error:
-        raise CannotReadClusterError(f"cannot {deed}: {_answer(error)}") from error
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        cause = str(error) or "no answer in time"
-        raise CannotReadClusterError(f"cannot {deed}: the cluster cannot be reached: {cause}") from error
-
-
-def _answer(error: client.ApiException) -> str:
-    body = (error.body or "").strip()
-    if error.status == 404 and not body.startswith("{"):
-        # Only a kind that is not there is answered without a Status object.
-        return "the cluster does not know this kind; its custom resource definition is not installed"
-    try:
-        message = json.loads(body)["message"]
-    except (ValueError, TypeError, KeyError):
-        message = f"{error.reason} {body[:200]}".strip()
-    return f"{error.status}: {message}"

@@ -1,4 +1,4 @@
-"""Read ModelEndpoint manifests from files, and say in which line something is wrong."""
+"""Read ModelEndpoint manifests from files, with the line of each error."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 @dataclass(frozen=True)
 class ManifestError:
-    """One thing that is wrong with a file, and the line (from 1) where it is."""
+    """One error in a file, and its line (from 1)."""
 
     path: Path
     line: int
@@ -36,7 +36,7 @@ class Located:
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """What one file holds; with errors, its endpoints must not be used."""
+    """The content of one file; if it has errors, its endpoints must not be used."""
 
     path: Path
     endpoints: tuple[Located, ...]
@@ -44,7 +44,7 @@ class ManifestFile:
 
 
 def manifest_paths(arguments: Iterable[Path]) -> list[Path]:
-    """Return the files that `arguments` name: files as they are, folders by their manifests, sorted."""
+    """Return the files that `arguments` name; a folder stands for its manifests, sorted by name."""
     paths: list[Path] = []
     for argument in arguments:
         if argument.is_dir():
@@ -55,7 +55,7 @@ def manifest_paths(arguments: Iterable[Path]) -> list[Path]:
 
 
 def read_manifest(path: Path) -> ManifestFile:
-    """Return the endpoints and the errors of one file; a file that cannot be read is an error too."""
+    """Read one file; that it cannot be read is an error of the result too."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -65,7 +65,7 @@ def read_manifest(path: Path) -> ManifestFile:
     endpoints: list[Located] = []
     errors: list[ManifestError] = []
     try:
-        # JSON may be indented with tabs, which YAML refuses; in strings, JSON has none.
+        # JSON may be indented with tabs, which YAML rejects. Strings of JSON contain no tabs.
         for node, document in _documents(text.expandtabs() if path.suffix == ".json" else text):
             found = _read_document(path, node, document)
             if isinstance(found, Located):
@@ -76,7 +76,7 @@ def read_manifest(path: Path) -> ManifestFile:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         errors.append(ManifestError(path, line, f"is not valid YAML: {error.problem}"))
     except (yaml.YAMLError, ValueError) as error:
-        # A forbidden character, or a scalar such as an impossible date.
+        # The cause is a forbidden character, or a scalar such as an impossible date.
         errors.append(ManifestError(path, 1, f"is not valid YAML: {' '.join(str(error).split())}"))
     except RecursionError:
         errors.append(ManifestError(path, 1, "is nested too deeply"))
@@ -88,7 +88,7 @@ def _only_error(path: Path, line: int, message: str) -> ManifestFile:
 
 
 def _documents(text: str) -> Iterator[tuple[yaml.Node, Any]]:
-    """Yield each document as YAML's tree, which knows lines, and as plain values."""
+    """Yield each document as YAML's tree, which has line numbers, and as plain values."""
     loader = yaml.SafeLoader(text)
     try:
         while loader.check_node():
@@ -102,7 +102,7 @@ def _documents(text: str) -> Iterator[tuple[yaml.Node, Any]]:
 
 
 def _refuse_duplicate_keys(node: yaml.Node) -> None:
-    # PyYAML keeps the last of two equal keys without a word.
+    # PyYAML silently keeps the last of two equal keys.
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _refuse_duplicate_keys(item)
@@ -128,7 +128,7 @@ def _read_document(path: Path, node: yaml.Node, document: Any) -> Located | list
 
 
 def _line_of(node: yaml.Node, problem: Problem) -> int:
-    """Return the line of the field, or of the innermost part around it that is there."""
+    """Return the line of the field; of the innermost part around it if the field is missing."""
     line = node.start_mark.line + 1
     for part in problem.path:
         child = _child(node, part)
@@ -148,17 +148,17 @@ def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | No
 
 
 class Workspace:
-    """The endpoints of a set of files and folders; a broken file keeps its last good content."""
+    """The endpoints of a set of files and folders; a file with errors keeps its last valid content."""
 
     def __init__(self, arguments: Sequence[Path]) -> None:
         self.arguments = arguments
         self._good: dict[Path, tuple[Located, ...]] = {}
 
     def reread(self) -> tuple[ManifestError, ...]:
-        """Read all files again and return what is wrong with them.
+        """Read all files again and return their errors.
 
-        What is served keeps its name: broken files hold theirs first, then files that were there
-        before, then new ones.
+        If a name is used twice, the endpoint that is served keeps it: files with errors come first, then
+        files that were read before, then new ones.
         """
         manifests = [read_manifest(path) for path in manifest_paths(self.arguments)]
         manifests.sort(key=lambda manifest: (not manifest.errors, manifest.path not in self._good))
@@ -176,12 +176,12 @@ class Workspace:
 
     @property
     def endpoints(self) -> tuple[ModelEndpoint, ...]:
-        """The endpoints of every file's last good content."""
+        """The endpoints of every file's last valid content."""
         return tuple(entry.endpoint for located in self._good.values() for entry in located)
 
 
 def _clashes(manifest: ManifestFile, taken: dict[str, Path]) -> Iterator[ManifestError]:
-    """Yield an error for each endpoint whose name is taken, by another file or higher up in this one."""
+    """Yield an error for each endpoint whose name is used by another file or earlier in this one."""
     taken = dict(taken)
     for entry in manifest.endpoints:
         name = entry.endpoint.name

@@ -1,9 +1,10 @@
-"""A process that holds Ray and Serve on this machine for as long as its standard input stays open.
+"""A process that runs Ray and Serve on this machine until its standard input is closed.
 
-It runs in a session of its own, so that Ctrl-C in the terminal reaches the command and not Ray, and
-it notices the end of the command, however that came, by the end of its input.
+It has a session of its own, so that Ctrl-C in the terminal reaches the command but not Ray. Its input is
+closed however the command ends.
 
-Protocol, one JSON object a line: settings in; then `{"dashboard": <url>}` or `{"error": <sentence>}` out.
+Protocol, one JSON object per line: it reads settings, and answers `{"dashboard": <url>}` or
+`{"error": <sentence>}`.
 """
 
 import json
@@ -12,9 +13,9 @@ from typing import Any
 
 
 def main() -> None:
-    """Start Ray as the first input line says, wait for the end of input, drain and stop."""
+    """Start Ray with the settings of the first line, wait for the end of the input, drain and stop."""
     settings = json.loads(sys.stdin.readline())
-    # Whatever Ray prints must not mix with the one line that is the answer.
+    # What Ray prints must not get into the answer.
     answer, sys.stdout = sys.stdout, sys.stderr
     import ray
     from ray import serve
@@ -38,7 +39,7 @@ def _start(settings: dict[str, Any]) -> str:
     from ray import serve
 
     context = ray.init(
-        # Without this, a Ray that happens to run here or that RAY_ADDRESS names would be used instead.
+        # Without it, Ray would join a Ray that runs on this machine or that RAY_ADDRESS names.
         address="local",
         num_cpus=settings["cpus"],
         num_gpus=settings["accelerators"],

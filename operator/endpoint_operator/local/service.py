@@ -1,45 +1,43 @@
-"""Serve manifests on this machine: compile, apply, follow the files, stop cleanly. No cluster."""
+"""Serve manifests on this machine: compile them, apply the config, follow the files, and stop cleanly."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from watchfiles import watch
 
-from endpoint_operator.api.profiles import Catalogue, Machine, UnfitResourcesError
+from endpoint_operator.api.profiles import LocalMachine, Profiles, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint
-from endpoint_operator.cli.display import Display
 from endpoint_operator.local.manifests import ManifestError, Workspace
 from endpoint_operator.local.ray import (
-    RayUnavailableError,
-    ServeClient,
+    detect_machine,
     joined_ray,
     require_free_port,
     require_ray,
     started_ray,
-    this_machine,
 )
+from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
 from endpoint_operator.local.state import EndpointState, State, read_state
 from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
 from serve_app.contract import GATEWAY_APPLICATION
 from serve_app.sources import MODELS_VARIABLE
 
 POLL_SECONDS: Final = 0.5
-# Serve shows the old state for a moment after it has taken a new config.
+# Serve reports the old state for a moment after it has accepted a new config.
 SETTLE_SECONDS: Final = 1.5
-# Serve raises shorter graceful shutdowns of replicas that take HTTP themselves to this.
+# For replicas that receive HTTP directly, Serve raises a shorter graceful shutdown to this.
 SERVE_DRAIN_SECONDS: Final = 35.0
-# How often files and states are looked at once everything runs.
+# Interval at which files and states are checked once everything runs.
 WATCH_MILLISECONDS: Final = 1000
-# A model that loads for longer does not keep the table of the others from being shown.
+# After this time, the table is shown although some models are still loading.
 PATIENCE_SECONDS: Final = 120.0
-# Ray may be slow to answer while models load; after this it counts as gone.
+# Ray may answer slowly while models load; after this time it counts as gone.
 RAY_GONE_SECONDS: Final = 60.0
 
 
@@ -57,30 +55,46 @@ class CannotServeError(Exception):
     """Nothing can be served; the sentence says why."""
 
 
+class Reporter(Protocol):
+    """What the service tells the person who runs it; `cli.display.Display` prints it."""
+
+    def say(self, sentence: str) -> None: ...
+
+    def complain(self, sentence: str) -> None: ...
+
+    def show_changes(self, states: Iterable[EndpointState]) -> None: ...
+
+    def show_table(
+        self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
+    ) -> None: ...
+
+    def show_example(self, endpoint: ModelEndpoint, base_url: str) -> None: ...
+
+
 class LocalService:
     """The endpoints of a workspace on one Ray."""
 
     def __init__(
         self,
         workspace: Workspace,
-        catalogue: Catalogue,
+        profiles: Profiles,
         client: ServeClient,
-        display: Display,
+        reporter: Reporter,
         said: Iterable[ManifestError] = (),
     ) -> None:
-        """`said` are problems of the workspace that were complained of before."""
+        """`said` are errors of the workspace that were reported before."""
         self._workspace = workspace
         self._said = frozenset(said)
-        self._catalogue = catalogue
+        self._profiles = profiles
         self._client = client
-        self._display = display
+        self._reporter = reporter
         self._document = ""
         self._rejections: dict[str, Rejection] = {}
         self._applied = 0.0
 
     def apply(self) -> bool:
-        """Compile the workspace and hand it to Serve; return whether anything changed."""
-        compilation = compile_serve_config(self._workspace.endpoints, self._catalogue)
+        """Compile the workspace and send the config to Serve; return whether it has changed."""
+        compilation = compile_serve_config(self._workspace.endpoints, self._profiles)
         self._rejections = {rejection.key[1]: rejection for rejection in compilation.rejections}
         if compilation.document == self._document:
             return False
@@ -105,13 +119,13 @@ class LocalService:
         return read_state(endpoint.name, application)
 
     def wait_until_settled(self, stop: threading.Event) -> dict[str, EndpointState]:
-        """Show progress until no endpoint is on its way to another state, or `stop` is set.
+        """Show progress until every endpoint has settled or `stop` is set.
 
-        After PATIENCE_SECONDS, one that answers is enough.
+        After PATIENCE_SECONDS, it is enough that one endpoint answers.
         """
         while True:
             states = self.states()
-            self._display.show_changes(states.values())
+            self._reporter.show_changes(states.values())
             age = time.monotonic() - self._applied
             settled = age > SETTLE_SECONDS and all(state.settled for state in states.values())
             enough = age > PATIENCE_SECONDS and any(state.ready_replicas for state in states.values())
@@ -119,8 +133,8 @@ class LocalService:
                 return states
 
     def drain(self) -> None:
-        """Take all models out of service and wait until their replicas have finished what they had."""
-        self._client.put(compile_serve_config((), self._catalogue).document)
+        """Remove all models and wait until their replicas have finished their requests."""
+        self._client.put(compile_serve_config((), self._profiles).document)
         graceful = [endpoint.spec.health.graceful_shutdown_seconds for endpoint in self._workspace.endpoints]
         deadline = time.monotonic() + max([SERVE_DRAIN_SECONDS, *graceful]) + SETTLE_SECONDS
         while time.monotonic() < deadline:
@@ -131,7 +145,7 @@ class LocalService:
     def follow(self, stop: threading.Event) -> None:
         """Apply changes of the files and show changes of states until `stop` is set."""
         answered = time.monotonic()
-        # No watch has seen what was edited while the models were loading.
+        # The watch begins only now, so files edited while the models were loading are read once.
         unread = True
         folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
         for changes in watch(
@@ -146,23 +160,23 @@ class LocalService:
                 if changes or unread:
                     self._take_over()
                     unread = False
-                self._display.show_changes(self.states().values())
+                self._reporter.show_changes(self.states().values())
                 answered = time.monotonic()
             except RayUnavailableError as error:
                 if time.monotonic() - answered > RAY_GONE_SECONDS:
                     raise
-                self._display.complain(str(error))
+                self._reporter.complain(str(error))
 
     def _take_over(self) -> None:
         for problem in self._workspace.reread():
             if problem not in self._said:
-                self._display.complain(f"{problem}\n  what was running goes on unchanged")
+                self._reporter.complain(f"{problem}\n  what was running goes on unchanged")
         self._said = frozenset()
         if self.apply():
-            self._display.say("Applied the change.")
+            self._reporter.say("Applied the change.")
 
 
-def serve_manifests(arguments: Sequence[Path], options: Options, display: Display) -> None:
+def serve_manifests(arguments: Sequence[Path], options: Options, reporter: Reporter) -> None:
     """Serve the manifests that `arguments` name until SIGINT or SIGTERM.
 
     Raises CannotServeError if nothing can be served.
@@ -170,50 +184,50 @@ def serve_manifests(arguments: Sequence[Path], options: Options, display: Displa
     workspace = Workspace(arguments)
     problems = workspace.reread()
     for problem in problems:
-        display.complain(str(problem))
+        reporter.complain(str(problem))
     if not workspace.endpoints:
         raise CannotServeError("there is no endpoint to serve in " + ", ".join(map(str, arguments)))
     if options.models is not None:
         os.environ[MODELS_VARIABLE] = str(options.models.resolve())
-    machine = this_machine()
+    machine = detect_machine()
     _require_room(workspace.endpoints, machine)
-    with _stop_signal() as stop, _ray(machine, options, display) as client:
-        service = LocalService(workspace, machine, client, display, problems)
+    with _stop_signal() as stop, _ray(machine, options, reporter) as client:
+        service = LocalService(workspace, machine, client, reporter, problems)
         service.apply()
-        display.say("Ray is up; the models are loading.")
+        reporter.say("Ray is up; the models are loading.")
         states = service.wait_until_settled(stop)
         if not stop.is_set():
-            _introduce(workspace.endpoints, states, client.http_url(), display)
+            _introduce(workspace.endpoints, states, client.http_url(), reporter)
             service.follow(stop)
-        display.say("\nStopping: requests in work are finished first.")
+        reporter.say("\nStopping: requests in work are finished first.")
         service.drain()
-    display.say("Stopped.")
+    reporter.say("Stopped.")
 
 
 def _introduce(
     endpoints: Sequence[ModelEndpoint],
     states: dict[str, EndpointState],
     base_url: str,
-    display: Display,
+    reporter: Reporter,
 ) -> None:
     """Show the table and an example; raise CannotServeError if no endpoint answers."""
     wanted = [state for state in states.values() if state.state is not State.SUSPENDED]
     if wanted and not any(state.state in (State.READY, State.DEGRADED) for state in wanted):
         raise CannotServeError(f"no endpoint could be served; {wanted[0].name}: {wanted[0].cause}")
-    display.show_table(endpoints, states, base_url)
+    reporter.show_table(endpoints, states, base_url)
     ready = [endpoint for endpoint in endpoints if states[endpoint.name].state is State.READY]
     if ready:
-        display.show_example(_best_example(ready), base_url)
-    display.say("Edited files are applied at once. Ctrl-C stops everything.")
+        reporter.show_example(_best_example(ready), base_url)
+    reporter.say("Edited files are applied at once. Ctrl-C stops everything.")
 
 
 def _best_example(ready: Sequence[ModelEndpoint]) -> ModelEndpoint:
-    """Return the endpoint whose answer says most to a newcomer."""
+    """Return the endpoint whose answer is the easiest to understand."""
     return min(ready, key=lambda endpoint: (endpoint.spec.model.task != "text-classification", endpoint.name))
 
 
-def _require_room(endpoints: Sequence[ModelEndpoint], machine: Machine) -> None:
-    """Raise CannotServeError if no endpoint fits this machine, or those that do not all together."""
+def _require_room(endpoints: Sequence[ModelEndpoint], machine: LocalMachine) -> None:
+    """Raise CannotServeError if no endpoint fits this machine, or if all together do not fit."""
     asked, unfit = 0, []
     for endpoint in endpoints:
         try:
@@ -233,22 +247,24 @@ def _require_room(endpoints: Sequence[ModelEndpoint], machine: Machine) -> None:
 
 
 @contextmanager
-def _ray(machine: Machine, options: Options, display: Display) -> Iterator[ServeClient]:
-    """Yield Serve on a Ray that is started or joined; what goes wrong with either ends the command."""
+def _ray(machine: LocalMachine, options: Options, reporter: Reporter) -> Iterator[ServeClient]:
+    """Yield the client of a Ray that is started or joined; raise CannotServeError if that fails."""
     try:
-        with _chosen_ray(machine, options, display) as client:
+        with _chosen_ray(machine, options, reporter) as client:
             yield client
     except RayUnavailableError as error:
         raise CannotServeError(str(error)) from error
 
 
-def _chosen_ray(machine: Machine, options: Options, display: Display) -> AbstractContextManager[ServeClient]:
+def _chosen_ray(
+    machine: LocalMachine, options: Options, reporter: Reporter
+) -> AbstractContextManager[ServeClient]:
     if options.ray_dashboard is not None:
         return joined_ray(options.ray_dashboard)
     require_ray()
     require_free_port(options.host, options.port)
     gibibytes = machine.memory_bytes / 2**30
-    display.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
+    reporter.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
     return started_ray(machine, options.host, options.port)
 
 

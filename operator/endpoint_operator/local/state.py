@@ -1,4 +1,4 @@
-"""Read what Ray Serve reports into the state of each endpoint; pure."""
+"""Parse Ray Serve's report into the state of each endpoint; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from serve_app.failure import application_cause
 
 
 class State(StrEnum):
-    """What an endpoint does now, in a word for people."""
+    """The state of an endpoint in one word for people."""
 
     LOADING = "Loading"
     """No replica answers yet."""
     READY = "Ready"
-    """It answers, as its manifest says."""
+    """The version of the manifest answers."""
     UPDATING = "Updating"
     """The previous version answers while a new one loads."""
     DEGRADED = "Degraded"
     """The previous version answers because the new one failed, or a replica is unhealthy."""
     FAILED = "Failed"
-    """Nothing answers, and it will stay so until the manifest or the model changes."""
+    """Nothing answers, until the manifest or the model changes."""
     SUSPENDED = "Suspended"
     """The manifest says `suspend: true`."""
     REJECTED = "Rejected"
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class EndpointState:
-    """The state of one endpoint, how many replicas answer, and the cause if not all is well."""
+    """The state of one endpoint, the number of replicas that answer, and the cause of a failure."""
 
     name: str
     state: State
@@ -38,12 +38,12 @@ class EndpointState:
 
     @property
     def settled(self) -> bool:
-        """Whether waiting longer would change nothing."""
+        """Whether the state stays as it is without a change of the manifest."""
         return self.state not in (State.LOADING, State.UPDATING)
 
 
 def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointState:
-    """Return the state of `name` from its entry in Serve's REST answer; None if it has none yet."""
+    """Return the state of `name` from its entry in Serve's REST answer, which is None before there is one."""
     if application is None:
         return EndpointState(name, State.LOADING)
     deployments = application.get("deployments", {}).values()
@@ -59,6 +59,6 @@ def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointStat
     if status == "DEPLOY_FAILED":
         return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
     if status == "UNHEALTHY":
-        # Serve replaces an unhealthy replica by itself.
+        # Serve replaces an unhealthy replica.
         return EndpointState(name, State.DEGRADED if ready else State.LOADING, ready, cause)
     return EndpointState(name, State.UPDATING if ready else State.LOADING, ready, cause)

@@ -1,14 +1,14 @@
-"""Compile endpoints and a catalogue into Serve's configuration: pure, and the same bytes each time.
+"""Compile endpoints and profiles into the Serve config; pure, and the same input always gives the same bytes.
 
-Each endpoint becomes one application that depends on nothing but itself, so a bad one changes no
-byte of another's entry.
+Each endpoint becomes one application, whose entry depends on that endpoint alone. An invalid endpoint
+therefore changes no byte of another's entry.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from endpoint_operator.api.profiles import Catalogue, Placement, UnfitResourcesError
+from endpoint_operator.api.profiles import Placement, Profiles, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
 from endpoint_operator.serveconfig.document import to_document, to_entry
 from endpoint_operator.serveconfig.schema import (
@@ -29,7 +29,7 @@ from serve_app.contract import (
     route_prefix,
 )
 
-# Serve averages over the look-back period; these two bound how soon it can see a change of load.
+# Serve averages the load over the look-back period, so these two bound how soon it can react to a change.
 METRICS_INTERVAL_SECONDS: Final = 2.0
 LOOK_BACK_SECONDS: Final = 6.0
 
@@ -39,7 +39,7 @@ GATEWAY_MEMORY_BYTES: Final = 256 * 2**20
 
 @dataclass(frozen=True)
 class Rejection:
-    """An endpoint that is left out, and the sentence that says why."""
+    """An endpoint that is left out, and a sentence that says why."""
 
     key: tuple[str, str]
     reason: str
@@ -47,19 +47,20 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Compilation:
-    """The Serve configuration as text, and the endpoints that are not in it."""
+    """The Serve config as text, and the endpoints that could not be put into it."""
 
     document: str
     rejections: tuple[Rejection, ...]
 
 
-def compile_serve_config(endpoints: Iterable[ModelEndpoint], catalogue: Catalogue) -> Compilation:
-    """Return the configuration that serves `endpoints`, in whatever order they come.
+def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles) -> Compilation:
+    """Return the Serve config of `endpoints`; their order does not matter.
 
-    Suspended endpoints are left out silently; those that fit nowhere, or whose name an older served
-    endpoint has, are left out and listed. An endpoint that is left out does not hold its name.
+    Suspended endpoints are left out. Endpoints that fit no profile, or whose name an older served endpoint
+    has, are left out and listed as rejections. The name of an endpoint that is left out is free for another
+    one.
     """
-    entries = {GATEWAY_APPLICATION: to_entry(gateway_application(catalogue))}
+    entries = {GATEWAY_APPLICATION: to_entry(gateway_application(profiles))}
     rejections = []
     for endpoint in sorted(endpoints, key=_seniority):
         if endpoint.spec.suspend:
@@ -69,7 +70,7 @@ def compile_serve_config(endpoints: Iterable[ModelEndpoint], catalogue: Catalogu
             rejections.append(Rejection(endpoint.key, reason))
             continue
         try:
-            entries[endpoint.name] = to_entry(compile_application(endpoint, catalogue))
+            entries[endpoint.name] = to_entry(compile_application(endpoint, profiles))
         except UnfitResourcesError as error:
             rejections.append(Rejection(endpoint.key, str(error)))
     return Compilation(to_document(entries), tuple(rejections))
@@ -79,8 +80,8 @@ def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
     return (endpoint.metadata.creation_timestamp, endpoint.key)
 
 
-def compile_application(endpoint: ModelEndpoint, catalogue: Catalogue) -> Application:
-    """Return the application that serves `endpoint`; raise UnfitResourcesError if it fits nowhere."""
+def compile_application(endpoint: ModelEndpoint, profiles: Profiles) -> Application:
+    """Return the Serve application of `endpoint`; raise UnfitResourcesError if it fits no profile."""
     spec = endpoint.spec
     args = ModelArgs(
         name=endpoint.name,
@@ -94,7 +95,7 @@ def compile_application(endpoint: ModelEndpoint, catalogue: Catalogue) -> Applic
         route_prefix=route_prefix(endpoint.name),
         import_path=BUILD_IMPORT_PATH,
         args=args.model_dump(mode="json", exclude_defaults=True),
-        deployments=(_model_deployment(spec, catalogue.place(spec.resources)),),
+        deployments=(_model_deployment(spec, profiles.place(spec.resources)),),
     )
 
 
@@ -106,8 +107,8 @@ def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployme
         autoscaling_config=autoscaling,
         ray_actor_options=_actor_options(placement),
         user_config=tunables.model_dump(mode="json", exclude_defaults=True),
-        # The replica counts requests itself, because only it can refuse one in our error shape and
-        # still answer a readiness probe. Serve's own limits lie above and are met only if it fails.
+        # The replica counts requests itself, because only the replica can reject one with our error body and
+        # still answer a readiness probe. Serve's own limits are higher and only a safeguard.
         max_ongoing_requests=2 * tunables.max_requests,
         max_queued_requests=spec.limits.max_queued_requests,
         health_check_period_s=spec.health.period_seconds,
@@ -125,7 +126,8 @@ def _actor_options(placement: Placement) -> RayActorOptions:
         label_selector=labels,
         # Serve runs the build of an application on a node with the labels of its replicas. The build asks
         # for nothing else, so the autoscaler would never start the first such node, and the build would wait
-        # for ever. Serve leaves a build free if there is a fallback; this one allows no other place.
+        # for ever. With a fallback, Serve runs the build on any node. This fallback has the same labels, so
+        # that replicas run nowhere else.
         fallback_strategy=(NodeLabels(label_selector=labels),) if labels else None,
     )
 
@@ -145,7 +147,7 @@ def _tunables(spec: ModelEndpointSpec) -> Tunables:
 
 
 def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig | None:
-    """Return None for a fixed number: Serve's controller need not watch over it then."""
+    """Return None for a fixed number of replicas, which costs Serve's controller no work."""
     if spec.scaling.min_replicas == spec.scaling.max_replicas:
         return None
     return AutoscalingConfig(
@@ -159,8 +161,8 @@ def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig | None:
     )
 
 
-def gateway_application(catalogue: Catalogue) -> Application:
-    """Return the application that is always there, so that the configuration is never empty."""
+def gateway_application(profiles: Profiles) -> Application:
+    """Return the gateway's application, which is always there, so that the Serve config is never empty."""
     return Application(
         name=GATEWAY_APPLICATION,
         route_prefix="/",
@@ -171,7 +173,7 @@ def gateway_application(catalogue: Catalogue) -> Application:
                 name=GATEWAY_DEPLOYMENT,
                 num_replicas=1,
                 ray_actor_options=_actor_options(
-                    Placement(0.1, 0, GATEWAY_MEMORY_BYTES, catalogue.gateway_labels)
+                    Placement(0.1, 0, GATEWAY_MEMORY_BYTES, profiles.gateway_labels)
                 ),
                 max_ongoing_requests=GATEWAY_MAX_REQUESTS,
                 max_queued_requests=GATEWAY_MAX_REQUESTS,

@@ -1,4 +1,4 @@
-"""Compare two entries of one endpoint: what differs in the manifest's words, and what Serve makes of it."""
+"""Compare two entries of one endpoint: the fields that differ, and what that does to its replicas."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -13,21 +13,21 @@ from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
 
 
 class Effect(StrEnum):
-    """What a change does to the replicas that run."""
+    """What a change does to the running replicas."""
 
     IN_PLACE = "taken over in place"
-    # Because max_surge_percent lets a replacement start before the old replica stops.
+    # Without a gap, because max_surge_percent lets a replacement start before the old replica stops.
     REPLACED = "replicas are replaced, without a gap"
 
 
 # What Serve does when a field of an application or of its deployment changes. Ray 2.60, ray/serve/_private:
-# - deploy_utils.get_app_code_version: import_path and args, as they are written, are the code version;
+# - deploy_utils.get_app_code_version: the code version is made of import_path and args, as they are written;
 # - version.DeploymentVersion.requires_actor_restart: another code version, or other ray_actor_options;
-# - config.DeploymentConfig, `update_type`: all else is LightWeight (the controller's own business),
-#   NeedsReconfigure or NeedsActorReconfigure (the running replica is told).
-# The code version also counts the deployments that have an autoscaling_config, so that between a fixed number
-# of replicas and bounds for it replicas are replaced.
-# No name, import path or route is in it: an entry in which they differ is not compared at all.
+# - config.DeploymentConfig, `update_type`: everything else is LightWeight (only the controller changes),
+# NeedsReconfigure or NeedsActorReconfigure (the running replica is reconfigured). The code version also
+# counts the deployments that have an autoscaling_config. A change between a fixed number of replicas and
+# bounds therefore replaces replicas. Names, import paths and routes are missing here: entries in which they
+# differ are not compared.
 EFFECTS: Final[Mapping[str, Effect]] = {
     "args": Effect.REPLACED,
     "ray_actor_options": Effect.REPLACED,
@@ -41,7 +41,7 @@ EFFECTS: Final[Mapping[str, Effect]] = {
     "graceful_shutdown_timeout_s": Effect.IN_PLACE,
 }
 
-# Paths in an application's entry, and the manifest's words for them.
+# Paths in an application's entry, and the fields of the manifest that they come from.
 FIELDS: Final[Mapping[str, str]] = {
     "args.uri": "model.uri",
     "args.revision": "model.revision",
@@ -68,12 +68,12 @@ FIELDS: Final[Mapping[str, str]] = {
     "health_check_timeout_s": "health.timeoutSeconds",
     "graceful_shutdown_timeout_s": "health.gracefulShutdownSeconds",
 }
-# What Serve compares as it is written, defaults or not.
+# Serve compares these as they are written, so that a default that is written out is a change.
 _HASHED: Final = frozenset({"args", "ray_actor_options", "user_config"})
 _BOUNDS: Final = frozenset({"scaling.minReplicas", "scaling.maxReplicas"})
 _PARAMETERS: Final = "user_config.parameters"
 
-# Paths that change because one of others does, and are then not worth a line.
+# Paths that also change if one of the others does, and are then not reported.
 _FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
     "max_ongoing_requests": frozenset(
         {"user_config.max_ongoing_requests", "user_config.max_queued_requests"}
@@ -85,7 +85,7 @@ _FOLLOWS: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True)
 class Change:
-    """One field that changes, in the manifest's words; None stands for a value that is not set."""
+    """One changed field of the manifest; None stands for a value that is not set."""
 
     field: str
     old: Any
@@ -102,23 +102,23 @@ class Change:
         return {"field": self.field, "from": self.old, "to": self.new, "effect": str(self.effect)}
 
 
-def changes_of(live: str, wanted: Application) -> tuple[Change, ...]:
-    """Return what differs, what replaces replicas first; raise ValueError for an entry that nobody wrote."""
+def diff_entries(live: str, wanted: Application) -> tuple[Change, ...]:
+    """Return the changes, those that replace replicas first; ValueError if `live` has another shape."""
     running = Application.model_validate_json(live)
     before, after = _leaves(running), _leaves(wanted)
     paths = {path for path in before.keys() & after.keys() if before[path] != after[path]}
-    # Only parameters come and go; the autoscaler's other numbers go with it, and mean nothing without it.
+    # Only parameters can be added or removed. The autoscaler's other numbers exist only together with it.
     paths |= {path for path in before.keys() ^ after.keys() if path.startswith(_PARAMETERS)}
-    told = [path for path in paths if not _is_told_by_another(path, paths, before, after)]
+    told = [path for path in paths if not _implied_by_another(path, paths, before, after)]
     changes = [_change(path, before.get(path), after.get(path)) for path in told]
     if _is_autoscaled(running) != _is_autoscaled(wanted):
         changes = [_replacing(change) if change.field in _BOUNDS else change for change in changes]
-    changes += _respelled(live, to_entry(wanted), {path.partition(".")[0] for path in told})
+    changes += _spelling_only(live, to_entry(wanted), {path.partition(".")[0] for path in told})
     return tuple(sorted(changes, key=lambda change: (change.effect is not Effect.REPLACED, change.field)))
 
 
 def _leaves(application: Application) -> dict[str, Any]:
-    """Return the values of an entry by path, defaults among them."""
+    """Return the values of an entry by path, including defaults."""
     (deployment,) = application.deployments
     if deployment.name != MODEL_DEPLOYMENT:
         raise ValueError(f"the deployment is named {deployment.name!r}")
@@ -146,8 +146,8 @@ def _replacing(change: Change) -> Change:
     return replace(change, effect=Effect.REPLACED)
 
 
-def _respelled(live: str, wanted: str, told: Collection[str]) -> list[Change]:
-    """Return what means the same and is written in another way, which is all the same to Serve's hashes."""
+def _spelling_only(live: str, wanted: str, told: Collection[str]) -> list[Change]:
+    """Return fields that mean the same but are written differently, which Serve takes for a change."""
     before, after = _written(live), _written(wanted)
     roots = [root for root in before.keys() | after.keys() if before.get(root) != after.get(root)]
     return [_change(root, None, None) for root in roots if root in _HASHED and root not in told]
@@ -158,11 +158,11 @@ def _written(entry: str) -> dict[str, Any]:
     return {"args": application.get("args"), **application["deployments"][0]}
 
 
-def _is_told_by_another(
+def _implied_by_another(
     path: str, changed: set[str], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> bool:
     if path == "ray_actor_options.num_gpus" and not (before[path] and after[path]):
-        # From a profile without accelerators to one with them, or back: the count itself stays.
+        # Between a profile with accelerators and one without, spec.resources.count itself does not change.
         return "ray_actor_options.label_selector" in changed
     return bool(_FOLLOWS.get(path, frozenset()) & changed)
 
@@ -175,7 +175,7 @@ def _change(path: str, old: Any, new: Any) -> Change:
 def _field(path: str) -> str:
     if path.startswith(f"{_PARAMETERS}."):
         return f"model.parameters.{path.removeprefix(f'{_PARAMETERS}.')}"
-    # What no manifest says differs after an update of the operator, or an edit by hand.
+    # Other paths differ only after an update of the operator or an edit by hand.
     return FIELDS.get(path, f"{path} of the Serve config")
 
 

@@ -1,6 +1,6 @@
-"""The Serve configuration as text, made of one entry for each application; pure.
+"""The Serve config as text ("document"), and the text of each application in it ("entry"); pure.
 
-An entry is handled as the text that it is in the document, so that what is kept is kept to the byte.
+Entries stay text, so that an entry that is kept is the same to the byte.
 """
 
 import json
@@ -18,14 +18,14 @@ _TAIL: Final = "]}"
 
 
 def to_entry(application: Application) -> str:
-    """Return the text of one application."""
+    """Serialize one application."""
     return _text(application.model_dump(mode="json", exclude_defaults=True))
 
 
 def to_document(entries: Mapping[str, str]) -> str:
-    """Return the document of `entries`, application name to text.
+    """Join `entries`, a mapping from application name to text.
 
-    Raises ValueError if there is none: Ray would remove every application.
+    Raises ValueError if there are none, because Ray would then remove every application.
     """
     if not entries:
         raise ValueError("a Serve configuration without applications must not be written")
@@ -33,7 +33,7 @@ def to_document(entries: Mapping[str, str]) -> str:
 
 
 def read_entries(document: str) -> dict[str, str]:
-    """Return the entries of a document by application name; none if somebody has written another shape."""
+    """Return the entries of a document by application name; none if the document has another shape."""
     try:
         applications = json.loads(document)["applications"]
         return {str(application["name"]): _text(application) for application in applications}
@@ -42,10 +42,9 @@ def read_entries(document: str) -> dict[str, str]:
 
 
 def own_entry(text: str, name: str) -> str | None:
-    """Return `text` if it is an entry that we may write for the endpoint `name`, else None.
+    """Return `text` if it is an entry that this program could have written for `name`, else None.
 
-    What was kept in a status or in the live document may have been edited there; an edited entry could
-    name other code to run.
+    An entry in a status or in the live document may have been edited, and could then name other code to run.
     """
     try:
         application = Application.model_validate_json(text)
@@ -57,11 +56,11 @@ def own_entry(text: str, name: str) -> str | None:
 
 
 def fingerprint(entry: str) -> str:
-    """Return a short name for the exact text of an entry."""
+    """Return a short hash of the exact text of an entry."""
     return sha256(entry.encode()).hexdigest()[:16]
 
 
 def _text(value: Any) -> str:
-    # JSON is YAML without YAML's surprises; sorted keys make equal configurations equal strings,
-    # which is what KubeRay compares.
+    # KubeRay compares strings, so equal configurations must be equal strings: hence the sorted keys. It reads
+    # YAML, and JSON is YAML without YAML's surprises.
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

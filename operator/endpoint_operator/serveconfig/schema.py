@@ -1,8 +1,8 @@
-"""The part of Ray Serve's configuration that we write, as strict models.
+"""The part of Ray Serve's configuration that is written, as strict models.
 
-Ray drops unknown keys without a word, so a mistyped one must fail here. Field names, meanings and
-defaults are those of `ray.serve.schema.ServeDeploySchema`; a test holds our output against it. What
-has its default is not written: all endpoints share one Kubernetes object, whose size is limited.
+Ray silently drops unknown keys, so a mistyped key must fail here. Field names, meanings and defaults are
+those of `ray.serve.schema.ServeDeploySchema`; a test compares the output with it. Defaults are not written,
+because all endpoints share one Kubernetes object, whose size is limited.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from serve_app.contract import StrictModel
 
 
 class AutoscalingConfig(StrictModel):
-    """Bounds, target and delays (seconds) of Serve's autoscaler."""
+    """Bounds, target and delays (in seconds) of Serve's autoscaler."""
 
     min_replicas: int
     max_replicas: int
@@ -25,13 +25,13 @@ class AutoscalingConfig(StrictModel):
 
 
 class NodeLabels(StrictModel):
-    """Labels of nodes, as an alternative to those of `label_selector`."""
+    """Labels that a node may have instead of those of `label_selector`."""
 
     label_selector: dict[str, str]
 
 
 class RayActorOptions(StrictModel):
-    """What one replica reserves: cores, accelerators, bytes of memory, and where."""
+    """What one replica reserves (CPU cores, accelerators, bytes of memory), and the labels of its node."""
 
     num_cpus: float
     num_gpus: float = 0
@@ -41,9 +41,9 @@ class RayActorOptions(StrictModel):
 
 
 class Deployment(StrictModel):
-    """Overrides of one deployment of an application; either a number of replicas or bounds for it.
+    """Settings of one deployment, with either a number of replicas or bounds for it.
 
-    What is the same for each deployment stands in its code, in `serve_app`.
+    Settings that are the same for every deployment are in the code of `serve_app`.
     """
 
     name: str

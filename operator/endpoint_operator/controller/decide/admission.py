@@ -1,25 +1,25 @@
-"""Decide which entry of the Serve config each endpoint gets, and why if not that of its spec; pure.
+"""Select the entry of the Serve config for each endpoint, and the reason if it is not that of its spec; pure.
 
-No decision looks at another endpoint, except that newcomers need room in the document.
+No selection depends on another endpoint, except that new endpoints need room in the Serve config.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from endpoint_operator.api.profiles import Catalogue, ProfileNotFoundError, UnfitResourcesError
+from endpoint_operator.api.profiles import ProfileNotFoundError, Profiles, UnfitResourcesError
 from endpoint_operator.api.status import Reason
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.document import fingerprint, own_entry, to_entry
 
-# Between two entries.
+# The comma between two entries.
 _SEPARATOR_BYTES: Final = 1
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The entry that an endpoint's spec describes; None if it describes none, and why."""
+class CompiledEndpoint:
+    """The entry that an endpoint's spec describes; without one, `reason` and `problem` say why."""
 
     entry: str | None
     reason: Reason | None = None
@@ -28,7 +28,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Admission:
-    """The entry that an endpoint gets; `reason` is None if it is the one that its spec describes."""
+    """The entry that an endpoint gets; `reason` is None if it is the one that the spec describes."""
 
     entry: str | None
     reason: Reason | None = None
@@ -36,47 +36,47 @@ class Admission:
 
 
 @dataclass(frozen=True)
-class Gates:
-    """What keeps entries out that are valid by themselves."""
+class Holds:
+    """What keeps entries out that are valid by themselves; entries are mapped by endpoint."""
 
-    # Whether models may be in the document at all.
-    models: bool
-    # By endpoint: the entry that Ray may have refused the whole document for.
-    suspects: Mapping[str, str] = field(default_factory=dict)
-    # By endpoint: the entry of the last document that Ray has taken.
-    taken: Mapping[str, str] = field(default_factory=dict)
+    # The RayService has never run, so only the gateway may be in the Serve config.
+    awaiting_gateway: bool
+    # Entries because of which Ray may have rejected a whole Serve config.
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    # The entries of the last Serve config that Ray has accepted.
+    accepted: Mapping[str, str] = field(default_factory=dict)
 
 
-def compile_wanted(observed: ObservedEndpoint, catalogue: Catalogue) -> Wanted:
-    """Return the entry that the spec of `observed` describes."""
+def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> CompiledEndpoint:
+    """Compile the spec of `observed` into its entry of the Serve config."""
     if observed.endpoint is None:
-        return Wanted(None, Reason.INVALID_SPEC, observed.problem)
+        return CompiledEndpoint(None, Reason.INVALID_SPEC, observed.problem)
     try:
-        return Wanted(to_entry(compile_application(observed.endpoint, catalogue)))
+        return CompiledEndpoint(to_entry(compile_application(observed.endpoint, profiles)))
     except ProfileNotFoundError as error:
-        return Wanted(None, Reason.PROFILE_NOT_FOUND, str(error))
+        return CompiledEndpoint(None, Reason.PROFILE_NOT_FOUND, str(error))
     except UnfitResourcesError as error:
-        return Wanted(None, Reason.EXCEEDS_PROFILE, str(error))
+        return CompiledEndpoint(None, Reason.EXCEEDS_PROFILE, str(error))
 
 
-def admit(observed: ObservedEndpoint, wanted: Wanted, live: str | None, gates: Gates) -> Admission:
-    """Return what `observed` gets, given the entry that the live document has under its name."""
+def admit(observed: ObservedEndpoint, wanted: CompiledEndpoint, live: str | None, holds: Holds) -> Admission:
+    """Select the entry for `observed`; `live` is the entry that the RayService has under its name."""
     if observed.suspended or observed.deleting:
         return Admission(None, Reason.SUSPENDED, "spec.suspend is true.")
     if wanted.entry is None:
         assert wanted.reason is not None
-        kept = own_entry(live, observed.name) if live is not None and observed.was_served else None
-        return Admission(_first_good(observed, kept, observed.good_entry), wanted.reason, wanted.problem)
+        kept = own_entry(live, observed.name) if live is not None and observed.owns_entry else None
+        return Admission(_first_good(observed, kept, observed.last_good_entry), wanted.reason, wanted.problem)
     refused = observed.status.refused
     if refused is not None and refused.fingerprint == fingerprint(wanted.entry):
-        kept = _first_good(observed, observed.good_entry)
+        kept = _first_good(observed, observed.last_good_entry)
         return Admission(kept, _reason_of_refusal(refused.reason, kept), refused.message)
-    if not gates.models:
+    if holds.awaiting_gateway:
         return Admission(
             None, Reason.WAITING_FOR_GATEWAY, "The RayService has to run once before models follow."
         )
-    if gates.suspects.get(observed.name) == wanted.entry:
-        kept = _first_good(observed, gates.taken.get(observed.name), observed.good_entry)
+    if holds.quarantined.get(observed.name) == wanted.entry:
+        kept = _first_good(observed, holds.accepted.get(observed.name), observed.last_good_entry)
         return Admission(
             kept if kept != wanted.entry else None,
             Reason.QUARANTINED,
@@ -93,7 +93,7 @@ def _reason_of_refusal(stored: str, kept: str | None) -> Reason:
 
 
 def _first_good(observed: ObservedEndpoint, *candidates: str | None) -> str | None:
-    """Return the first candidate that was not refused."""
+    """Return the first candidate that is not the version that failed."""
     refused = observed.status.refused
     for entry in candidates:
         if entry is not None and (refused is None or refused.fingerprint != fingerprint(entry)):
@@ -107,7 +107,7 @@ def leave_out_what_has_no_room(
     served: Collection[str],
     limit: int,
 ) -> dict[str, Admission]:
-    """Return `admissions` within `limit` bytes: what is served stays, of the others the oldest come first."""
+    """Return `admissions` within `limit` bytes: served endpoints stay, then the oldest of the others come."""
     fitting = dict(admissions)
     room = limit
     for endpoint in _by_right_of_way(observed, served):

@@ -1,11 +1,11 @@
-"""Turn what was decided about an endpoint, and what KubeRay reports, into its status; pure."""
+"""Compute an endpoint's status from what was selected for it and from what KubeRay reports; pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.api.status import (
-    MEANINGS,
+    REASONS,
     REFUSALS,
     Condition,
     ConditionStatus,
@@ -15,19 +15,19 @@ from endpoint_operator.api.status import (
 )
 from endpoint_operator.controller.decide.admission import Admission
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
-from endpoint_operator.controller.observed.messages import missing_place, trouble
+from endpoint_operator.controller.observed.messages import failure_cause, unschedulable_message
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
 from serve_app.contract import route_prefix
 
 LONGEST_ERROR: Final = 1024
 
-# What keeps an entry out without its own doing.
+# Reasons that keep an entry out although nothing is wrong with the endpoint.
 _PASSING: Final = (Reason.WAITING_FOR_GATEWAY, Reason.QUARANTINED)
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many replicas of an application there are, and how many answer."""
+    """How many replicas an application has, and how many of them are ready."""
 
     total: int
     ready: int
@@ -35,22 +35,22 @@ class Replicas:
 
 @dataclass(frozen=True)
 class Case:
-    """All that an endpoint's conditions depend on."""
+    """Everything that an endpoint's conditions depend on."""
 
     admission: Admission
     service: RayService | None
     report: ApplicationReport | None = None
-    # KubeRay has been behind for longer than it may be, or nothing is known of the head any more.
+    # KubeRay has not observed the last change within the deadline, or the dashboard does not answer any more.
     stale: bool = False
-    # The report speaks of the entry that is in the document, not of the one before.
+    # The report describes the entry that is in the Serve config, not the one before.
     settled: bool = False
-    # A replica has been without a place for longer than an autoscaler takes.
+    # A replica has been unschedulable for longer than an autoscaler takes to add a node.
     out_of_patience: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why an endpoint is as it is; Ready, Reconciling and Stalled follow from the reason."""
+    """A reason, from which Ready, Reconciling and Stalled follow, and its message."""
 
     reason: Reason
     message: str = ""
@@ -58,12 +58,12 @@ class Verdict:
 
 
 def judge(case: Case) -> Verdict:
-    """Return the verdict: the endpoint's own trouble first, then the RayService's, then the application's."""
+    """Return the first reason that applies, of the endpoint, the RayService and the application in turn."""
     admission = case.admission
     if admission.reason not in (None, *_PASSING):
-        return _own_trouble(admission)
-    if trouble_of_target := _target_trouble(case.service, case.stale):
-        return trouble_of_target
+        return _own_problem(admission)
+    if problem := _ray_service_problem(case.service, case.stale):
+        return problem
     if admission.reason is not None:
         return Verdict(admission.reason, admission.message)
     if not case.settled:
@@ -71,7 +71,7 @@ def judge(case: Case) -> Verdict:
     return _application_verdict(case)
 
 
-def _own_trouble(admission: Admission) -> Verdict:
+def _own_problem(admission: Admission) -> Verdict:
     assert admission.reason is not None
     if admission.reason is Reason.SUSPENDED:
         return Verdict(Reason.SUSPENDED, admission.message)
@@ -81,7 +81,7 @@ def _own_trouble(admission: Admission) -> Verdict:
     return Verdict(admission.reason, message, admission.message)
 
 
-def _target_trouble(service: RayService | None, stale: bool) -> Verdict | None:
+def _ray_service_problem(service: RayService | None, stale: bool) -> Verdict | None:
     if service is None:
         return Verdict(Reason.RAY_SERVICE_NOT_FOUND, "The RayService does not exist.")
     if service.suspended:
@@ -111,15 +111,15 @@ def _application_verdict(case: Case) -> Verdict:
         )
     if status == "RUNNING":
         return Verdict(Reason.SERVING, "The model answers.")
-    cause = trouble(report)
+    cause = failure_cause(report)
     if status in _FAILURES:
         return Verdict(_FAILURES[status], cause, cause)
-    waits = missing_place(report)
+    waits = unschedulable_message(report)
     reason = Reason.UNSCHEDULABLE if waits and case.out_of_patience else Reason.DEPLOYING
     return Verdict(reason, cause or "Ray builds and loads the model.", cause)
 
 
-# Every other state is one on the way to RUNNING.
+# Every other state leads to RUNNING.
 _FAILURES: Final = {"DEPLOY_FAILED": Reason.DEPLOY_FAILED, "UNHEALTHY": Reason.UNHEALTHY}
 
 
@@ -132,7 +132,7 @@ def to_status(
     replicas: Replicas | None,
     time: str,
 ) -> ModelEndpointStatus:
-    """Return the status of `observed`; conditions keep their time as long as they stay what they are."""
+    """Return the status of `observed`; a condition whose status stays the same keeps its transition time."""
     served = admission.entry is not None
     profile = observed.endpoint.spec.resources.profile if observed.endpoint else observed.status.profile
     return ModelEndpointStatus(
@@ -150,7 +150,7 @@ def to_status(
 
 
 def _conditions(observed: ObservedEndpoint, verdict: Verdict, time: str) -> list[Condition]:
-    meaning = MEANINGS[verdict.reason]
+    meaning = REASONS[verdict.reason]
     refused = verdict.reason in REFUSALS
     accepted = (verdict.reason, verdict.message) if refused else (Reason.ACCEPTED, "The spec is valid.")
     rows: Sequence[tuple[ConditionType, ConditionStatus, Reason, str]] = (

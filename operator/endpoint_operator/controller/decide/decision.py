@@ -1,23 +1,24 @@
-"""Decide from one look at the cluster what the Serve config and all statuses should be; pure.
+"""Decide from one observation of the cluster what the Serve config and all statuses should be; pure.
 
-The time and all that was read are handed in. Between two looks only durations and Ray's answers to
-documents are kept; what must survive a restart is in the statuses. What a status says of the present
-generation is not doubted before its time by an operator that has watched for a shorter one: after a restart,
-and while one operator replaces another, it would say less than is known.
+The time and all that was read are passed in. Between two observations, only timers and Ray's answers to Serve
+configs are kept; what must survive a restart is in the statuses.
+
+After a restart the timers start at zero. Until they have run, a Ready reason already stored for the current
+generation is kept; otherwise every restart would reset `Serving` and `Unschedulable` to `Deploying`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from endpoint_operator.api.profiles import Catalogue
+from endpoint_operator.api.profiles import Profiles
 from endpoint_operator.api.status import ModelEndpointStatus, Reason
 from endpoint_operator.controller.decide.admission import (
     Admission,
-    Gates,
-    Wanted,
+    CompiledEndpoint,
+    Holds,
     admit,
-    compile_wanted,
+    compile_endpoint,
     leave_out_what_has_no_room,
 )
 from endpoint_operator.controller.decide.conditions import Case, Replicas, judge, to_status
@@ -25,51 +26,52 @@ from endpoint_operator.controller.decide.memory import Evidence, remember
 from endpoint_operator.controller.decide.stopwatch import Stopwatch
 from endpoint_operator.controller.decide.suspicion import Suspicion
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
-from endpoint_operator.controller.observed.messages import missing_place
+from endpoint_operator.controller.observed.messages import unschedulable_message
 from endpoint_operator.controller.observed.rayservice import RayService
 from endpoint_operator.controller.settings import Deadlines
 from endpoint_operator.serveconfig.compiler import gateway_application
 from endpoint_operator.serveconfig.document import read_entries, to_document, to_entry
 from serve_app.contract import GATEWAY_APPLICATION
 
-# The generation of an entry that had run before this process started.
+# Stands for the generation of an entry that had run before this process started.
 _LONG_AGO: Final = -1
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One look at the cluster."""
+    """One observation of the cluster."""
 
     endpoints: Sequence[ObservedEndpoint]
     service: RayService | None
-    catalogue: Catalogue
-    # By application; None if nobody could be asked.
+    profiles: Profiles
+    # By application; None if they are not known.
     replicas: Mapping[str, Replicas] | None = None
-    # Ray has refused the live document by its own word.
+    # KubeRay's events say that Ray has rejected the live Serve config.
     refused: bool = False
-    # Ray's head answered before, and does not any more.
-    head_lost: bool = False
+    # The dashboard has answered before and does not any more.
+    dashboard_unreachable: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What should be."""
+    """The desired state, and when it may change by itself."""
 
-    # None without a RayService.
+    # The Serve config; None without a RayService.
     document: str | None
     # By endpoint.
     statuses: Mapping[str, ModelEndpointStatus]
     reasons: Mapping[str, Reason]
-    # Endpoints whose status has to be stored before the document, or a restart would undo the verdict.
+    # Endpoints whose status must be stored before the Serve config: after a restart in between, the operator
+    # would deploy their failed versions again.
     verdicts: frozenset[str]
-    # Applications of the live document whose endpoints were not listed.
+    # Applications of the live Serve config whose endpoints were not listed.
     absent: frozenset[str]
-    # Seconds until the decision may become another one without anything happening.
-    again_in: float | None
+    # Seconds until a timer may change the decision.
+    requeue_after: float | None
 
 
 class Decider:
-    """Decides look after look."""
+    """Decides again and again, and keeps the timers in between."""
 
     def __init__(self, deadlines: Deadlines, document_limit: int, base_url: str) -> None:
         self._deadlines = deadlines
@@ -78,17 +80,17 @@ class Decider:
         self._watch = Stopwatch()
         self._suspicion = Suspicion()
         self._service_uid = ""
-        # By uid: an entry of the live document and the generation at which it was first seen there.
+        # By uid: an entry of the live Serve config, and the generation in which it was first seen there.
         self._appeared: dict[str, tuple[str, int]] = {}
-        self._catalogue: Catalogue | None = None
+        self._profiles: Profiles | None = None
         self._gateway = ""
-        self._wanted: dict[tuple[str, int], Wanted] = {}
+        self._wanted: dict[tuple[str, int], CompiledEndpoint] = {}
 
     def decide(self, snapshot: Snapshot, now: float, time: str) -> Decision:
-        """Return what should be; `now` counts seconds, `time` is what conditions that change will say."""
+        """Return the desired state; `now` drives the timers, and `time` is for conditions that change."""
         self._watch.begin(now)
         endpoints = [endpoint for endpoint in snapshot.endpoints if not endpoint.deleting]
-        wanted = self._compile(endpoints, snapshot.catalogue)
+        wanted = self._compile(endpoints, snapshot.profiles)
         service = snapshot.service
         live = read_entries(service.document) if service else {}
         behind = False
@@ -104,15 +106,15 @@ class Decider:
                 remember(endpoint, wanted[endpoint.name], self._evidence(endpoint, live, service, convicted))
                 for endpoint in endpoints
             ]
-        gates = self._gates(service, live)
+        holds = self._holds(service, live)
         admissions = {
-            endpoint.name: admit(endpoint, wanted[endpoint.name], live.get(endpoint.name), gates)
+            endpoint.name: admit(endpoint, wanted[endpoint.name], live.get(endpoint.name), holds)
             for endpoint in remembered
         }
         room = self._document_limit - len(self._gateway)
         admissions = leave_out_what_has_no_room(remembered, admissions, live.keys(), room)
         statuses, reasons = self._statuses(
-            remembered, admissions, snapshot, live, behind or snapshot.head_lost, time
+            remembered, admissions, snapshot, live, behind or snapshot.dashboard_unreachable, time
         )
         return Decision(
             document=self._document(service, live, admissions) if service else None,
@@ -120,15 +122,17 @@ class Decider:
             reasons=reasons,
             verdicts=_verdicts(endpoints, remembered),
             absent=frozenset(live.keys() - {e.name for e in snapshot.endpoints} - {GATEWAY_APPLICATION}),
-            again_in=self._watch.seconds_to_next,
+            requeue_after=self._watch.seconds_to_next,
         )
 
-    def _compile(self, endpoints: Sequence[ObservedEndpoint], catalogue: Catalogue) -> dict[str, Wanted]:
-        known = self._wanted if catalogue is self._catalogue else {}
-        self._catalogue = catalogue
-        self._gateway = to_entry(gateway_application(catalogue))
+    def _compile(
+        self, endpoints: Sequence[ObservedEndpoint], profiles: Profiles
+    ) -> dict[str, CompiledEndpoint]:
+        known = self._wanted if profiles is self._profiles else {}
+        self._profiles = profiles
+        self._gateway = to_entry(gateway_application(profiles))
         self._wanted = {
-            key: known[key] if key in known else compile_wanted(endpoint, catalogue)
+            key: known[key] if key in known else compile_endpoint(endpoint, profiles)
             for endpoint in endpoints
             for key in [(endpoint.uid, endpoint.generation)]
         }
@@ -140,17 +144,17 @@ class Decider:
         service: RayService,
         live: Mapping[str, str],
         refused: bool,
-        wanted: Mapping[str, Wanted],
+        wanted: Mapping[str, CompiledEndpoint],
     ) -> Mapping[str, str]:
-        """Note what Ray made of the live document, and return the entries that are convicted."""
+        """Note whether Ray has accepted the live Serve config; if not, return the entries at fault."""
         self._suspicion.forget_all_but(
             {name: each.entry for name, each in wanted.items() if each.entry is not None}
         )
         if service.is_behind and refused:
             good = {
-                endpoint.name: endpoint.good_entry
+                endpoint.name: endpoint.last_good_entry
                 for endpoint in snapshot.endpoints
-                if endpoint.good_entry is not None
+                if endpoint.last_good_entry is not None
             }
             return self._suspicion.was_refused(live, good, certain=snapshot.refused)
         if service.has_active_cluster and not service.is_behind:
@@ -167,22 +171,23 @@ class Decider:
             entry = live.get(endpoint.name)
             if entry is None:
                 continue
-            since = _LONG_AGO if first_look and entry == endpoint.good_entry else service.generation
+            since = _LONG_AGO if first_look and entry == endpoint.last_good_entry else service.generation
             known = self._appeared.get(endpoint.uid)
             appeared[endpoint.uid] = known if known and known[0] == entry else (entry, since)
         self._appeared = appeared
 
     def _is_settled(self, endpoint: ObservedEndpoint, entry: str, service: RayService) -> bool:
-        """Return whether the RayService's status speaks of `entry`, which is in the live document.
+        """Return whether the RayService's status describes `entry`, which is in the live Serve config.
 
-        KubeRay reads the applications before it hands a document over, but then reports the new generation.
+        KubeRay reads the statuses of the applications before it sends Ray a Serve config, but then reports
+        the new generation together with the old statuses.
         """
         _, since = self._appeared[endpoint.uid]
         if since == _LONG_AGO:
             return True
         seen = service.observed_generation >= since or not service.has_active_cluster
         held = seen and self._watch.held(("settled", endpoint.uid, entry), self._deadlines.settle_seconds)
-        served = endpoint.told_reason == Reason.SERVING and entry == endpoint.good_entry
+        served = endpoint.told_reason == Reason.SERVING and entry == endpoint.last_good_entry
         return held or served or endpoint.told_reason == Reason.UNSCHEDULABLE
 
     def _evidence(
@@ -206,12 +211,12 @@ class Decider:
             convicted=convicted.get(endpoint.name) == entry,
         )
 
-    def _gates(self, service: RayService | None, live: Mapping[str, str]) -> Gates:
+    def _holds(self, service: RayService | None, live: Mapping[str, str]) -> Holds:
         if service is None:
-            return Gates(models=False)
-        # Models in the document were let in by an operator that had seen the service run.
-        models = service.has_run or bool(live.keys() - {GATEWAY_APPLICATION})
-        return Gates(models, self._suspicion.suspects, self._suspicion.taken or {})
+            return Holds(awaiting_gateway=True)
+        # An operator that put models into the Serve config had seen the service run.
+        has_run = service.has_run or bool(live.keys() - {GATEWAY_APPLICATION})
+        return Holds(not has_run, self._suspicion.suspects, self._suspicion.taken or {})
 
     def _document(
         self, service: RayService, live: Mapping[str, str], admissions: Mapping[str, Admission]
@@ -222,15 +227,15 @@ class Decider:
             return document
         if not self._is_missing_something(service, live):
             return service.document
-        # KubeRay hands a document over again if it is another string; to Ray it is the same.
+        # KubeRay sends a Serve config again if the string differs; to Ray a newline makes no difference.
         return document if service.document.endswith("\n") else f"{document}\n"
 
     def _is_missing_something(self, service: RayService, live: Mapping[str, str]) -> bool:
-        # Without any application, KubeRay hands the document over again by itself.
+        # If Ray has no application at all, KubeRay sends the Serve config again by itself.
         trustworthy = not service.is_behind and not service.has_pending_cluster and not service.suspended
         if not trustworthy or not service.applications:
             return False
-        # Every one is asked for, or its time would start anew.
+        # Every timer must be asked in each round, or it starts again.
         missing = [
             self._watch.held(("missing", name, service.document), self._deadlines.missing_seconds)
             for name in live
@@ -282,7 +287,7 @@ class Decider:
             stale,
             settled=self._is_settled(endpoint, entry, service),
             out_of_patience=report is not None
-            and missing_place(report) != ""
+            and unschedulable_message(report) != ""
             and self._has_waited_long(endpoint, entry),
         )
 

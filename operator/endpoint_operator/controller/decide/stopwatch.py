@@ -1,10 +1,10 @@
-"""Tell how long something has held without a break; pure, the time is handed in."""
+"""Measure how long a fact has held without a break; pure, the time is passed in."""
 
 from collections.abc import Hashable
 
 
 class Stopwatch:
-    """Measures facts between rounds: what is not asked for in a round starts anew."""
+    """Timers of facts; the timer of a fact that a round does not ask for starts again."""
 
     def __init__(self) -> None:
         self._since: dict[Hashable, float] = {}
@@ -13,14 +13,14 @@ class Stopwatch:
         self._due: float | None = None
 
     def begin(self, now: float) -> None:
-        """Start a round; facts that the last round did not ask for are forgotten."""
+        """Start a round, and drop the timers that the last round did not ask for."""
         self._since = {fact: since for fact, since in self._since.items() if fact in self._asked}
         self._asked.clear()
         self._now = now
         self._due = None
 
     def held(self, fact: Hashable, seconds: float) -> bool:
-        """Return whether `fact`, which holds now, has held for that long in every round since."""
+        """Return whether `fact`, which holds now, has held in every round of the last `seconds`."""
         self._asked.add(fact)
         due = self._since.setdefault(fact, self._now) + seconds
         if due > self._now:
@@ -29,5 +29,5 @@ class Stopwatch:
 
     @property
     def seconds_to_next(self) -> float | None:
-        """Seconds until the first of this round's answers changes by itself; None if none does."""
+        """Seconds until the first timer of this round ends; None if none is running."""
         return None if self._due is None else self._due - self._now

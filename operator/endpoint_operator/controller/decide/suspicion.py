@@ -1,9 +1,10 @@
-"""Find out which change made Ray refuse a whole document; pure, the facts are handed in.
+"""Find the version because of which Ray rejects a whole Serve config, as git bisect finds a commit; pure.
 
-Of a refused document Ray says at best that it is refused, and KubeRay then stops to report. So all that
-was new in it comes under suspicion and is left out, until KubeRay follows again. Then the suspects are
-tried in groups: a group that is taken makes the next one twice as large, one that is refused half as
-large. A single entry is convicted with Ray's own word, or when it is refused in its trial.
+Ray does not say which application of a rejected Serve config is at fault, and KubeRay stops reporting. So
+everything that was new in it becomes a suspect and is left out, until KubeRay reports again. Then the
+suspects are tried in groups. After a group that Ray accepts, the next one is twice as large; after one that
+it rejects, half as large. A single entry is at fault if Ray says that it rejected the config, or if KubeRay
+stops again while only that entry is on trial.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from serve_app.contract import GATEWAY_APPLICATION
 
 
 class Suspicion:
-    """What is suspected, what is on trial, and what the last document was that Ray has taken."""
+    """The suspects, those of them on trial, and the last Serve config that Ray has accepted."""
 
     def __init__(self) -> None:
         self.taken: dict[str, str] | None = None
@@ -22,11 +23,11 @@ class Suspicion:
 
     @property
     def suspects(self) -> dict[str, str]:
-        """The entries that stay out for now, by endpoint."""
+        """The entries that stay out of the Serve config for now, by endpoint."""
         return {name: entry for name, entry in self._suspects.items() if name not in self._on_trial}
 
     def was_taken(self, live: Mapping[str, str]) -> None:
-        """Note that Ray has taken the document `live`, and put the next group on trial."""
+        """Note that Ray has accepted the Serve config `live`, and put the next group on trial."""
         self.taken = dict(live)
         acquitted = {name for name in self._on_trial if live.get(name) == self._suspects[name]}
         if self._on_trial and acquitted == self._on_trial:
@@ -37,10 +38,10 @@ class Suspicion:
             self._on_trial = set(list(self._suspects)[: self._group])
 
     def was_refused(self, live: Mapping[str, str], good: Mapping[str, str], certain: bool) -> dict[str, str]:
-        """Note that the document `live` was refused, and return the entry that is convicted, by endpoint.
+        """Note that `live` was not accepted; return the entry that is at fault, if known, by endpoint.
 
-        `good` has the entries that have run, for the case that no document is known to have been taken;
-        `certain` says that Ray itself refused it, and not only that KubeRay is silent.
+        `good` has entries that have run; it is used while no accepted Serve config is known. `certain` means
+        that Ray has rejected the config, and not only that KubeRay has stopped reporting.
         """
         before = self.taken if self.taken is not None else good
         new = {
@@ -59,6 +60,6 @@ class Suspicion:
         return convicted
 
     def forget_all_but(self, wanted: Mapping[str, str]) -> None:
-        """Drop the suspects whose endpoints want something else by now."""
+        """Drop suspects that are not the entry that their endpoint's spec describes any more."""
         self._suspects = {name: entry for name, entry in self._suspects.items() if wanted.get(name) == entry}
         self._on_trial &= self._suspects.keys()

@@ -1,4 +1,4 @@
-"""Read a ModelEndpoint as the API server stores it, whatever its spec is worth; pure."""
+"""Parse a ModelEndpoint as the API server stores it, even if its spec is invalid; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,31 +31,31 @@ class ObservedEndpoint:
 
     @property
     def suspended(self) -> bool:
-        """Whether the author wants nothing of it served."""
+        """Whether the spec says `suspend: true`."""
         return self.endpoint is not None and self.endpoint.spec.suspend
 
     @cached_property
-    def good_entry(self) -> str | None:
-        """The entry of the last version that ran, if we may write it."""
+    def last_good_entry(self) -> str | None:
+        """The entry of the last version that ran; None if there is none, or if it was edited."""
         last = self.status.last_good
         return own_entry(last.application, self.name) if last else None
 
     @property
     def told_reason(self) -> str:
-        """Why, by its status, the present version is ready or not; empty if the status says nothing of it."""
+        """The stored reason of Ready for the current generation; empty if there is none."""
         for condition in self.status.conditions:
             if condition.type is ConditionType.READY and condition.observed_generation == self.generation:
                 return condition.reason
         return ""
 
     @property
-    def was_served(self) -> bool:
-        """Whether an entry in the document may be this very object's, not an older one's of its name."""
+    def owns_entry(self) -> bool:
+        """Whether the entry of its name was made for this object, not for an earlier one of the same name."""
         return self.status.application == self.name
 
 
 def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
-    """Return the endpoint of an object that the API server listed."""
+    """Parse an object that the API server returned."""
     metadata = manifest["metadata"]
     endpoint, problem = None, ""
     try:

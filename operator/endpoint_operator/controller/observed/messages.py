@@ -1,4 +1,4 @@
-"""Say shortly why an application does not run, from what KubeRay reports of it; pure text."""
+"""Extract the cause from what KubeRay reports of an application that does not run; pure."""
 
 import re
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 from endpoint_operator.controller.observed.rayservice import ApplicationReport
 from serve_app.failure import application_cause
 
-# Serve's words for a replica without a place, in `ray/serve/_private/deployment_state.py`.
-_WITHOUT_A_PLACE: Final = re.compile(
+# Serve's message about replicas that cannot be scheduled, from `ray/serve/_private/deployment_state.py`.
+_UNSCHEDULABLE: Final = re.compile(
     r"has (?P<replicas>\d+) replicas that have taken more than \S+ to be scheduled"
     r".*?Resources required for each replica: (?P<asked>.*?), "
     r"total resources available: (?P<there>.*?)\. Use",
@@ -15,10 +15,10 @@ _WITHOUT_A_PLACE: Final = re.compile(
 )
 
 
-def missing_place(report: ApplicationReport) -> str:
-    """Return what a waiting replica asks for and what the cluster has; empty if none waits for a place."""
+def unschedulable_message(report: ApplicationReport) -> str:
+    """Return what an unschedulable replica asks for and what the cluster has; empty if there is none."""
     for message in report.deployment_messages:
-        if found := _WITHOUT_A_PLACE.search(message):
+        if found := _UNSCHEDULABLE.search(message):
             count = found["replicas"]
             replicas = "1 replica" if count == "1" else f"{count} replicas"
             return (
@@ -28,6 +28,6 @@ def missing_place(report: ApplicationReport) -> str:
     return ""
 
 
-def trouble(report: ApplicationReport) -> str:
-    """Return the cause in one line; empty if nothing is wrong."""
-    return missing_place(report) or application_cause(report.deployment_messages, report.message)
+def failure_cause(report: ApplicationReport) -> str:
+    """Return the cause in one line; empty if the report contains none."""
+    return unschedulable_message(report) or application_cause(report.deployment_messages, report.message)

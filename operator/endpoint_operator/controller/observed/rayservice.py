@@ -1,22 +1,17 @@
-"""Read a RayService's document and status; pure.
+"""Parse a RayService's Serve config and status; pure.
 
-What KubeRay writes and when is told in its `rayservice_controller.go`; each property names the trap
-that it avoids.
+KubeRay's `rayservice_controller.go` determines what is written into the status and when. Each property
+explains what must not be concluded from it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-GROUP: Final = "ray.io"
-VERSION: Final = "v1"
-KIND: Final = "RayService"
-PLURAL: Final = "rayservices"
+from typing import Any
 
 
 @dataclass(frozen=True)
 class ApplicationReport:
-    """What KubeRay says of one Serve application."""
+    """What KubeRay reports of one Serve application."""
 
     status: str
     message: str = ""
@@ -33,39 +28,39 @@ class RayService:
     observed_generation: int
     document: str
     suspended: bool
-    # Only once all applications of a cluster were running does KubeRay call it the active one.
+    # KubeRay makes a cluster the active one only once all of its applications run.
     has_active_cluster: bool
     has_pending_cluster: bool
-    # None until KubeRay has said anything; True says no more than that the Service has endpoints.
+    # None until KubeRay has set the condition; True means only that the Service has endpoints.
     ready: bool | None
     applications: Mapping[str, ApplicationReport] = field(default_factory=dict)
 
     @property
     def has_run(self) -> bool:
-        """Whether the service has once come up."""
+        """Whether the service has ever been ready."""
         return self.has_active_cluster or self.ready is True
 
     @property
     def generation_lag(self) -> int:
-        """Changes of the spec since the one that KubeRay's last finished pass has seen.
+        """Generations of the spec that KubeRay has not observed yet.
 
-        0 before there is an active cluster: until then KubeRay does not always record what it has seen.
+        0 before there is an active cluster: until then, KubeRay does not always update observedGeneration.
         """
         return self.generation - self.observed_generation if self.has_active_cluster else 0
 
     @property
     def is_behind(self) -> bool:
-        """Whether KubeRay has not finished a pass since the last change of the spec."""
+        """Whether KubeRay has not observed the last change of the spec."""
         return self.generation_lag > 0
 
     @property
     def is_upgrading(self) -> bool:
-        """Whether a second cluster is prepared; meanwhile the active one's applications are not reported."""
+        """Whether KubeRay prepares a second cluster, and so does not report on the active one."""
         return self.has_active_cluster and self.has_pending_cluster
 
 
 def parse_ray_service(manifest: Mapping[str, Any]) -> RayService:
-    """Return the RayService of a decoded object."""
+    """Parse an object that the API server returned."""
     metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status", {})
     active, pending = status.get("activeServiceStatus", {}), status.get("pendingServiceStatus", {})
     conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
