@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from endpoint_operator.api import parse_endpoint
+from endpoint_operator.api.types import parse_endpoint
 from hack.errors import KubectlError
 from hack.paths import CRD, PROJECT
 from tests.harness.documents import document

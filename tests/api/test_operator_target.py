@@ -12,7 +12,7 @@ def test_without_a_ray_service_endpoints_say_so_and_nothing_is_created(scene):
     scene.remove_service()
     scene.create("a")
     scene.operator.start()
-    scene.until(lambda: scene.condition("a") == ("False", "TargetNotFound"))
+    scene.until(lambda: scene.condition("a") == ("False", "RayServiceNotFound"))
     assert not scene.service.exists
     scene.restore_service()
     scene.serving("a")
@@ -21,7 +21,7 @@ def test_without_a_ray_service_endpoints_say_so_and_nothing_is_created(scene):
 def test_a_deleted_ray_service_is_reported_and_served_again_once_it_is_back(scene):
     scene.begin("a", "b")
     scene.remove_service()
-    scene.until(lambda: scene.condition("a") == ("False", "TargetNotFound"))
+    scene.until(lambda: scene.condition("a") == ("False", "RayServiceNotFound"))
     assert scene.operator.running
     scene.restore_service()
     scene.serving("a", "b")
@@ -103,8 +103,8 @@ def test_a_status_that_kuberay_no_longer_updates_is_unknown(scene):
     scene.begin("a", "b")
     scene.ray.down = True
     scene.change("a", limits={"maxQueuedRequests": 7})
-    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetStatusStale"))
-    scene.until(lambda: scene.condition("b") == ("Unknown", "TargetStatusStale"))
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
+    scene.until(lambda: scene.condition("b") == ("Unknown", "RayServiceStatusStale"))
     scene.ray.down = False
     scene.serving("a", "b")
 
@@ -115,7 +115,7 @@ def test_a_status_that_is_frozen_by_a_missing_head_is_unknown(scene):
     scene.may_leave.add("b")
     scene.ray.head = Head.MISSING
     scene.create("b")
-    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetStatusStale"))
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
     scene.ray.head = Head.READY
     scene.serving("a", "b")
 
@@ -134,7 +134,7 @@ def test_during_an_upgrade_endpoints_are_unknown_and_afterwards_ready(scene):
     scene.begin("a")
     scene.ray.outcomes["a"] = runs(after=20)
     scene.ray.upgrade()
-    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetUpgrading"))
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceUpgrading"))
     scene.serving("a")
 
 
@@ -150,7 +150,7 @@ def test_a_model_that_fails_does_not_hold_up_an_upgrade_for_ever(scene):
 def test_a_suspended_ray_service_is_reported(scene):
     scene.begin("a")
     scene.ray.suspended = True
-    scene.until(lambda: scene.condition("a") == ("False", "TargetSuspended"))
+    scene.until(lambda: scene.condition("a") == ("False", "RayServiceSuspended"))
     scene.ray.suspended = False
     scene.serving("a")
 

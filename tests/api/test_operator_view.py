@@ -53,9 +53,9 @@ def test_kubectl_describe_shows_the_cause(broken, kubectl):
 
 def test_the_metrics_count_what_was_done(broken):
     broken.until(lambda: broken.condition("broken") == ("False", "Withdrawn"))
-    broken.until(lambda: metric(broken, "document_bytes") == len(broken.service.document))
+    broken.until(lambda: metric(broken, "serve_config_bytes") == len(broken.service.document))
     assert metric(broken, "rollbacks_total") == 1
-    assert metric(broken, "writes_total") == len(broken.writes)
+    assert metric(broken, "serve_config_writes_total") == len(broken.writes)
     assert metric(broken, 'endpoints{reason="Serving"}') == 1
     assert metric(broken, 'endpoints{reason="Withdrawn"}') == 1
 

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import yaml
 
-from endpoint_operator.api import GROUP, Resources
-from endpoint_operator.profiles import parse_catalogue
-from endpoint_operator.settings import Settings
+from endpoint_operator.api.profiles import parse_profiles
+from endpoint_operator.api.types import GROUP, Resources
+from endpoint_operator.controller.settings import Settings
 from hack.commands import run
 from hack.errors import CommandError
 from hack.generate import FILES
@@ -85,12 +85,12 @@ def test_the_operator_owns_the_serve_config(default):
 
 def test_the_operator_reads_the_same_profiles_as_kuberay():
     documents = template("--values", str(SCENARIOS[0]))
-    [profiles] = of_kind(documents, "ConfigMap")
-    catalogue = parse_catalogue(yaml.safe_load(profiles["data"]["profiles.yaml"]))
+    [config_map] = of_kind(documents, "ConfigMap")
+    profiles = parse_profiles(yaml.safe_load(config_map["data"]["profiles.yaml"]))
     [service] = of_kind(documents, "RayService")
     groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    assert list(catalogue.profiles) == [group["groupName"] for group in groups] == ["cpu", "gpu"]
-    for group, profile in zip(groups, catalogue.profiles.values(), strict=True):
+    assert list(profiles.by_name) == [group["groupName"] for group in groups] == ["cpu", "gpu"]
+    for group, profile in zip(groups, profiles.by_name.values(), strict=True):
         assert (group["minReplicas"], group["maxReplicas"]) == (profile.min_workers, profile.max_workers)
         assert group["rayStartParams"]["num-cpus"] == f"{profile.cpus:g}"
         spec = group["template"]["spec"]
@@ -98,7 +98,7 @@ def test_the_operator_reads_the_same_profiles_as_kuberay():
         limits = spec["containers"][0]["resources"]["limits"]
         assert limits["memory"] == profile.memory
         assert int(limits.get("nvidia.com/gpu", 0)) == profile.accelerators
-        asked = catalogue.place(Resources(profile=profile.name, cpus=1, memory="1Gi"))
+        asked = profiles.place(Resources(profile=profile.name, cpus=1, memory="1Gi"))
         assert group["labels"] == asked.node_labels
 
 

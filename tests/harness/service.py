@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from endpoint_operator.api import ModelEndpoint
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.api.types import ModelEndpoint
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.unit.builders import CLUSTER
 
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}

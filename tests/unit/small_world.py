@@ -2,11 +2,11 @@
 
 import copy
 
-from endpoint_operator.decision import Decider, Snapshot
-from endpoint_operator.document import read_entries
-from endpoint_operator.observed import parse_observed
-from endpoint_operator.ray_service import parse_ray_service
-from endpoint_operator.settings import Deadlines
+from endpoint_operator.controller.decide.decision import Decider, Snapshot
+from endpoint_operator.controller.observed.endpoint import parse_observed
+from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.controller.settings import Deadlines
+from endpoint_operator.serveconfig.document import read_entries
 from tests.unit.builders import CLUSTER, manifest
 
 DEADLINES = Deadlines()
@@ -34,10 +34,10 @@ class World:
     def __init__(self, *names, document_limit=900_000):
         self.endpoints = {}
         self.now = 0.0
-        self.catalogue = CLUSTER
+        self.profiles = CLUSTER
         self.document_limit = document_limit
         self.refused = False
-        self.head_lost = False
+        self.dashboard_unreachable = False
         self._version = 0
         self.service = {
             "metadata": {"uid": "ray", "resourceVersion": "0", "generation": 1},
@@ -76,7 +76,11 @@ class World:
         service = parse_ray_service(self.service) if self.service else None
         endpoints = tuple(parse_observed(copy.deepcopy(stored)) for stored in self.endpoints.values())
         snapshot = Snapshot(
-            endpoints, service, self.catalogue, refused=self.refused, head_lost=self.head_lost
+            endpoints,
+            service,
+            self.profiles,
+            refused=self.refused,
+            dashboard_unreachable=self.dashboard_unreachable,
         )
         decision = self.decider.decide(snapshot, self.now, f"time {self.now:g}")
         for name, status in decision.statuses.items():

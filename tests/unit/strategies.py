@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from endpoint_operator.api import parse_endpoint
-from endpoint_operator.rules import NAME_PATTERN
+from endpoint_operator.api.rules import NAME_PATTERN
+from endpoint_operator.api.types import parse_endpoint
 from serve_app.contract import GATEWAY_APPLICATION, Task
 from tests.unit.builders import manifest
 

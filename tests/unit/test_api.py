@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from endpoint_operator.api import ModelEndpoint, parse_endpoint
-from endpoint_operator.problems import describe
+from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
+from endpoint_operator.api.validation import describe
 from serve_app.contract import Task
 from tests.unit import strategies
 from tests.unit.builders import endpoint, manifest, with_value

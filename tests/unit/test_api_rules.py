@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from endpoint_operator.api import ModelEndpoint, parse_endpoint
-from endpoint_operator.problems import describe
+from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
+from endpoint_operator.api.validation import describe
 from tests.unit.builders import manifest
 
 GOOD_URIS = [

@@ -6,7 +6,8 @@ from celpy import celtypes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endpoint_operator.api import (
+from endpoint_operator.api.crd import custom_resource_definition
+from endpoint_operator.api.types import (
     Batching,
     Limits,
     Metadata,
@@ -16,7 +17,6 @@ from endpoint_operator.api import (
     Resources,
     Scaling,
 )
-from endpoint_operator.crd import custom_resource_definition
 from serve_app.contract import Task
 from tests.unit.test_api_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
 

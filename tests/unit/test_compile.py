@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_operator.api import parse_endpoint
-from endpoint_operator.compile import Rejection, compile_serve_config
+from endpoint_operator.api.types import parse_endpoint
+from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
 from tests.unit import strategies
 from tests.unit.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 
@@ -51,9 +51,9 @@ IDENTITY_FIELDS = [
 ON_A_HUB = manifest(model={"uri": "hf://org/name"})
 
 
-def applications(endpoints, catalogue=CLUSTER):
+def applications(endpoints, profiles=CLUSTER):
     """Return each application of the compiled configuration by its name."""
-    document = json.loads(compile_serve_config(endpoints, catalogue).document)
+    document = json.loads(compile_serve_config(endpoints, profiles).document)
     return {application["name"]: application for application in document["applications"]}
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from endpoint_operator.endpoint_status import MEANINGS, Reason
+from endpoint_operator.api.status import REASONS, Reason
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conditions.md").read_text(encoding="utf-8")
 
@@ -14,4 +14,4 @@ def test_every_reason_has_a_heading():
 
 
 def test_every_reason_says_what_it_means_for_ready():
-    assert MEANINGS.keys() == set(Reason) - {Reason.ACCEPTED}
+    assert REASONS.keys() == set(Reason) - {Reason.ACCEPTED}

@@ -47,11 +47,11 @@ result = [type(given).__name__, given.model_dump(mode="json"), model.name, gatew
 
 
 def test_compiling_needs_nothing_heavy():
-    assert outcome_of("import endpoint_operator.compile\nresult = None") == [None, []]
+    assert outcome_of("import endpoint_operator.serveconfig.compiler\nresult = None") == [None, []]
 
 
 def test_the_command_starts_without_anything_heavy():
-    assert outcome_of("import endpoint_operator.cli\nresult = None") == [None, []]
+    assert outcome_of("import endpoint_operator.cli.main\nresult = None") == [None, []]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import threading
 import pytest
 import yaml
 
-from endpoint_operator.local import LocalService
-from endpoint_operator.manifests import Workspace
+from endpoint_operator.local.manifests import Workspace
+from endpoint_operator.local.service import LocalService
 from tests.unit.builders import MACHINE, manifest
 
 

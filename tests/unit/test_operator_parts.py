@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from endpoint_operator.announcements import announce_changes, announce_drift
-from endpoint_operator.catalogue_file import CatalogueError, CatalogueFile
-from endpoint_operator.compile import compile_application
-from endpoint_operator.document import own_entry, read_entries, to_document, to_entry
-from endpoint_operator.doorbell import Doorbell
-from endpoint_operator.endpoint_status import parse_status
-from endpoint_operator.observed import parse_observed
-from endpoint_operator.ray_service import parse_ray_service
-from endpoint_operator.serve_status import Replicas, count_replicas
-from endpoint_operator.settings import Settings, SettingsError
-from endpoint_operator.stopwatch import Stopwatch
+from endpoint_operator.api.profiles import InvalidProfilesError
+from endpoint_operator.api.status import parse_status
+from endpoint_operator.controller.dashboard import Replicas, count_replicas
+from endpoint_operator.controller.debounce import Debouncer
+from endpoint_operator.controller.decide.stopwatch import Stopwatch
+from endpoint_operator.controller.events import drift_event, status_events
+from endpoint_operator.controller.observed.endpoint import parse_observed
+from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.controller.profiles_file import ProfilesFile
+from endpoint_operator.controller.settings import Settings, SettingsError
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document, to_entry
 from tests.unit.builders import CLUSTER, endpoint, run, with_value
 from tests.unit.small_world import FAILED, World
 
@@ -114,25 +115,25 @@ def test_a_fact_is_timed_until_it_breaks_off():
 
 def test_a_burst_of_rings_counts_once():
     async def burst():
-        bell = Doorbell(quiet_seconds=0.5, limit_seconds=60)
-        bell.ring()
-        waiting = asyncio.ensure_future(bell.wait(10))
+        debouncer = Debouncer(quiet_seconds=0.5, limit_seconds=60)
+        debouncer.trigger()
+        waiting = asyncio.ensure_future(debouncer.wait(10))
         for _ in range(10):
             await asyncio.sleep(0.005)
-            bell.ring()
+            debouncer.trigger()
         assert not waiting.done()
         await waiting
-        return await bell.wait(0.01)
+        return await debouncer.wait(0.01)
 
     assert run(burst()) is False
 
 
 def test_ringing_that_never_stops_is_answered_in_the_end():
     async def storm():
-        bell = Doorbell(quiet_seconds=0.1, limit_seconds=0.05)
-        waiting = asyncio.ensure_future(bell.wait(10))
+        debouncer = Debouncer(quiet_seconds=0.1, limit_seconds=0.05)
+        waiting = asyncio.ensure_future(debouncer.wait(10))
         while not waiting.done():
-            bell.ring()
+            debouncer.trigger()
             await asyncio.sleep(0.001)
         return await waiting
 
@@ -151,7 +152,10 @@ def test_a_ray_service_without_a_status_has_not_run():
 
 def test_before_there_is_an_active_cluster_kuberay_is_not_called_behind():
     assert not service(observedGeneration=1).is_behind
-    assert service(observedGeneration=1, activeServiceStatus={"rayClusterName": "one"}).is_behind
+    assert service(observedGeneration=1).generation_lag == 0
+    active = {"rayClusterName": "one"}
+    assert service(observedGeneration=1, activeServiceStatus=active).is_behind
+    assert service(observedGeneration=0, activeServiceStatus=active).generation_lag == 2
 
 
 def test_during_an_upgrade_the_pending_cluster_reports():
@@ -170,44 +174,44 @@ def test_replicas_that_stop_do_not_count():
     assert count_replicas(details) == {"a": Replicas(total=2, ready=1)}
 
 
-def test_a_catalogue_is_taken_over_when_its_file_changes(tmp_path):
+def test_profiles_are_taken_over_when_their_file_changes(tmp_path):
     path = tmp_path / "profiles.yaml"
     path.write_text(PROFILES)
-    file = CatalogueFile(path)
+    file = ProfilesFile(path)
     assert not file.reread()
     path.write_text(PROFILES.replace("cpu,", "other,"))
     assert file.reread()
-    assert list(file.catalogue.profiles) == ["other"]
+    assert list(file.profiles.by_name) == ["other"]
 
 
-def test_a_broken_catalogue_is_complained_of_once_and_the_good_one_stays(tmp_path, caplog):
+def test_an_invalid_file_is_complained_of_once_and_the_valid_profiles_stay(tmp_path, caplog):
     path = tmp_path / "profiles.yaml"
     path.write_text(PROFILES)
-    file = CatalogueFile(path)
+    file = ProfilesFile(path)
     path.write_text("profiles: [{name: cpu}]")
     with caplog.at_level(logging.ERROR):
         file.reread()
         file.reread()
-    assert file.broken
+    assert file.invalid
     assert [record.message.count("profiles.0.cpus: is required") for record in caplog.records] == [1]
-    assert list(file.catalogue.profiles) == ["cpu"]
+    assert list(file.profiles.by_name) == ["cpu"]
     path.write_text(PROFILES)
     assert not file.reread()
-    assert not file.broken
+    assert not file.invalid
 
 
 @pytest.mark.parametrize("text", [None, "", "profiles: []", "a: ["])
-def test_without_a_catalogue_there_is_no_start(tmp_path, text):
+def test_without_profiles_there_is_no_start(tmp_path, text):
     path = tmp_path / "profiles.yaml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(CatalogueError, match=r"profiles\.yaml"):
-        CatalogueFile(path)
+    with pytest.raises(InvalidProfilesError, match=r"profiles\.yaml"):
+        ProfilesFile(path)
 
 
 def announced(world, name, before):
     after = parse_status(world.status(name))
-    return [(each.kind, each.reason) for each in announce_changes(before, after)]
+    return [(event.type, event.reason) for event in status_events(before, after)]
 
 
 def test_what_is_new_is_announced_and_nothing_else():
@@ -236,8 +240,8 @@ def test_a_rollback_is_announced():
 
 def test_an_event_says_what_it_is_about():
     world = World("a")
-    event = announce_drift(parse_ray_service(world.service), "ray").to_event(
-        "models", "operator", datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
+    event = drift_event(parse_ray_service(world.service), "ray").to_manifest(
+        "models", datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
     )
     assert event["regarding"] == {
         "apiVersion": "ray.io/v1",

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from endpoint_operator.cluster import ClusterError, ConflictError, InvalidError
-from endpoint_operator.document import to_document
-from endpoint_operator.reconciler import DoubtfulListError
+from endpoint_operator.controller.reconciler import IncompleteListError
+from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError
+from endpoint_operator.serveconfig.document import to_document
 from tests.unit.builders import run, until
 from tests.unit.small_loop import Scene
 from tests.unit.small_world import FAILED
@@ -19,7 +19,7 @@ def scene(tmp_path):
 
 def test_the_document_comes_before_the_statuses_that_speak_of_it(scene):
     async def story():
-        assert (await scene.look())[0] == "document"
+        assert (await scene.reconcile())[0] == "document"
 
     run(story())
 
@@ -27,9 +27,9 @@ def test_the_document_comes_before_the_statuses_that_speak_of_it(scene):
 def test_what_is_right_is_not_written_again(scene):
     async def story():
         await scene.serve()
-        assert await scene.look() == []
+        assert await scene.reconcile() == []
         scene.reconciler.endpoint_changed("a", "unknown")
-        assert await scene.look() == []
+        assert await scene.reconcile() == []
 
     run(story())
 
@@ -39,9 +39,9 @@ def test_a_verdict_is_stored_before_the_document_follows_it(scene):
         await scene.serve()
         scene.world.change("a", model={"uri": "file:///models/broken"})
         scene.reconciler.endpoint_changed("a", "new")
-        await scene.look()
+        await scene.reconcile()
         scene.world.follow(a=FAILED)
-        assert (await scene.look())[:2] == ["a", "document"]
+        assert (await scene.reconcile())[:2] == ["a", "document"]
 
     run(story())
 
@@ -52,12 +52,12 @@ def test_a_verdict_that_may_still_be_stored_holds_the_document_up(scene, error, 
         await scene.serve()
         scene.world.change("a", model={"uri": "file:///models/broken"})
         scene.reconciler.endpoint_changed("a", "new")
-        await scene.look()
+        await scene.reconcile()
         failing = scene.world.document
         scene.world.follow(a=FAILED)
-        scene.cluster.errors["a"] = error
+        scene.client.errors["a"] = error
         try:
-            await scene.reconciler.look()
+            await scene.reconciler.reconcile()
         except ConflictError:
             assert not goes_on
         assert (scene.world.document != failing) == goes_on
@@ -67,8 +67,8 @@ def test_a_verdict_that_may_still_be_stored_holds_the_document_up(scene, error, 
 
 def test_a_status_that_cannot_be_written_holds_nothing_else_up(scene):
     async def story():
-        scene.cluster.errors["a"] = InvalidError("x")
-        assert set(await scene.look()) == {"document", "b"}
+        scene.client.errors["a"] = InvalidError("x")
+        assert set(await scene.reconcile()) == {"document", "b"}
 
     run(story())
 
@@ -76,10 +76,10 @@ def test_a_status_that_cannot_be_written_holds_nothing_else_up(scene):
 @pytest.mark.parametrize("call", ["list", "service", "document"])
 def test_nothing_is_written_if_something_could_not_be_read_or_written(scene, call):
     async def story():
-        scene.cluster.errors[call] = ClusterError("no")
-        with pytest.raises(ClusterError):
-            await scene.reconciler.look()
-        assert scene.cluster.written == []
+        scene.client.errors[call] = KubeError("no")
+        with pytest.raises(KubeError):
+            await scene.reconciler.reconcile()
+        assert scene.client.written == []
 
     run(story())
 
@@ -89,12 +89,12 @@ def test_a_list_that_lacks_what_exists_removes_nothing(scene, hidden):
     async def story():
         await scene.serve()
         before = scene.world.document
-        scene.cluster.hidden = hidden
+        scene.client.hidden = hidden
         scene.reconciler.endpoint_deleted()
-        with pytest.raises(DoubtfulListError):
-            await scene.look()
+        with pytest.raises(IncompleteListError):
+            await scene.reconcile()
         assert scene.world.document == before
-        assert scene.metric("doubtful_lists_total") == 1
+        assert scene.metric("incomplete_lists_total") == 1
 
     run(story())
 
@@ -104,10 +104,10 @@ def test_nothing_leaves_while_the_kind_itself_is_removed(scene):
         await scene.serve()
         before = scene.world.document
         del scene.world.endpoints["a"]
-        scene.cluster.kind_is_leaving = True
+        scene.client.crd_is_terminating = True
         scene.reconciler.endpoint_deleted()
-        with pytest.raises(DoubtfulListError, match="the kind ModelEndpoint is being removed"):
-            await scene.look()
+        with pytest.raises(IncompleteListError, match="the kind ModelEndpoint is being removed"):
+            await scene.reconcile()
         assert scene.world.document == before
 
     run(story())
@@ -118,7 +118,7 @@ def test_what_is_really_gone_leaves(scene):
         await scene.serve()
         del scene.world.endpoints["a"]
         scene.reconciler.endpoint_deleted()
-        assert await scene.look() == ["document"]
+        assert await scene.reconcile() == ["document"]
         assert list(scene.world.entries) == ["b", "gateway"]
 
     run(story())
@@ -127,12 +127,12 @@ def test_what_is_really_gone_leaves(scene):
 def test_nothing_leaves_before_everything_was_listed_anew(scene):
     async def story():
         await scene.serve()
-        lists = scene.cluster.lists
+        lists = scene.client.lists
         # Nothing was heard of it; another document has it.
         strangers = {"stranger": '{"name":"stranger"}'}
         scene.world.service["spec"]["serveConfigV2"] = to_document(strangers)
-        await scene.look()
-        assert scene.cluster.lists == lists + 1
+        await scene.reconcile()
+        assert scene.client.lists == lists + 1
         assert list(scene.world.entries) == ["a", "b", "gateway"]
 
     run(story())
@@ -143,9 +143,9 @@ def test_an_edit_by_hand_is_undone_with_an_event(scene):
         await scene.serve()
         before = scene.world.document
         scene.world.service["spec"]["serveConfigV2"] = before.replace("sentiment", "other")
-        await scene.look()
+        await scene.reconcile()
         assert scene.world.document == before
-        assert scene.cluster.announced.count("DriftCorrected") == 1
+        assert scene.client.events.count("DriftCorrected") == 1
         assert scene.metric("drifts_corrected_total") == 1
 
     run(story())
@@ -154,8 +154,8 @@ def test_an_edit_by_hand_is_undone_with_an_event(scene):
 def test_a_thousand_changes_do_not_make_a_thousand_events(tmp_path):
     async def story():
         scene = Scene(tmp_path, *(f"m{number}" for number in range(100)))
-        await scene.look()
-        assert len(scene.cluster.announced) < 30
+        await scene.reconcile()
+        assert len(scene.client.events) < 30
         assert scene.metric("events_dropped_total") > 70
 
     run(story())
@@ -165,11 +165,11 @@ def test_many_statuses_are_written_in_portions(tmp_path):
     async def story():
         scene = Scene(tmp_path, *(f"m{number}" for number in range(450)))
         portions = []
-        again_in = 0
-        while again_in == 0:
-            scene.cluster.written.clear()
-            again_in = await scene.reconciler.look()
-            portions.append(len([name for name in scene.cluster.written if name != "document"]))
+        requeue = True
+        while requeue:
+            scene.client.written.clear()
+            requeue = (await scene.reconciler.reconcile()).requeue
+            portions.append(len([name for name in scene.client.written if name != "document"]))
         assert portions == [200, 200, 50]
 
     run(story())
@@ -179,9 +179,9 @@ def test_what_a_watch_has_missed_is_found_at_the_next_resync(tmp_path):
     async def story():
         scene = Scene(tmp_path, "a", resync_seconds=0.05, serve_api_seconds=0.01)
         loop = asyncio.create_task(scene.reconciler.run())
-        await until(lambda: scene.cluster.lists == 1)
+        await until(lambda: scene.client.lists == 1)
         scene.world.create("b")
-        await until(lambda: "b" in scene.cluster.written)
+        await until(lambda: "b" in scene.client.written)
         loop.cancel()
 
     run(story())
@@ -190,24 +190,24 @@ def test_what_a_watch_has_missed_is_found_at_the_next_resync(tmp_path):
 def test_our_own_writes_bring_no_new_list(scene):
     async def story():
         await scene.serve()
-        lists = scene.cluster.lists
+        lists = scene.client.lists
         for name, stored in scene.world.endpoints.items():
             scene.reconciler.endpoint_changed(name, stored["metadata"]["resourceVersion"])
-        await scene.look()
-        assert scene.cluster.lists == lists
+        await scene.reconcile()
+        assert scene.client.lists == lists
 
     run(story())
 
 
 def test_the_loop_goes_on_after_errors_and_only_success_counts_as_life(scene):
     async def story():
-        scene.cluster.errors["list"] = ClusterError("no", retry_after=0)
+        scene.client.errors["list"] = KubeError("no", retry_after=0)
         loop = asyncio.create_task(scene.reconciler.run())
-        await until(lambda: scene.metric("failed_loops_total") >= 1)
-        silent = scene.pulse.age
+        await until(lambda: scene.metric("reconcile_errors_total") >= 1)
+        silent = scene.heartbeat.age
         assert silent > 0
-        scene.cluster.errors.clear()
-        await until(lambda: "document" in scene.cluster.written)
+        scene.client.errors.clear()
+        await until(lambda: "document" in scene.client.written)
         loop.cancel()
 
     run(story())
@@ -215,11 +215,11 @@ def test_the_loop_goes_on_after_errors_and_only_success_counts_as_life(scene):
 
 def test_what_the_api_server_wants_to_be_spared_is_kept(scene):
     async def story():
-        scene.cluster.errors["list"] = ClusterError("busy", retry_after=60)
+        scene.client.errors["list"] = KubeError("busy", retry_after=60)
         loop = asyncio.create_task(scene.reconciler.run())
-        await until(lambda: scene.metric("failed_loops_total") == 1)
+        await until(lambda: scene.metric("reconcile_errors_total") == 1)
         await asyncio.sleep(1.2)
-        assert scene.metric("failed_loops_total") == 1
+        assert scene.metric("reconcile_errors_total") == 1
         loop.cancel()
 
     run(story())

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_operator.suspicion import Suspicion
+from endpoint_operator.controller.decide.suspicion import Suspicion
 from tests.unit.small_world import DEADLINES
 
 BEHIND_SECONDS = DEADLINES.behind_seconds
@@ -48,7 +48,7 @@ def test_a_silent_kuberay_convicts_nobody_and_what_was_new_is_tried_again(world)
     changed = world.document
     world.look(after=BEHIND_SECONDS)
     assert world.document == good
-    assert world.condition("a") == ("Unknown", "TargetStatusStale")
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
     world.settle()
     assert world.document == changed
     world.settle()

@@ -1,6 +1,6 @@
 """A version that fails is taken back, and nothing else is; a restarted operator forgets nothing of it."""
 
-from endpoint_operator.profiles import parse_catalogue
+from endpoint_operator.api.profiles import parse_profiles
 from tests.unit.small_world import BROKEN, FAILED, FAILED_SECONDS
 
 
@@ -106,13 +106,13 @@ def test_another_generation_of_the_failed_version_is_not_tried(world):
     assert world.document == good
 
 
-def test_another_catalogue_that_changes_the_entry_is_tried(world):
+def test_other_profiles_that_change_the_entry_are_tried(world):
     # Without accelerators in the profile, the entry asks for none.
     world.change("a", resources={"profile": "gpu-t4"})
     world.settle(a=FAILED)
     world.look(after=FAILED_SECONDS)
     assert "gpu-t4" not in world.entries["a"]
-    world.catalogue = parse_catalogue(
+    world.profiles = parse_profiles(
         {"profiles": [{"name": name, "cpus": 8, "memory": "16Gi"} for name in ("cpu", "gpu-t4")]}
     )
     world.look()
@@ -139,4 +139,4 @@ def test_an_edited_memory_cannot_bring_code(world):
 def test_the_next_look_is_due_when_a_deadline_ends(world):
     world.change("a", model=BROKEN)
     world.settle(a=FAILED)
-    assert world.look(after=1).again_in == FAILED_SECONDS - 1
+    assert world.look(after=1).requeue_after == FAILED_SECONDS - 1

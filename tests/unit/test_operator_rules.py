@@ -1,6 +1,6 @@
 """The rules that keep models apart, watched in a small world."""
 
-from endpoint_operator.decision import Decider
+from endpoint_operator.controller.decide.decision import Decider
 from tests.unit.small_world import BROKEN, DEADLINES, FAILED, FAILED_SECONDS, World, application
 
 NO_SUCH_PROFILE = {"profile": "nowhere"}
@@ -43,7 +43,7 @@ def test_a_version_that_fits_nowhere_leaves_the_one_before(world):
     world.change("a", resources=NO_SUCH_PROFILE)
     world.look()
     assert world.document == before
-    assert world.condition("a", "Accepted") == ("False", "UnfitResources")
+    assert world.condition("a", "Accepted") == ("False", "ProfileNotFound")
     assert "nowhere" in world.status("a")["lastError"]
 
 
@@ -52,7 +52,14 @@ def test_an_endpoint_that_never_fitted_is_left_out_and_changes_nothing(world):
     world.create("c", resources=NO_SUCH_PROFILE)
     world.look()
     assert world.document == before
-    assert world.condition("c", "Stalled") == ("True", "UnfitResources")
+    assert world.condition("c", "Stalled") == ("True", "ProfileNotFound")
+
+
+def test_an_endpoint_that_is_larger_than_a_worker_says_so(world):
+    world.create("c", resources={"memory": "999Gi"})
+    world.look()
+    assert world.condition("c", "Accepted") == ("False", "ExceedsProfile")
+    assert "a worker of profile 'cpu' has 16Gi" in world.status("c")["lastError"]
 
 
 def test_an_invalid_spec_that_got_past_the_api_server_is_left_out_with_its_reason(world):
@@ -91,7 +98,7 @@ def test_a_change_of_one_leaves_the_others_ready(world):
 def test_without_a_ray_service_nothing_is_decided_for_it(world):
     world.service = None
     assert world.look().document is None
-    assert world.condition("a") == ("False", "TargetNotFound")
+    assert world.condition("a") == ("False", "RayServiceNotFound")
 
 
 def test_a_new_ray_service_starts_with_the_gateway(world):
@@ -107,7 +114,7 @@ def test_a_suspended_ray_service_keeps_its_document(world):
     world.service["status"] = {"conditions": [{"type": "Suspended", "status": "True"}]}
     world.look()
     assert world.document == before
-    assert world.condition("a") == ("False", "TargetSuspended")
+    assert world.condition("a") == ("False", "RayServiceSuspended")
 
 
 def test_when_kuberay_stops_to_follow_nothing_is_left_ready(world):
@@ -115,13 +122,13 @@ def test_when_kuberay_stops_to_follow_nothing_is_left_ready(world):
     world.look()
     assert world.condition("a") == ("True", "Serving")
     world.look(after=DEADLINES.behind_seconds)
-    assert world.condition("a") == ("Unknown", "TargetStatusStale")
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
 
 
 def test_when_the_head_is_lost_nothing_is_left_ready(world):
-    world.head_lost = True
+    world.dashboard_unreachable = True
     world.look()
-    assert world.condition("a") == ("Unknown", "TargetStatusStale")
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
 
 
 def test_applications_that_vanish_are_unknown_and_stay_in_the_document(world):
@@ -154,7 +161,7 @@ def test_during_an_upgrade_nobody_knows_and_a_failure_is_still_taken_back(world)
     status["pendingServiceStatus"] = status["activeServiceStatus"] | {"rayClusterName": "two"}
     status["activeServiceStatus"] = {"rayClusterName": "one"}
     world.look()
-    assert world.condition("a") == ("Unknown", "TargetUpgrading")
+    assert world.condition("a") == ("Unknown", "RayServiceUpgrading")
     assert world.condition("c") == ("False", "DeployFailed")
     world.look(after=FAILED_SECONDS)
     assert "c" not in world.entries
@@ -166,7 +173,7 @@ def test_the_document_has_room_for_the_oldest_and_for_what_is_served(world):
     world.create("c")
     world.look()
     assert list(world.entries) == ["a", "b", "gateway"]
-    assert world.condition("c") == ("False", "DocumentFull")
+    assert world.condition("c") == ("False", "ServeConfigFull")
     del world.endpoints["b"]
     world.look()
     world.look()
@@ -182,13 +189,13 @@ def test_what_is_served_goes_before_what_is_older():
     world.change("a", suspend=False)
     world.look()
     assert list(world.entries) == ["b", "c", "gateway"]
-    assert world.condition("a") == ("False", "DocumentFull")
+    assert world.condition("a") == ("False", "ServeConfigFull")
 
 
 def test_a_model_that_runs_behind_a_service_without_endpoints_is_not_ready(world):
     world.service["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
     world.look()
-    assert world.condition("a") == ("False", "TargetNotReady")
+    assert world.condition("a") == ("False", "RayServiceNotReady")
 
 
 def test_one_that_is_being_deleted_leaves(world):

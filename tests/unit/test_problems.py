@@ -1,8 +1,8 @@
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from endpoint_operator.api import ModelEndpoint, parse_endpoint
-from endpoint_operator.problems import Problem, describe
+from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
+from endpoint_operator.api.validation import Problem, describe
 from serve_app.text import LONGEST_SHOWN
 from tests.unit.builders import manifest, with_value
 

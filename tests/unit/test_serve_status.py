@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from endpoint_operator.conditions import Replicas
-from endpoint_operator.serve_status import SHORTEST_INTERVAL_SECONDS, ServeStatus
+from endpoint_operator.controller.dashboard import SHORTEST_INTERVAL_SECONDS, DashboardClient
+from endpoint_operator.controller.decide.conditions import Replicas
 from tests.unit.http_double import serving
 
 STATES = ("RUNNING", "RUNNING", "STARTING", "STOPPING")
@@ -42,22 +42,22 @@ def token(tmp_path):
 
 def test_replicas_that_stop_do_not_count(token):
     with serving(Dashboard, status=200) as url:
-        status = ServeStatus(url, token, interval=0, patience=30)
+        status = DashboardClient(url, token, interval=0, patience=30)
         assert asyncio.run(status.replicas("1")) == {"a": Replicas(total=3, ready=2)}
-        assert not status.lost
+        assert not status.unreachable
 
 
 def test_it_is_not_asked_again_before_the_interval_is_over(token):
     with serving(Dashboard, status=200) as url:
-        status = ServeStatus(url, token, interval=1000, patience=30)
+        status = DashboardClient(url, token, interval=1000, patience=30)
         first = asyncio.run(status.replicas("1"))
     assert asyncio.run(status.replicas("1")) == first
-    assert 990 < status.seconds_to_next <= 1000
+    assert 990 < status.requeue_after <= 1000
 
 
 def test_it_is_asked_again_soon_when_the_service_has_changed(token):
     with serving(Dashboard, status=200) as url:
-        status = ServeStatus(url, token, interval=1000, patience=30)
+        status = DashboardClient(url, token, interval=1000, patience=30)
         asyncio.run(status.replicas("1"))
     assert asyncio.run(status.replicas("2")) is not None
     time.sleep(SHORTEST_INTERVAL_SECONDS)
@@ -67,12 +67,12 @@ def test_it_is_asked_again_soon_when_the_service_has_changed(token):
 
 def test_silence_after_an_answer_is_a_loss_and_is_said_once(token, caplog):
     with serving(Dashboard, status=200) as url:
-        status = ServeStatus(url, token, interval=0, patience=0.05)
+        status = DashboardClient(url, token, interval=0, patience=0.05)
         asyncio.run(status.replicas("1"))
     with caplog.at_level(logging.WARNING):
         assert [asyncio.run(status.replicas("1")) for _ in range(3)] == [None] * 3
     time.sleep(0.06)
-    assert status.lost
+    assert status.unreachable
     assert len(caplog.records) == 1
 
 
@@ -81,14 +81,14 @@ def test_a_dashboard_that_has_never_answered_is_no_loss_and_is_said_once(token, 
     with serving(Dashboard, status=503 if missing == "the answer" else 200) as url:
         if missing == "the token":
             token.unlink()
-        status = ServeStatus(url, token, interval=0, patience=0)
+        status = DashboardClient(url, token, interval=0, patience=0)
         with caplog.at_level(logging.WARNING):
             assert [asyncio.run(status.replicas("1")) for _ in range(3)] == [None] * 3
-    assert not status.lost
+    assert not status.unreachable
     assert len(caplog.records) == 1
 
 
 def test_nobody_is_asked_without_an_address():
-    status = ServeStatus("", None, interval=0, patience=0)
+    status = DashboardClient("", None, interval=0, patience=0)
     assert asyncio.run(status.replicas("1")) is None
-    assert status.seconds_to_next is None
+    assert status.requeue_after is None

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from endpoint_operator.settings import PREFIX, Settings
+from endpoint_operator.controller.settings import PREFIX, Settings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operator.md").read_text(encoding="utf-8")
 

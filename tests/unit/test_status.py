@@ -1,6 +1,6 @@
 import pytest
 
-from endpoint_operator.status import EndpointState, State, read_state
+from endpoint_operator.local.state import EndpointState, State, read_state
 
 
 def replicas(*states):

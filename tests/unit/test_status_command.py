@@ -5,9 +5,9 @@ import sys
 import pytest
 import yaml
 
-from endpoint_operator import cluster_commands
-from endpoint_operator.endpoint_rows import HEADER, endpoint_rows
-from endpoint_operator.live_cluster import CannotReadClusterError
+from endpoint_operator.cli import cluster
+from endpoint_operator.cli.status import HEADER, endpoint_rows
+from endpoint_operator.kube.errors import KubeError
 from tests.unit.builders import manifest, manifest_text
 from tests.unit.test_cli import modelendpoint
 
@@ -119,9 +119,9 @@ def test_a_missing_kubeconfig_is_one_sentence(kubeconfig, command):
 
 
 def test_without_the_kubernetes_client_the_sentence_says_what_to_install(monkeypatch, command):
-    monkeypatch.delitem(sys.modules, "endpoint_operator.cluster_commands", raising=False)
-    monkeypatch.delattr("endpoint_operator.cluster_commands")
-    monkeypatch.delitem(sys.modules, "endpoint_operator.live_cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "endpoint_operator.cli.cluster", raising=False)
+    monkeypatch.delattr("endpoint_operator.cli.cluster")
+    monkeypatch.delitem(sys.modules, "endpoint_operator.kube.reader", raising=False)
     monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
     code, _, complaint = modelendpoint(*command)
     assert code == 1
@@ -147,8 +147,8 @@ def watch(monkeypatch, *answers):
                 raise answer
             return answer
 
-    monkeypatch.setattr(cluster_commands, "live_cluster", lambda context, namespace: Cluster())
-    monkeypatch.setattr(cluster_commands, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(cluster, "connect_reader", lambda context, namespace: Cluster())
+    monkeypatch.setattr(cluster, "PAUSE_SECONDS", 0)
     return modelendpoint("status", "--watch")
 
 
@@ -163,7 +163,7 @@ def test_watching_shows_only_what_changed(monkeypatch):
 
 
 def test_watching_outlives_trouble_and_tells_of_it_once(monkeypatch):
-    trouble = CannotReadClusterError("it is away")
+    trouble = KubeError("it is away")
     code, output, complaint = watch(monkeypatch, [stored()], trouble, trouble, [stored("b")])
     assert (code, complaint) == (0, "it is away\n")
     assert output.splitlines()[-1].startswith("b ")

@@ -1,6 +1,6 @@
 import pytest
 
-from endpoint_operator.manifests import Workspace
+from endpoint_operator.local.manifests import Workspace
 from tests.unit.builders import manifest_text
 
 
