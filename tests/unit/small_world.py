@@ -70,7 +70,7 @@ class World:
         stored["spec"] |= {section: sections[section] for section in spec}
         stored["metadata"]["generation"] += 1
 
-    def look(self, after=0.0):
+    def reconcile(self, after=0.0):
         """Let the operator look after so many seconds, store what it decides, and return the decision."""
         self.now += after
         service = parse_ray_service(self.service) if self.service else None
@@ -101,14 +101,14 @@ class World:
 
     def settle(self, **applications):
         """Let time pass until KubeRay's report of the present document counts."""
-        self.look()
+        self.reconcile()
         self.follow(**applications)
-        self.look()
-        return self.look(after=DEADLINES.settle_seconds)
+        self.reconcile()
+        return self.reconcile(after=DEADLINES.settle_seconds)
 
     def serve(self):
         """Bring everything up from nothing."""
-        self.look()
+        self.reconcile()
         self.follow()
         return self.settle()
 

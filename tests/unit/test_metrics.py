@@ -1,4 +1,4 @@
-"""The operator's metrics: what they show, and that the chart's alerts and dashboard use no others."""
+"""The operator's metrics: what they show, and that the chart and docs/operator.md name no others."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from endpoint_operator.api.status import Reason
 from endpoint_operator.controller.metrics import Metrics
 
-CHART = Path(__file__).parents[2] / "charts" / "model-endpoints"
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "model-endpoints"
 
 
 def exposition():
@@ -39,3 +40,10 @@ def test_alerts_and_dashboard_use_metrics_that_exist():
     exposed = set(re.findall(r"^(model_endpoints_operator_\w+)", exposition(), re.M))
     assert used
     assert used <= exposed
+
+
+def test_the_table_of_metrics_is_that_of_the_code():
+    text = (ROOT / "docs" / "operator.md").read_text(encoding="utf-8").partition("## Metrics")[2]
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    exposed = re.findall(r"^# HELP model_endpoints_operator_(\w+) ", exposition(), re.M)
+    assert documented == [name for name in exposed if not name.endswith("_created")]

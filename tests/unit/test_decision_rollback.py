@@ -15,7 +15,7 @@ def fail(world, name="a", restart=False):
     if restart:
         world.restart()
         world.settle(**{name: FAILED})
-    world.look(after=FAILED_SECONDS)
+    world.reconcile(after=FAILED_SECONDS)
 
 
 def test_a_version_that_failed_is_rolled_back_and_no_other_entry_changes(world):
@@ -24,7 +24,7 @@ def test_a_version_that_failed_is_rolled_back_and_no_other_entry_changes(world):
     world.settle(a=FAILED)
     assert world.condition("a") == ("False", "DeployFailed")
     assert others(world.entries) == others(good)
-    decision = world.look(after=FAILED_SECONDS)
+    decision = world.reconcile(after=FAILED_SECONDS)
     assert world.entries == good
     assert decision.verdicts == {"a"}
     world.settle()
@@ -37,19 +37,19 @@ def test_until_the_deadline_a_failure_is_let_be(world):
     world.change("a", model=BROKEN)
     world.settle(a=FAILED)
     tried = world.document
-    world.look(after=FAILED_SECONDS - 1)
+    world.reconcile(after=FAILED_SECONDS - 1)
     assert world.document == tried
 
 
 def test_a_failure_that_heals_starts_anew(world):
     world.change("a", model=BROKEN)
     world.settle(a=FAILED)
-    world.look(after=FAILED_SECONDS - 1)
+    world.reconcile(after=FAILED_SECONDS - 1)
     world.follow()
-    world.look()
+    world.reconcile()
     world.follow(a=FAILED)
     tried = world.document
-    world.look(after=1)
+    world.reconcile(after=1)
     assert world.document == tried
 
 
@@ -71,9 +71,9 @@ def test_a_restart_before_the_deadline_still_knows_the_way_back(world):
 def test_what_never_ran_is_withdrawn(world):
     world.create("c", model=BROKEN)
     world.settle(c=FAILED)
-    world.look(after=FAILED_SECONDS)
+    world.reconcile(after=FAILED_SECONDS)
     assert "c" not in world.entries
-    world.look()
+    world.reconcile()
     assert world.condition("c") == ("False", "Withdrawn")
     assert world.status("c")["url"] == ""
 
@@ -84,17 +84,17 @@ def test_another_version_is_tried_and_then_the_failed_one_again(world):
     world.settle()
     assert world.condition("a") == ("True", "Serving")
     world.change("a", model=BROKEN)
-    world.look()
+    world.reconcile()
     assert "broken" in world.entries["a"]
 
 
 def test_to_suspend_and_resume_tries_a_failed_version_again(world):
     fail(world)
     world.change("a", suspend=True)
-    world.look()
+    world.reconcile()
     assert "a" not in world.entries
     world.change("a", suspend=False)
-    world.look()
+    world.reconcile()
     assert "broken" in world.entries["a"]
 
 
@@ -102,7 +102,7 @@ def test_another_generation_of_the_failed_version_is_not_tried(world):
     fail(world)
     good = world.document
     world.change("a", model=BROKEN)
-    world.look()
+    world.reconcile()
     assert world.document == good
 
 
@@ -110,20 +110,20 @@ def test_other_profiles_that_change_the_entry_are_tried(world):
     # Without accelerators in the profile, the entry asks for none.
     world.change("a", resources={"profile": "gpu-t4"})
     world.settle(a=FAILED)
-    world.look(after=FAILED_SECONDS)
+    world.reconcile(after=FAILED_SECONDS)
     assert "gpu-t4" not in world.entries["a"]
     world.profiles = parse_profiles(
         {"profiles": [{"name": name, "cpus": 8, "memory": "16Gi"} for name in ("cpu", "gpu-t4")]}
     )
-    world.look()
+    world.reconcile()
     assert "gpu-t4" in world.entries["a"]
 
 
 def test_a_good_version_that_fails_in_its_turn_is_withdrawn(world):
     fail(world)
     world.settle(a=FAILED)
-    world.look(after=FAILED_SECONDS)
-    world.look()
+    world.reconcile(after=FAILED_SECONDS)
+    world.reconcile()
     assert "a" not in world.entries
     assert world.condition("a") == ("False", "Withdrawn")
 
@@ -132,11 +132,11 @@ def test_an_edited_memory_cannot_bring_code(world):
     fail(world)
     memory = world.status("a")["lastGood"]
     memory["application"] = memory["application"].replace("serve_app.app:build", "os:system")
-    world.look()
+    world.reconcile()
     assert "a" not in world.entries
 
 
 def test_the_next_look_is_due_when_a_deadline_ends(world):
     world.change("a", model=BROKEN)
     world.settle(a=FAILED)
-    assert world.look(after=1).requeue_after == FAILED_SECONDS - 1
+    assert world.reconcile(after=1).requeue_after == FAILED_SECONDS - 1

@@ -18,7 +18,7 @@ from endpoint_operator.api.types import (
     Scaling,
 )
 from serve_app.contract import Task
-from tests.unit.test_api_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
+from tests.unit.test_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
 
 ROOT = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 SPEC = ROOT["properties"]["spec"]

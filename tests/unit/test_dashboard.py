@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from endpoint_operator.controller.dashboard import SHORTEST_INTERVAL_SECONDS, DashboardClient
+from endpoint_operator.controller.dashboard import SHORTEST_INTERVAL_SECONDS, DashboardClient, count_replicas
 from endpoint_operator.controller.decide.conditions import Replicas
 from tests.unit.http_double import serving
 
@@ -40,7 +40,7 @@ def token(tmp_path):
     return file
 
 
-def test_replicas_that_stop_do_not_count(token):
+def test_replicas_that_stop_are_not_reported(token):
     with serving(Dashboard, status=200) as url:
         status = DashboardClient(url, token, interval=0, patience=30)
         assert asyncio.run(status.replicas("1")) == {"a": Replicas(total=3, ready=2)}
@@ -92,3 +92,10 @@ def test_nobody_is_asked_without_an_address():
     status = DashboardClient("", None, interval=0, patience=0)
     assert asyncio.run(status.replicas("1")) is None
     assert status.requeue_after is None
+
+
+def test_replicas_that_stop_do_not_count():
+    states = ["RUNNING", "STARTING", "STOPPING"]
+    replicas = [{"state": state} for state in states]
+    details = {"applications": {"a": {"deployments": {"Model": {"replicas": replicas}}}}}
+    assert count_replicas(details) == {"a": Replicas(total=2, ready=1)}

@@ -12,16 +12,16 @@ BEHIND_SECONDS = DEADLINES.behind_seconds
 def change(world, *names):
     for name in names:
         world.change(name, batching={"maxBatchSize": 2})
-    world.look()
+    world.reconcile()
     # The answer to the write brings the next look.
-    world.look()
+    world.reconcile()
 
 
 def test_with_rays_own_word_a_single_change_is_taken_back_at_once(world):
     good = world.document
     change(world, "a")
     world.refused = True
-    decision = world.look()
+    decision = world.reconcile()
     assert world.document == good
     assert decision.verdicts == {"a"}
     world.refused = False
@@ -35,7 +35,7 @@ def test_a_conviction_survives_a_restart(world):
     good = world.document
     change(world, "a")
     world.refused = True
-    world.look()
+    world.reconcile()
     world.refused = False
     world.restart()
     world.settle()
@@ -46,7 +46,7 @@ def test_a_silent_kuberay_convicts_nobody_and_what_was_new_is_tried_again(world)
     good = world.document
     change(world, "a")
     changed = world.document
-    world.look(after=BEHIND_SECONDS)
+    world.reconcile(after=BEHIND_SECONDS)
     assert world.document == good
     assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
     world.settle()
@@ -58,11 +58,11 @@ def test_a_silent_kuberay_convicts_nobody_and_what_was_new_is_tried_again(world)
 def test_a_change_that_is_met_with_silence_again_in_its_trial_is_convicted(world):
     good = world.document
     change(world, "a")
-    world.look(after=BEHIND_SECONDS)
+    world.reconcile(after=BEHIND_SECONDS)
     world.follow()
-    world.look()
-    world.look()
-    world.look(after=BEHIND_SECONDS)
+    world.reconcile()
+    world.reconcile()
+    world.reconcile(after=BEHIND_SECONDS)
     assert world.document == good
     world.settle()
     assert world.condition("a") == ("False", "RejectedByRay")
@@ -72,26 +72,26 @@ def test_a_restarted_operator_goes_back_to_what_has_run(world):
     good = world.document
     change(world, "a")
     world.restart()
-    world.look()
-    world.look(after=BEHIND_SECONDS)
+    world.reconcile()
+    world.reconcile(after=BEHIND_SECONDS)
     assert world.document == good
 
 
 def test_while_kuberay_is_silent_nothing_is_rewritten_over_and_over(world):
     change(world, "a")
-    world.look(after=BEHIND_SECONDS)
+    world.reconcile(after=BEHIND_SECONDS)
     before = world.document
     for _ in range(5):
-        world.look(after=BEHIND_SECONDS)
+        world.reconcile(after=BEHIND_SECONDS)
     assert world.document == before
 
 
 def test_a_suspect_whose_author_wants_something_else_by_now_holds_up_no_other(world):
     change(world, "a", "b")
-    world.look(after=BEHIND_SECONDS)
+    world.reconcile(after=BEHIND_SECONDS)
     world.follow()
     world.change("a", batching={"maxBatchSize": 3})
-    world.look()
+    world.reconcile()
     for _ in range(3):
         world.settle()
     assert [world.condition(name) for name in "ab"] == [("True", "Serving")] * 2
