@@ -29,7 +29,7 @@ _UNITS: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40} | {
 
 
 class UnfitResourcesError(Exception):
-    """A replica asks for more than a worker of its profile has."""
+    """A replica fits no worker: it asks for more than a worker has, or for a profile that does not exist."""
 
 
 class ProfileNotFoundError(UnfitResourcesError):

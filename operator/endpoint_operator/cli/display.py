@@ -44,7 +44,6 @@ class Display:
         self._shown: dict[str, EndpointState] = {}
 
     def say(self, sentence: str) -> None:
-        """Print a sentence."""
         self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def complain(self, sentence: str) -> None:
@@ -65,7 +64,6 @@ class Display:
     def show_table(
         self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
     ) -> None:
-        """Print the table of all endpoints."""
         rows = [
             (
                 endpoint.name,

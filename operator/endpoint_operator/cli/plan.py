@@ -67,7 +67,6 @@ class Plan:
         return [(self.name, str(self.action), causes[0]), *(("", "", cause) for cause in causes[1:])]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON object."""
         changes = [change.to_json() for change in self.changes]
         return {"name": self.name, "plan": str(self.action), "changes": changes, "reason": self.reason}
 

@@ -59,7 +59,6 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 @kopf.on.event(*_ENDPOINTS, registry=registry)
 async def observe_endpoint(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
-    """Report that a ModelEndpoint changed."""
     metadata = event["object"]["metadata"]
     if event["type"] == "DELETED":
         memo.reconciler.endpoint_deleted()
@@ -69,6 +68,5 @@ async def observe_endpoint(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
 
 @kopf.on.event(*_RAY_SERVICES, registry=registry)
 async def observe_ray_service(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
-    """Report that a RayService changed."""
     metadata = event["object"]["metadata"]
     memo.reconciler.service_changed(metadata["name"], metadata["resourceVersion"])

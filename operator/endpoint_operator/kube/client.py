@@ -96,7 +96,6 @@ class KubeClient:
                 )
 
     async def list_endpoints(self) -> list[dict[str, Any]]:
-        """Return all ModelEndpoints."""
         found = await list_objects(self._objects, MODEL_ENDPOINT, self._scope.namespace, self._timeout)
         # The items of a list do not say what kind they are of.
         kind = {"apiVersion": MODEL_ENDPOINT.api_version, "kind": MODEL_ENDPOINT.kind}
@@ -177,7 +176,7 @@ class KubeClient:
         return any(_REJECTED in event.get("note", "") and _last_seen(event) > since for event in events)
 
     async def create_event(self, event: Mapping[str, Any]) -> None:
-        """Create an event of events.k8s.io/v1."""
+        """Create an event; `event` is an object of events.k8s.io/v1."""
         with api_errors("create an event"):
             await self._objects.create_namespaced_custom_object(
                 *_EVENTS, self._scope.namespace, "events", dict(event), _request_timeout=self._timeout

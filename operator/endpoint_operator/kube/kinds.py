@@ -17,7 +17,6 @@ class Kind:
 
     @property
     def api_version(self) -> str:
-        """The `apiVersion` of its objects."""
         return f"{self.group}/{self.version}"
 
 

@@ -55,7 +55,6 @@ class KubeReader:
         self.namespace = namespace
 
     async def endpoints(self) -> list[dict[str, Any]]:
-        """Return all ModelEndpoints."""
         return await list_objects(self._objects, MODEL_ENDPOINT, self.namespace, TIMEOUT_SECONDS)
 
     async def ray_service(self, name: str | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class ServeClient:
         self._send("PUT", json.loads(document))
 
     def details(self) -> dict[str, Any]:
-        """Return Serve's report of its applications."""
+        """Return Serve's answer about all applications (`ServeInstanceDetails`)."""
         details: dict[str, Any] = self._send("GET").json()
         return details
 

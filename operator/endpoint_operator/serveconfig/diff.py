@@ -98,7 +98,6 @@ class Change:
         return f"{self.field}: {_word(self.old)} → {_word(self.new)}, {self.effect}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the change as a JSON object."""
         return {"field": self.field, "from": self.old, "to": self.new, "effect": str(self.effect)}
 
 

@@ -187,8 +187,8 @@ class Decider:
             return True
         seen = service.observed_generation >= since or not service.has_active_cluster
         held = seen and self._watch.held(("settled", endpoint.uid, entry), self._deadlines.settle_seconds)
-        served = endpoint.told_reason == Reason.SERVING and entry == endpoint.last_good_entry
-        return held or served or endpoint.told_reason == Reason.UNSCHEDULABLE
+        served = endpoint.stored_reason == Reason.SERVING and entry == endpoint.last_good_entry
+        return held or served or endpoint.stored_reason == Reason.UNSCHEDULABLE
 
     def _evidence(
         self,
@@ -293,7 +293,7 @@ class Decider:
 
     def _has_waited_long(self, endpoint: ObservedEndpoint, entry: str) -> bool:
         held = self._watch.held(("no place", endpoint.uid, entry), self._deadlines.unschedulable_seconds)
-        return held or endpoint.told_reason == Reason.UNSCHEDULABLE
+        return held or endpoint.stored_reason == Reason.UNSCHEDULABLE
 
 
 def _verdicts(before: Sequence[ObservedEndpoint], after: Sequence[ObservedEndpoint]) -> frozenset[str]:

@@ -41,7 +41,7 @@ class ObservedEndpoint:
         return own_entry(last.application, self.name) if last else None
 
     @property
-    def told_reason(self) -> str:
+    def stored_reason(self) -> str:
         """The stored reason of Ready for the current generation; empty if there is none."""
         for condition in self.status.conditions:
             if condition.type is ConditionType.READY and condition.observed_generation == self.generation:
