@@ -72,6 +72,11 @@ class Service:
         """What KubeRay says."""
         return self.stored.get("status", {})
 
+    @property
+    def active_cluster(self) -> str:
+        """Name of the Ray cluster that answers."""
+        return self.status["activeServiceStatus"]["rayClusterName"]
+
     def applications(self, kind: str = "active") -> dict[str, Any]:
         """Return the applications of the active or the pending cluster."""
         return self.status.get(f"{kind}ServiceStatus", {}).get("applicationStatuses", {})

@@ -99,6 +99,26 @@ class World:
             "activeServiceStatus": {"rayClusterName": "one", "applicationStatuses": reported},
         }
 
+    def upgrade(self, **applications):
+        """Let KubeRay prepare another cluster, on which all runs if `applications` do not say otherwise."""
+        self.service["metadata"]["generation"] += 1
+        status = self.service["status"]
+        status["activeServiceStatus"] = {"rayClusterName": status["activeServiceStatus"]["rayClusterName"]}
+        self.follow_pending(**applications)
+
+    def follow_pending(self, **applications):
+        """Let KubeRay hand the document to the cluster that it prepares, and report on that one alone."""
+        reported = {name: application() for name in self.entries} | applications
+        self.service["status"] |= {
+            "observedGeneration": self.service["metadata"]["generation"],
+            "pendingServiceStatus": {"rayClusterName": "two", "applicationStatuses": reported},
+        }
+
+    def promote(self):
+        """Let KubeRay move to the cluster that it has prepared."""
+        status = self.service["status"]
+        status["activeServiceStatus"] = status.pop("pendingServiceStatus")
+
     def settle(self, **applications):
         """Let time pass until KubeRay's report of the present document counts."""
         self.reconcile()

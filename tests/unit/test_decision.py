@@ -1,7 +1,7 @@
 """What is decided for the Serve config and the statuses over time, in a small world."""
 
 from endpoint_operator.controller.decide.decision import Decider
-from tests.unit.small_world import BROKEN, DEADLINES, FAILED, FAILED_SECONDS, World
+from tests.unit.small_world import DEADLINES, World
 
 
 def test_nothing_that_stays_is_written_again(world):
@@ -65,19 +65,6 @@ def test_an_application_that_ray_lacks_is_handed_over_again_in_another_string(wo
     assert world.document == f"{before}\n"
     world.reconcile(after=DEADLINES.missing_seconds)
     assert world.document == before
-
-
-def test_during_an_upgrade_nobody_knows_and_a_failure_is_still_taken_back(world):
-    world.create("c", model=BROKEN)
-    world.settle(c=FAILED)
-    status = world.service["status"]
-    status["pendingServiceStatus"] = status["activeServiceStatus"] | {"rayClusterName": "two"}
-    status["activeServiceStatus"] = {"rayClusterName": "one"}
-    world.reconcile()
-    assert world.condition("a") == ("Unknown", "RayServiceUpgrading")
-    assert world.condition("c") == ("False", "DeployFailed")
-    world.reconcile(after=FAILED_SECONDS)
-    assert "c" not in world.entries
 
 
 def test_one_that_is_being_deleted_leaves(world):

@@ -1,6 +1,6 @@
 """What may be concluded from a RayService's status, and what not."""
 
-from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.controller.observed.rayservice import Role, parse_ray_service
 from tests.unit.small_world import FAILED
 
 
@@ -28,4 +28,6 @@ def test_during_an_upgrade_the_pending_cluster_reports():
         pendingServiceStatus={"rayClusterName": "two", "applicationStatuses": {"a": FAILED}},
     )
     assert upgrading.is_upgrading
+    assert (upgrading.reporting.cluster, upgrading.reporting.role) == ("two", Role.PENDING)
     assert upgrading.applications["a"].status == "DEPLOY_FAILED"
+    assert upgrading.active.applications == {}

@@ -20,6 +20,8 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     ACCEPTED = "Accepted"
+    UPGRADE_BLOCKED = "UpgradeBlocked"
+    """Only there, and True, while this endpoint keeps KubeRay from moving to a new Ray cluster."""
 
 
 ConditionStatus = Literal["True", "False", "Unknown"]

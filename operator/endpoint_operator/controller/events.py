@@ -106,12 +106,19 @@ def status_events(observed: ObservedEndpoint, status: ModelEndpointStatus) -> It
     ready = _reason(status, ConditionType.READY)
     if ready != _reason(before, ConditionType.READY) and ready in (Reason.ROLLED_BACK, Reason.WITHDRAWN):
         yield about("Warning", ready, status.last_error or ready)
+    blocked = _message(status, ConditionType.UPGRADE_BLOCKED)
+    if blocked and not _message(before, ConditionType.UPGRADE_BLOCKED):
+        yield about("Warning", ConditionType.UPGRADE_BLOCKED, blocked)
 
 
 def drift_event(service: RayService, name: str) -> Event:
     """Return the event that somebody else's change of the Serve config was undone."""
     note = "spec.serveConfigV2 was edited by hand; it follows from the ModelEndpoints and was put right."
     return Event("Warning", "DriftCorrected", note, RAY_SERVICE, name, service.uid)
+
+
+def _message(status: ModelEndpointStatus, kind: ConditionType) -> str:
+    return next((condition.message for condition in status.conditions if condition.type == kind), "")
 
 
 def _reason(status: ModelEndpointStatus, kind: ConditionType) -> str:

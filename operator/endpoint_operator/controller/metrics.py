@@ -20,6 +20,10 @@ class Metrics:
             "endpoints", "ModelEndpoints by the reason of their Ready condition", "reason"
         )
         self._rejected = self._gauge("rejected_endpoints", "ModelEndpoints whose spec is not accepted")
+        self.upgrade_blocking_endpoints = self._gauge(
+            "upgrade_blocking_endpoints",
+            "ModelEndpoints that the active Ray cluster serves and the pending one does not run",
+        )
         self.renders = self._count("serve_config_renders", "Serve configs rendered")
         self.writes = self._count("serve_config_writes", "Serve configs written")
         self.status_writes = self._count("status_writes", "Statuses written")

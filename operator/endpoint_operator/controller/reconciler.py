@@ -156,6 +156,7 @@ class Reconciler:
         if service is not None:
             await self._write_document(service, decision)
         self._metrics.show_endpoints(decision.reasons)
+        self._metrics.upgrade_blocking_endpoints.set(len(decision.blocking))
         changed = self._changed_statuses(decision)
         await self._write_statuses(changed[:STATUSES_AT_ONCE], decision)
         if len(changed) > STATUSES_AT_ONCE:

@@ -45,6 +45,8 @@ class Holds:
     quarantined: Mapping[str, str] = field(default_factory=dict)
     # The entries of the last Serve config that Ray has accepted.
     accepted: Mapping[str, str] = field(default_factory=dict)
+    # Entries that no Ray cluster serves and that the pending one does not get to run.
+    left_behind: Mapping[str, str] = field(default_factory=dict)
 
 
 def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> CompiledEndpoint:
@@ -82,6 +84,13 @@ def admit(observed: ObservedEndpoint, wanted: CompiledEndpoint, live: str | None
             Reason.QUARANTINED,
             "Ray did not accept a Serve config with several new versions, this one among them; they are "
             "tried again in smaller groups.",
+        )
+    if holds.left_behind.get(observed.name) == wanted.entry:
+        return Admission(
+            None,
+            Reason.RAY_SERVICE_UPGRADING,
+            "This version did not answer before the upgrade and does not run on the new Ray cluster. It does "
+            "not hold the upgrade up, and is deployed again afterwards.",
         )
     return Admission(wanted.entry)
 

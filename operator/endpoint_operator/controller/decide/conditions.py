@@ -1,6 +1,5 @@
 """Compute an endpoint's status from what was selected for it and from what KubeRay reports; pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +13,7 @@ from endpoint_operator.api.status import (
     Reason,
 )
 from endpoint_operator.controller.decide.admission import Admission
+from endpoint_operator.controller.decide.upgrade import FAILURES, Blocked
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.messages import failure_cause, unschedulable_message
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
@@ -22,7 +22,7 @@ from serve_app.contract import route_prefix
 LONGEST_ERROR: Final = 1024
 
 # Reasons that keep an entry out although nothing is wrong with the endpoint.
-_PASSING: Final = (Reason.WAITING_FOR_GATEWAY, Reason.QUARANTINED)
+_PASSING: Final = (Reason.WAITING_FOR_GATEWAY, Reason.QUARANTINED, Reason.RAY_SERVICE_UPGRADING)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Case:
     stale: bool = False
     # The report describes the entry that is in the Serve config, not the one before.
     settled: bool = False
+    # An upgrade is in progress, and the active cluster answers with this entry meanwhile.
+    serves_on_active: bool = False
     # A replica has been unschedulable for longer than an autoscaler takes to add a node.
     out_of_patience: bool = False
 
@@ -97,11 +99,14 @@ def _ray_service_problem(service: RayService | None, stale: bool) -> Verdict | N
 def _application_verdict(case: Case) -> Verdict:
     service, report = case.service, case.report
     assert service is not None
+    if case.serves_on_active:
+        return Verdict(Reason.SERVING, "The model answers. A new Ray cluster is being prepared.")
     status = report.status if report else ""
-    if service.is_upgrading and status != "DEPLOY_FAILED":
+    if service.is_upgrading and status not in FAILURES:
         return Verdict(
             Reason.RAY_SERVICE_UPGRADING,
-            "A new Ray cluster is prepared; KubeRay does not report on the one that answers meanwhile.",
+            "A new Ray cluster is being prepared. This version is deployed there only, and answers once that "
+            "cluster takes over.",
         )
     if report is None:
         return Verdict(Reason.APPLICATION_MISSING, "Ray does not report the application.")
@@ -112,15 +117,11 @@ def _application_verdict(case: Case) -> Verdict:
     if status == "RUNNING":
         return Verdict(Reason.SERVING, "The model answers.")
     cause = failure_cause(report)
-    if status in _FAILURES:
-        return Verdict(_FAILURES[status], cause, cause)
+    if status in FAILURES:
+        return Verdict(FAILURES[status], cause, cause)
     waits = unschedulable_message(report)
     reason = Reason.UNSCHEDULABLE if waits and case.out_of_patience else Reason.DEPLOYING
     return Verdict(reason, cause or "Ray builds and loads the model.", cause)
-
-
-# Every other state leads to RUNNING.
-_FAILURES: Final = {"DEPLOY_FAILED": Reason.DEPLOY_FAILED, "UNHEALTHY": Reason.UNHEALTHY}
 
 
 def to_status(
@@ -130,6 +131,7 @@ def to_status(
     *,
     base_url: str,
     replicas: Replicas | None,
+    blocked: Blocked | None,
     time: str,
 ) -> ModelEndpointStatus:
     """Return the status of `observed`; a condition whose status stays the same keeps its transition time."""
@@ -137,7 +139,7 @@ def to_status(
     profile = observed.endpoint.spec.resources.profile if observed.endpoint else observed.status.profile
     return ModelEndpointStatus(
         observed_generation=observed.generation,
-        conditions=_conditions(observed, verdict, time),
+        conditions=_conditions(observed, verdict, blocked, time),
         url=f"{base_url}{route_prefix(observed.name)}" if served else "",
         replicas=replicas.total if served and replicas else None,
         ready_replicas=replicas.ready if served and replicas else None,
@@ -149,16 +151,20 @@ def to_status(
     )
 
 
-def _conditions(observed: ObservedEndpoint, verdict: Verdict, time: str) -> list[Condition]:
+def _conditions(
+    observed: ObservedEndpoint, verdict: Verdict, blocked: Blocked | None, time: str
+) -> list[Condition]:
     meaning = REASONS[verdict.reason]
     refused = verdict.reason in REFUSALS
     accepted = (verdict.reason, verdict.message) if refused else (Reason.ACCEPTED, "The spec is valid.")
-    rows: Sequence[tuple[ConditionType, ConditionStatus, Reason, str]] = (
+    rows: list[tuple[ConditionType, ConditionStatus, Reason, str]] = [
         (ConditionType.READY, meaning.ready, verdict.reason, verdict.message),
         (ConditionType.RECONCILING, _truth(meaning.reconciling), verdict.reason, verdict.message),
         (ConditionType.STALLED, _truth(meaning.stalled), verdict.reason, verdict.message),
         (ConditionType.ACCEPTED, _truth(not refused), *accepted),
-    )
+    ]
+    if blocked is not None:
+        rows.append((ConditionType.UPGRADE_BLOCKED, "True", blocked.reason, blocked.message))
     before = {condition.type: condition for condition in observed.status.conditions}
     return [
         Condition(

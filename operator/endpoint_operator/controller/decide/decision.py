@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.api.profiles import Profiles
-from endpoint_operator.api.status import ModelEndpointStatus, Reason
+from endpoint_operator.api.status import ConditionType, ModelEndpointStatus, Reason
 from endpoint_operator.controller.decide.admission import (
     Admission,
     CompiledEndpoint,
@@ -25,6 +25,7 @@ from endpoint_operator.controller.decide.conditions import Case, Replicas, judge
 from endpoint_operator.controller.decide.memory import Evidence, remember
 from endpoint_operator.controller.decide.stopwatch import Stopwatch
 from endpoint_operator.controller.decide.suspicion import Suspicion
+from endpoint_operator.controller.decide.upgrade import Blocked, serves_on_active, upgrade_block
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.messages import unschedulable_message
 from endpoint_operator.controller.observed.rayservice import RayService
@@ -61,6 +62,8 @@ class Decision:
     # By endpoint.
     statuses: Mapping[str, ModelEndpointStatus]
     reasons: Mapping[str, Reason]
+    # Endpoints that keep KubeRay from moving to a new Ray cluster.
+    blocking: frozenset[str]
     # Endpoints whose status must be stored before the Serve config: after a restart in between, the operator
     # would deploy their failed versions again.
     verdicts: frozenset[str]
@@ -85,6 +88,9 @@ class Decider:
         self._profiles: Profiles | None = None
         self._gateway = ""
         self._wanted: dict[tuple[str, int], CompiledEndpoint] = {}
+        # By endpoint: entries that are left out until the upgrade to this cluster is over.
+        self._left_behind: dict[str, str] = {}
+        self._pending_cluster = ""
 
     def decide(self, snapshot: Snapshot, now: float, time: str) -> Decision:
         """Return the desired state; `now` drives the timers, and `time` is for conditions that change."""
@@ -106,6 +112,7 @@ class Decider:
                 remember(endpoint, wanted[endpoint.name], self._evidence(endpoint, live, service, convicted))
                 for endpoint in endpoints
             ]
+        self._leave_behind(endpoints, live, service)
         holds = self._holds(service, live)
         admissions = {
             endpoint.name: admit(endpoint, wanted[endpoint.name], live.get(endpoint.name), holds)
@@ -120,6 +127,7 @@ class Decider:
             document=self._document(service, live, admissions) if service else None,
             statuses=statuses,
             reasons=reasons,
+            blocking=frozenset(name for name, status in statuses.items() if _is_blocking(status)),
             verdicts=_verdicts(endpoints, remembered),
             absent=frozenset(live.keys() - {e.name for e in snapshot.endpoints} - {GATEWAY_APPLICATION}),
             requeue_after=self._watch.seconds_to_next,
@@ -157,7 +165,7 @@ class Decider:
                 if endpoint.last_good_entry is not None
             }
             return self._suspicion.was_refused(live, good, certain=snapshot.refused)
-        if service.has_active_cluster and not service.is_behind:
+        if service.active is not None and not service.is_behind:
             self._suspicion.was_taken(live)
         return {}
 
@@ -185,7 +193,7 @@ class Decider:
         _, since = self._appeared[endpoint.uid]
         if since == _LONG_AGO:
             return True
-        seen = service.observed_generation >= since or not service.has_active_cluster
+        seen = service.observed_generation >= since or service.active is None
         held = seen and self._watch.held(("settled", endpoint.uid, entry), self._deadlines.settle_seconds)
         served = endpoint.stored_reason == Reason.SERVING and entry == endpoint.last_good_entry
         return held or served or endpoint.stored_reason == Reason.UNSCHEDULABLE
@@ -202,12 +210,15 @@ class Decider:
         if entry is None:
             return Evidence(None)
         settled = self._is_settled(endpoint, entry, service)
-        failed = settled and report is not None and report.status == "DEPLOY_FAILED"
+        # A version that the active cluster has run is never given up because of the pending one.
+        proven = service.is_upgrading and entry == endpoint.last_good_entry
+        failed = settled and not proven and report is not None and report.status == "DEPLOY_FAILED"
+        fact = ("failed", _cluster(service), endpoint.uid, entry)
         return Evidence(
             entry,
             report if settled else None,
-            failed_for_good=failed
-            and self._watch.held(("failed", endpoint.uid, entry), self._deadlines.failed_seconds),
+            service.is_upgrading,
+            failed_for_good=failed and self._watch.held(fact, self._deadlines.failed_seconds),
             convicted=convicted.get(endpoint.name) == entry,
         )
 
@@ -216,7 +227,32 @@ class Decider:
             return Holds(awaiting_gateway=True)
         # An operator that put models into the Serve config had seen the service run.
         has_run = service.has_run or bool(live.keys() - {GATEWAY_APPLICATION})
-        return Holds(not has_run, self._suspicion.suspects, self._suspicion.taken or {})
+        return Holds(
+            not has_run, self._suspicion.suspects, self._suspicion.taken or {}, dict(self._left_behind)
+        )
+
+    def _leave_behind(
+        self,
+        endpoints: Sequence[ObservedEndpoint],
+        live: Mapping[str, str],
+        service: RayService | None,
+    ) -> None:
+        """Note the entries that do not get to run on the pending cluster and were not served before."""
+        cluster = service.pending.cluster if service and service.is_upgrading and service.pending else ""
+        if cluster != self._pending_cluster:
+            self._left_behind = {}
+            self._pending_cluster = cluster
+        if service is None or not cluster:
+            return
+        for endpoint in endpoints:
+            entry = live.get(endpoint.name)
+            if entry is None or serves_on_active(endpoint, entry, service):
+                continue
+            report = service.applications.get(endpoint.name)
+            waits = report is not None and report.status != "RUNNING"
+            fact = ("left behind", cluster, endpoint.uid, entry)
+            if waits and self._watch.held(fact, self._deadlines.failed_seconds):
+                self._left_behind[endpoint.name] = entry
 
     def _document(
         self, service: RayService, live: Mapping[str, str], admissions: Mapping[str, Admission]
@@ -232,7 +268,7 @@ class Decider:
 
     def _is_missing_something(self, service: RayService, live: Mapping[str, str]) -> bool:
         # If Ray has no application at all, KubeRay sends the Serve config again by itself.
-        trustworthy = not service.is_behind and not service.has_pending_cluster and not service.suspended
+        trustworthy = not service.is_behind and service.pending is None and not service.suspended
         if not trustworthy or not service.applications:
             return False
         # Every timer must be asked in each round, or it starts again.
@@ -265,6 +301,7 @@ class Decider:
                 admission,
                 base_url=self._base_url,
                 replicas=(snapshot.replicas or {}).get(endpoint.name),
+                blocked=_blocked(endpoint, admission, entry, snapshot.service),
                 time=time,
             )
         return statuses, reasons
@@ -286,6 +323,7 @@ class Decider:
             report,
             stale,
             settled=self._is_settled(endpoint, entry, service),
+            serves_on_active=serves_on_active(endpoint, entry, service),
             out_of_patience=report is not None
             and unschedulable_message(report) != ""
             and self._has_waited_long(endpoint, entry),
@@ -294,6 +332,22 @@ class Decider:
     def _has_waited_long(self, endpoint: ObservedEndpoint, entry: str) -> bool:
         held = self._watch.held(("no place", endpoint.uid, entry), self._deadlines.unschedulable_seconds)
         return held or endpoint.stored_reason == Reason.UNSCHEDULABLE
+
+
+def _cluster(service: RayService) -> str:
+    return service.reporting.cluster if service.reporting else ""
+
+
+def _blocked(
+    endpoint: ObservedEndpoint, admission: Admission, entry: str | None, service: RayService | None
+) -> Blocked | None:
+    if service is None or entry is None or entry != admission.entry:
+        return None
+    return upgrade_block(endpoint, entry, service)
+
+
+def _is_blocking(status: ModelEndpointStatus) -> bool:
+    return any(condition.type is ConditionType.UPGRADE_BLOCKED for condition in status.conditions)
 
 
 def _verdicts(before: Sequence[ObservedEndpoint], after: Sequence[ObservedEndpoint]) -> frozenset[str]:

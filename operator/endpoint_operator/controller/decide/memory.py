@@ -19,6 +19,8 @@ class Evidence:
     entry: str | None
     # None until KubeRay's report describes this entry.
     report: ApplicationReport | None = None
+    # The report is of a Ray cluster that is prepared while another one answers.
+    upgrading: bool = False
     # It has been DEPLOY_FAILED for longer than the deadline.
     failed_for_good: bool = False
     # Ray rejects every Serve config that contains it.
@@ -57,7 +59,8 @@ def _is_only_good(observed: ObservedEndpoint, wanted: CompiledEndpoint, evidence
 
 def _has_proven_itself(observed: ObservedEndpoint, wanted: CompiledEndpoint, evidence: Evidence) -> bool:
     runs = evidence.report is not None and evidence.report.status == "RUNNING"
-    return runs and evidence.entry == wanted.entry != observed.last_good_entry
+    # What runs on a pending cluster has not answered anybody yet.
+    return runs and not evidence.upgrading and evidence.entry == wanted.entry != observed.last_good_entry
 
 
 def _refusal(observed: ObservedEndpoint, evidence: Evidence, reason: Reason) -> Refused:

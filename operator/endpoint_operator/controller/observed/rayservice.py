@@ -6,6 +6,7 @@ explains what must not be concluded from it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 
@@ -18,6 +19,24 @@ class ApplicationReport:
     deployment_messages: tuple[str, ...] = ()
 
 
+class Role(StrEnum):
+    """What a Ray cluster is to its RayService."""
+
+    ACTIVE = "active"
+    """It gets the requests. KubeRay makes a cluster the active one only once all of its applications run."""
+    PENDING = "pending"
+    """KubeRay prepares it, for a first start or to replace the active one."""
+
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """What KubeRay reports of one Ray cluster."""
+
+    cluster: str
+    role: Role
+    applications: Mapping[str, ApplicationReport] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class RayService:
     """One RayService as it was read."""
@@ -28,17 +47,15 @@ class RayService:
     observed_generation: int
     document: str
     suspended: bool
-    # KubeRay makes a cluster the active one only once all of its applications run.
-    has_active_cluster: bool
-    has_pending_cluster: bool
     # None until KubeRay has set the condition; True means only that the Service has endpoints.
     ready: bool | None
-    applications: Mapping[str, ApplicationReport] = field(default_factory=dict)
+    active: ClusterReport | None = None
+    pending: ClusterReport | None = None
 
     @property
     def has_run(self) -> bool:
         """Whether the service has ever been ready."""
-        return self.has_active_cluster or self.ready is True
+        return self.active is not None or self.ready is True
 
     @property
     def generation_lag(self) -> int:
@@ -46,7 +63,7 @@ class RayService:
 
         0 before there is an active cluster: until then, KubeRay does not always update observedGeneration.
         """
-        return self.generation - self.observed_generation if self.has_active_cluster else 0
+        return self.generation - self.observed_generation if self.active is not None else 0
 
     @property
     def is_behind(self) -> bool:
@@ -55,8 +72,22 @@ class RayService:
 
     @property
     def is_upgrading(self) -> bool:
-        """Whether KubeRay prepares a second cluster, and so does not report on the active one."""
-        return self.has_active_cluster and self.has_pending_cluster
+        """Whether KubeRay prepares a second cluster, to replace the active one."""
+        return self.active is not None and self.pending is not None
+
+    @property
+    def reporting(self) -> ClusterReport | None:
+        """The cluster that gets Serve configs and whose applications are reported; None before the first one.
+
+        During an upgrade that is the pending cluster. KubeRay then reports nothing of the active one, which
+        goes on as it is.
+        """
+        return self.pending or self.active
+
+    @property
+    def applications(self) -> Mapping[str, ApplicationReport]:
+        """The applications of `reporting`."""
+        return self.reporting.applications if self.reporting else {}
 
 
 def parse_ray_service(manifest: Mapping[str, Any]) -> RayService:
@@ -64,7 +95,6 @@ def parse_ray_service(manifest: Mapping[str, Any]) -> RayService:
     metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status", {})
     active, pending = status.get("activeServiceStatus", {}), status.get("pendingServiceStatus", {})
     conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
-    reported = active.get("applicationStatuses") or pending.get("applicationStatuses") or {}
     suspended = "True" in (conditions.get("Suspended"), conditions.get("Suspending"))
     return RayService(
         uid=metadata["uid"],
@@ -73,14 +103,21 @@ def parse_ray_service(manifest: Mapping[str, Any]) -> RayService:
         observed_generation=status.get("observedGeneration", 0),
         document=spec.get("serveConfigV2", ""),
         suspended=spec.get("suspend", False) or suspended,
-        has_active_cluster=bool(active.get("rayClusterName")),
-        has_pending_cluster=bool(pending.get("rayClusterName")),
         ready=conditions["Ready"] == "True" if "Ready" in conditions else None,
-        applications={name: _report(application) for name, application in reported.items()},
+        active=_cluster_report(active, Role.ACTIVE),
+        pending=_cluster_report(pending, Role.PENDING),
     )
 
 
-def _report(application: Mapping[str, Any]) -> ApplicationReport:
+def _cluster_report(status: Mapping[str, Any], role: Role) -> ClusterReport | None:
+    name = status.get("rayClusterName")
+    if not name:
+        return None
+    applications = status.get("applicationStatuses") or {}
+    return ClusterReport(name, role, {key: _application_report(each) for key, each in applications.items()})
+
+
+def _application_report(application: Mapping[str, Any]) -> ApplicationReport:
     deployments = application.get("serveDeploymentStatuses", {}).values()
     return ApplicationReport(
         application.get("status", ""),
