@@ -11,8 +11,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from endpoint_operator.api import KIND, parse_endpoint
-from endpoint_operator.cli import app
+from endpoint_operator.api.types import KIND, parse_endpoint
+from endpoint_operator.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "model-endpoints"
