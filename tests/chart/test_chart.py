@@ -1,6 +1,7 @@
 """What the chart renders, and which values it refuses; the API server and the cluster come in other tiers."""
 
 import itertools
+import json
 
 import pytest
 import yaml
@@ -66,6 +67,10 @@ def test_helm_finds_nothing_wrong(options):
         ("--set=profiles[0].name=Large,profiles[0].cpus=1,profiles[0].memory=1Gi", "does not match pattern"),
         ("--set=profiles[0].name=a,profiles[0].cpus=1.5,profiles[0].memory=1Gi", "/profiles/0/cpus"),
         ("--set=profiles[0].name=a,profiles[0].cpus=1,profiles[0].memory=much", "/profiles/0/memory"),
+        (
+            "--set=profiles[0].name=a,profiles[0].cpus=1,profiles[0].memory=1Gi,profiles[0].runtimeClassName=B",
+            "/profiles/0/runtimeClassName",
+        ),
         ("--set=servce.type=NodePort", "additional properties 'servce' not allowed"),
         ("--set=image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("--set=service.nodePort=-1", "/service/nodePort"),
@@ -100,6 +105,15 @@ def test_the_operator_reads_the_same_profiles_as_kuberay():
         assert int(limits.get("nvidia.com/gpu", 0)) == profile.accelerators
         asked = profiles.place(Resources(profile=profile.name, cpus=1, memory="1Gi"))
         assert group["labels"] == asked.node_labels
+
+
+def test_a_runtime_class_is_on_the_workers_of_its_profile_alone():
+    gpu_profile = {"name": "gpu", "cpus": 1, "memory": "1Gi", "runtimeClassName": "nvidia"}
+    profiles = [{"name": "cpu", "cpus": 1, "memory": "1Gi"}, gpu_profile]
+    documents = template(f"--set-json=profiles={json.dumps(profiles)}")
+    head, cpu, gpu = (pod["spec"] for pod in ray_pods(documents))
+    assert gpu["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in head.keys() | cpu.keys()
 
 
 def test_worker_groups_say_what_kuberay_would_write_back(default):

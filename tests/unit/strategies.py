@@ -48,6 +48,7 @@ def scalings(draw):
     return {
         "minReplicas": draw(st.integers(0, upper)),
         "maxReplicas": upper,
+        "maxReplicasPerNode": draw(st.integers(0, 100)),
         "targetOngoingRequests": draw(st.integers(1, 10_000)),
         "upscaleDelaySeconds": draw(seconds),
         "downscaleDelaySeconds": draw(seconds),

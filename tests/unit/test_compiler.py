@@ -31,6 +31,7 @@ TUNABLE_FIELDS = [
     # A fixed number becomes bounds.
     ("scaling.minReplicas", 0, {"num_replicas", "autoscaling_config"}),
     ("scaling.maxReplicas", 4, {"num_replicas", "autoscaling_config"}),
+    ("scaling.maxReplicasPerNode", 2, {"max_replicas_per_node"}),
     ("resources.profile", "gpu-t4", {"ray_actor_options"}),
     ("resources.cpus", 2, {"ray_actor_options"}),
     ("resources.memory", "1Gi", {"ray_actor_options"}),

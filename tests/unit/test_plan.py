@@ -46,6 +46,8 @@ CHANGES = [
     ("scaling.minReplicas", SCALED, {"scaling": {"minReplicas": 2, "maxReplicas": 4}}, 1, 2),
     ("scaling.maxReplicas", {}, SCALED, 1, 4),
     ("scaling.maxReplicas", SCALED, {}, 4, 1),
+    ("scaling.maxReplicasPerNode", {}, {"scaling": {"maxReplicasPerNode": 2}}, 0, 2),
+    ("scaling.maxReplicasPerNode", {"scaling": {"maxReplicasPerNode": 2}}, {}, 2, 0),
     (
         "scaling.targetOngoingRequests",
         SCALED,
@@ -121,7 +123,10 @@ def ray_version(spec):
     schema = ServeApplicationSchema.model_validate(json.loads(entry(**spec)))
     [deployment] = schema.deployments
     options = deployment.ray_actor_options.model_dump(exclude_unset=True)
-    return DeploymentVersion(get_app_code_version(schema), DeploymentConfig(), options)
+    limit = deployment.model_dump(exclude_unset=True).get("max_replicas_per_node")
+    return DeploymentVersion(
+        get_app_code_version(schema), DeploymentConfig(), options, max_replicas_per_node=limit
+    )
 
 
 def test_every_field_that_we_write_has_an_effect_and_ray_agrees():

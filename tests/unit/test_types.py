@@ -22,6 +22,7 @@ DEFAULTS = {
     "scaling": {
         "minReplicas": 1,
         "maxReplicas": 1,
+        "maxReplicasPerNode": 0,
         "targetOngoingRequests": 8,
         "upscaleDelaySeconds": 5,
         "downscaleDelaySeconds": 300,
@@ -41,6 +42,7 @@ DEFAULTS = {
 INTEGERS = {
     "scaling.minReplicas": (0, 100),
     "scaling.maxReplicas": (1, 100),
+    "scaling.maxReplicasPerNode": (0, 100),
     "scaling.targetOngoingRequests": (1, 10_000),
     "batching.maxBatchSize": (1, 1024),
     "batching.maxBatchTokens": (1, 1_048_576),

@@ -108,7 +108,7 @@ would then belong to KubeRay's field manager, and the next upgrade would be reje
 {{- end }}
 {{- end -}}
 
-{{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations. */}}
+{{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations, runtimeClassName. */}}
 {{- define "model-endpoints.rayPod" -}}
 metadata:
   labels:
@@ -133,6 +133,9 @@ spec:
   {{- with .context.Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .runtimeClassName }}
+  runtimeClassName: {{ toYaml . }}
   {{- end }}
   {{- with .nodeSelector }}
   nodeSelector:

@@ -132,6 +132,9 @@ class Scaling(ApiModel):
 
     min_replicas: int = Field(default=1, ge=0, le=100, description="0 lets an idle model go away.")
     max_replicas: int = Field(default=1, ge=1, le=100)
+    max_replicas_per_node: int = Field(
+        default=0, ge=0, le=100, description="Replicas on one node of Ray; 0 sets no limit."
+    )
     target_ongoing_requests: int = Field(
         default=8, ge=1, le=10_000, description="Requests in one replica that the autoscaler aims at."
     )

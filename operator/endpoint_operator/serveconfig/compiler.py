@@ -105,6 +105,8 @@ def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployme
         name=MODEL_DEPLOYMENT,
         num_replicas=None if autoscaling else spec.scaling.min_replicas,
         autoscaling_config=autoscaling,
+        # Serve takes 1 to 100, or None for no limit.
+        max_replicas_per_node=spec.scaling.max_replicas_per_node or None,
         ray_actor_options=_actor_options(placement),
         user_config=tunables.model_dump(mode="json", exclude_defaults=True),
         # The replica counts requests itself, because only the replica can reject one with our error body and

@@ -22,7 +22,8 @@ class Effect(StrEnum):
 
 # What Serve does when a field of an application or of its deployment changes. Ray 2.60, ray/serve/_private:
 # - deploy_utils.get_app_code_version: the code version is made of import_path and args, as they are written;
-# - version.DeploymentVersion.requires_actor_restart: another code version, or other ray_actor_options;
+# - version.DeploymentVersion.requires_actor_restart: another code version, ray_actor_options or
+# max_replicas_per_node. A replica reserves its share of a node's limit when it is scheduled, and keeps it;
 # - config.DeploymentConfig, `update_type`: everything else is LightWeight (only the controller changes),
 # NeedsReconfigure or NeedsActorReconfigure (the running replica is reconfigured). The code version also
 # counts the deployments that have an autoscaling_config. A change between a fixed number of replicas and
@@ -31,6 +32,7 @@ class Effect(StrEnum):
 EFFECTS: Final[Mapping[str, Effect]] = {
     "args": Effect.REPLACED,
     "ray_actor_options": Effect.REPLACED,
+    "max_replicas_per_node": Effect.REPLACED,
     "num_replicas": Effect.IN_PLACE,
     "autoscaling_config": Effect.IN_PLACE,
     "user_config": Effect.IN_PLACE,
@@ -53,6 +55,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "ray_actor_options.memory": "resources.memory",
     "autoscaling_config.min_replicas": "scaling.minReplicas",
     "autoscaling_config.max_replicas": "scaling.maxReplicas",
+    "max_replicas_per_node": "scaling.maxReplicasPerNode",
     "autoscaling_config.target_ongoing_requests": "scaling.targetOngoingRequests",
     "autoscaling_config.upscale_delay_s": "scaling.upscaleDelaySeconds",
     "autoscaling_config.downscale_delay_s": "scaling.downscaleDelaySeconds",
@@ -190,6 +193,10 @@ def _profile(labels: Mapping[str, str] | None) -> str | None:
     return (labels or {}).get(PROFILE_LABEL)
 
 
+def _limit(replicas: int | None) -> int:
+    return replicas or 0
+
+
 def _quantity(size: int | None) -> str | None:
     if size is None:
         return None
@@ -202,4 +209,5 @@ def _quantity(size: int | None) -> str | None:
 _SHOWN: Final[Mapping[str, Callable[[Any], Any]]] = {
     "ray_actor_options.label_selector": _profile,
     "ray_actor_options.memory": _quantity,
+    "max_replicas_per_node": _limit,
 }

@@ -49,6 +49,7 @@ class Deployment(StrictModel):
     name: str
     num_replicas: int | None = None
     autoscaling_config: AutoscalingConfig | None = None
+    max_replicas_per_node: int | None = None
     ray_actor_options: RayActorOptions
     user_config: dict[str, Any] | None = None
     max_ongoing_requests: int
