@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 40
+LARGEST_FOLDER = 14
 
 CODE = ("serve_app", "operator", "models", "hack")
 # The only targets whose work is to run tests or to check them.
@@ -30,6 +31,11 @@ def sources(*folders):
 
 def modules(*folders):
     return [path for path in sources(*folders) if path.suffix == ".py"]
+
+
+def packages(*folders):
+    """Return each folder below `folders` that holds modules."""
+    return sorted({path.parent for path in modules(*folders)})
 
 
 def scripts(*folders):
@@ -84,6 +90,12 @@ def test_only_targets_that_run_tests_name_them():
     assert lines.keys() > TARGETS_OF_TESTS
     naming = {target for target, text in lines.items() if re.search(r"\btests\b[./]", "\n".join(text))}
     assert {"e2e"} <= naming <= TARGETS_OF_TESTS
+
+
+@pytest.mark.parametrize("path", packages("serve_app", "operator"), ids=shown)
+def test_a_folder_can_be_taken_in_at_once(path):
+    # An __init__.py is the folder itself.
+    assert len([module for module in path.glob("*.py") if module.name != "__init__.py"]) <= LARGEST_FOLDER
 
 
 @pytest.mark.parametrize("path", sources(*CODE, "tests"), ids=shown)
