@@ -25,9 +25,9 @@ from rich.table import Table
 from hack.cluster.kubectl import Kubectl
 from tests.harness.api_server.control_plane import client, control_plane
 from tests.harness.api_server.crds import install_model_endpoints, install_ray_services
+from tests.harness.builders import DEFAULT_MODEL
 from tests.harness.kuberay.serve import runs
 from tests.harness.scene import Scene, a_scene
-from tests.unit.builders import DEFAULT_MODEL
 
 RESULTS: Final = Path(__file__).parent / "results" / "control_plane.json"
 SIZES: Final = (10, 100, 1000)

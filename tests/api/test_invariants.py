@@ -6,9 +6,9 @@ import pytest
 
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.harness.api_server.fault_proxy import Request
+from tests.harness.builders import CLUSTER, endpoint, manifest
 from tests.harness.history import Change
 from tests.harness.invariants import OPERATOR, documents, repetitions, violations
-from tests.unit.builders import CLUSTER, endpoint, manifest
 
 GATEWAY_ALONE = compile_serve_config([], CLUSTER).document
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from endpoint_operator.serveconfig.compiler import compile_serve_config
+from tests.harness.builders import CLUSTER, endpoint
 from tests.harness.kuberay.controller import Head
 from tests.harness.kuberay.serve import fails_to_build, fails_to_start, runs, sick, waits
-from tests.unit.builders import CLUSTER, endpoint
 
 
 def test_without_a_document_it_puts_nothing_and_says_so(service, ray):

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from endpoint_operator.api import types
 from endpoint_operator.api.crd import custom_resource_definition
 from endpoint_operator.api.types import ApiModel, parse_endpoint
+from tests.harness.builders import with_value
 from tests.harness.documents import document
-from tests.unit.builders import with_value
 from tests.unit.test_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
 
 PATH = f"/apis/{types.GROUP}/{types.VERSION}/namespaces/default/{types.PLURAL}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.unit.builders import manifest
+from tests.harness.builders import manifest
 
 
 def document(name: str = "sentiment", **spec: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import httpx
 
 from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.serveconfig.compiler import compile_serve_config
-from tests.unit.builders import CLUSTER
+from tests.harness.builders import CLUSTER
 
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}

@@ -9,7 +9,7 @@ from serve_app.contract import ModelArgs, Task, UserConfig
 from serve_app.engine.base import EncodedSequence, Output, Progress, TaskModel
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import InvalidInputError
-from tests.unit.builders import until
+from tests.harness.builders import until
 
 ARGS = ModelArgs(name="sentiment", uri="file:///models/sentiment", task=Task.TEXT_CLASSIFICATION)
 

@@ -7,7 +7,7 @@ from endpoint_operator.controller.observed.endpoint import parse_observed
 from endpoint_operator.controller.observed.rayservice import parse_ray_service
 from endpoint_operator.controller.settings import Deadlines
 from endpoint_operator.serveconfig.document import read_entries
-from tests.unit.builders import CLUSTER, manifest
+from tests.harness.builders import CLUSTER, manifest
 
 DEADLINES = Deadlines()
 FAILED_SECONDS = DEADLINES.failed_seconds

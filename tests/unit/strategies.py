@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from endpoint_operator.api.rules import NAME_PATTERN
 from endpoint_operator.api.types import parse_endpoint
 from serve_app.contract import GATEWAY_APPLICATION, Task
-from tests.unit.builders import manifest
+from tests.harness.builders import manifest
 
 names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name != GATEWAY_APPLICATION)
 

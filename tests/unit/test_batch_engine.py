@@ -10,8 +10,8 @@ from serve_app.http.errors import (
     OverloadedError,
     RequestTimeoutError,
 )
+from tests.harness.builders import run, until
 from tests.unit import fake_model
-from tests.unit.builders import run, until
 from tests.unit.fake_model import fill, serving
 
 ONE_AT_A_TIME = {"max_ongoing_requests": 1, "max_queued_requests": 1}

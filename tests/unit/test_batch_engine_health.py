@@ -7,8 +7,8 @@ import pytest
 from serve_app.engine import batch_engine as engine_module
 from serve_app.engine.batch_engine import StuckModelError
 from serve_app.http.errors import ModelFailedError
+from tests.harness.builders import run
 from tests.unit import fake_model
-from tests.unit.builders import run
 from tests.unit.fake_model import fill, serving
 
 

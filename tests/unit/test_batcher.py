@@ -7,7 +7,7 @@ import pytest
 from serve_app.engine.base import Progress
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
-from tests.unit.builders import run, until
+from tests.harness.builders import run, until
 
 ROOMY = BatchLimits(max_size=100, max_tokens=10_000, max_wait_seconds=0)
 

@@ -6,7 +6,7 @@ import pytest
 
 from serve_app.engine import batcher as batching
 from serve_app.engine.batch_planner import BatchLimits
-from tests.unit.builders import run, until
+from tests.harness.builders import run, until
 from tests.unit.test_batcher import pieces, queued, with_busy_model
 from tests.unit.test_streams import submitted, with_two_streams
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.connections import Connections
 from endpoint_operator.local.ports import free_port
-from tests.unit.builders import run
+from tests.harness.builders import run
 
 ANSWERS = {
     b"good": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",

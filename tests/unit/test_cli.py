@@ -9,7 +9,7 @@ from endpoint_operator.cli.main import app
 from endpoint_operator.local.manifests import read_manifest
 from endpoint_operator.local.ray import detect_machine
 from endpoint_operator.serveconfig.compiler import compile_serve_config
-from tests.unit.builders import CLUSTER, manifest_text
+from tests.harness.builders import CLUSTER, manifest_text
 from tests.unit.http_double import serving
 
 PROFILES = """\

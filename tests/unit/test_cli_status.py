@@ -8,7 +8,7 @@ import yaml
 from endpoint_operator.cli import cluster
 from endpoint_operator.cli.status import HEADER, endpoint_rows
 from endpoint_operator.kube.errors import KubeError
-from tests.unit.builders import manifest, manifest_text
+from tests.harness.builders import manifest, manifest_text
 from tests.unit.test_cli import modelendpoint
 
 UNREACHABLE = "https://127.0.0.1:9"

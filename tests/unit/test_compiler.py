@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from endpoint_operator.api.types import parse_endpoint
 from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
+from tests.harness.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 from tests.unit import strategies
-from tests.unit.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 
 # Ray's own code; none of it is ours to change.
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):

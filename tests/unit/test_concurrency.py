@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from endpoint_operator.controller.concurrency import gather_limited
-from tests.unit.builders import run
+from tests.harness.builders import run
 
 
 def test_results_come_in_order_and_no_more_run_at_a_time_than_the_limit():

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from endpoint_operator.api import crd
 from endpoint_operator.api.types import ApiModel, parse_endpoint
-from tests.unit.builders import manifest
+from tests.harness.builders import manifest
 
 COMMITTED = Path(__file__).parents[2] / "charts/model-endpoints/files/modelendpoints.yaml"
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from endpoint_operator.controller.debounce import Debouncer
-from tests.unit.builders import run
+from tests.harness.builders import run
 
 
 def test_a_burst_of_triggers_counts_once():

@@ -7,8 +7,8 @@ import pytest
 
 from serve_app.http import disconnect
 from serve_app.protocols import model_application
+from tests.harness.builders import run, until
 from tests.unit import fake_model
-from tests.unit.builders import run, until
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from endpoint_operator.cli.display import Display, curl_command
 from endpoint_operator.local.state import EndpointState, State
 from serve_app.contract import Task
-from tests.unit.builders import endpoint
+from tests.harness.builders import endpoint
 
 BASE_URL = "http://localhost:8000"
 

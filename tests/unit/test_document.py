@@ -6,7 +6,7 @@ import pytest
 
 from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document, to_entry
-from tests.unit.builders import CLUSTER, endpoint, with_value
+from tests.harness.builders import CLUSTER, endpoint, with_value
 
 ENTRY = to_entry(compile_application(endpoint("a"), CLUSTER))
 

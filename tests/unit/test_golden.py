@@ -8,7 +8,7 @@ import yaml
 from endpoint_operator.api.profiles import parse_profiles
 from endpoint_operator.local.manifests import read_manifest
 from endpoint_operator.serveconfig.compiler import compile_serve_config
-from tests.unit.builders import MACHINE
+from tests.harness.builders import MACHINE
 
 CASES = sorted((Path(__file__).parent / "golden").iterdir())
 

@@ -7,7 +7,7 @@ import yaml
 
 from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.local.service import LocalService
-from tests.unit.builders import MACHINE, manifest
+from tests.harness.builders import MACHINE, manifest
 
 
 class Ray:

@@ -1,7 +1,7 @@
 import pytest
 
 from endpoint_operator.local.manifests import Workspace
-from tests.unit.builders import manifest_text
+from tests.harness.builders import manifest_text
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from serve_app.gateway import model_index as index_module
 from serve_app.gateway.model_index import ModelIndex
 from serve_app.http.errors import ModelNotReadyError, UnknownModelError
-from tests.unit.builders import run, until
+from tests.harness.builders import run, until
 
 FAILED = "Traceback\nserve_app.loading.sources.SourceError: file:///a: there is no folder /a"
 

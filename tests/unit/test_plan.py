@@ -15,7 +15,7 @@ from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
 from endpoint_operator.serveconfig.document import fingerprint, to_entry
 from endpoint_operator.serveconfig.schema import Deployment
-from tests.unit.builders import CLUSTER, endpoint
+from tests.harness.builders import CLUSTER, endpoint
 
 SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}
 ON_A_GPU = {"resources": {"profile": "gpu-t4"}}

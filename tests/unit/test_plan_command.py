@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.unit.builders import manifest_text
+from tests.harness.builders import manifest_text
 from tests.unit.test_cli import PROFILES, modelendpoint
 
 

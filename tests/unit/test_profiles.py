@@ -12,7 +12,7 @@ from endpoint_operator.api.profiles import (
 )
 from endpoint_operator.api.types import Resources
 from endpoint_operator.api.validation import describe
-from tests.unit.builders import CLUSTER, GIBIBYTE
+from tests.harness.builders import CLUSTER, GIBIBYTE
 
 CPU = {"name": "cpu", "cpus": 8, "memory": "16Gi"}
 

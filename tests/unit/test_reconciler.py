@@ -7,7 +7,7 @@ import pytest
 from endpoint_operator.controller.reconciler import IncompleteListError
 from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError
 from endpoint_operator.serveconfig.document import to_document
-from tests.unit.builders import run, until
+from tests.harness.builders import run, until
 from tests.unit.small_loop import Scene
 from tests.unit.small_world import FAILED
 

@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import describe
-from tests.unit.builders import manifest
+from tests.harness.builders import manifest
 
 GOOD_URIS = [
     "hf://org/name",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.streams import Streams
-from tests.unit.builders import run, until
+from tests.harness.builders import run, until
 from tests.unit.test_batcher import Piece, pieces
 
 

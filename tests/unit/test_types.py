@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import describe
 from serve_app.contract import Task
+from tests.harness.builders import endpoint, manifest, with_value
 from tests.unit import strategies
-from tests.unit.builders import endpoint, manifest, with_value
 
 DEFAULTS = {
     "model": {

@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field, ValidationError
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import Problem, describe
 from serve_app.text import LONGEST_SHOWN
-from tests.unit.builders import manifest, with_value
+from tests.harness.builders import manifest, with_value
 
 
 def problems_of(document):
