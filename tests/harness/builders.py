@@ -2,11 +2,12 @@
 
 import asyncio
 import copy
+from collections.abc import Iterator
 
 import pytest
 
 from endpoint_operator.api.profiles import LocalMachine, parse_profiles
-from endpoint_operator.api.types import parse_endpoint
+from endpoint_operator.api.types import ApiModel, ModelEndpointSpec, parse_endpoint
 
 GIBIBYTE = 2**30
 
@@ -84,3 +85,17 @@ async def until(condition):
     """Wait until `condition()` is true; `run` bounds the wait."""
     while not condition():
         await asyncio.sleep(0.001)
+
+
+def spec_fields() -> set[str]:
+    """Return the path of each field of the spec that has no fields of its own, as `model.uri`."""
+    return set(_fields(ModelEndpointSpec, ""))
+
+
+def _fields(model: type[ApiModel], path: str) -> Iterator[str]:
+    for field in model.model_fields.values():
+        below = f"{path}{field.alias}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, ApiModel):
+            yield from _fields(field.annotation, f"{below}.")
+        else:
+            yield below

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from endpoint_operator.api.types import KIND, parse_endpoint
 from endpoint_operator.cli.main import app
+from tests.harness.builders import spec_fields
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "model-endpoints"
@@ -118,6 +119,16 @@ def knows(values, path):
             return False
         values = values[key]
     return True
+
+
+def test_each_field_of_the_spec_is_in_the_table_of_fields():
+    rows = re.findall(r"^\| (`[^|]+) \|", PAGES["docs/modelendpoint.md"], re.MULTILINE)
+    documented = set()
+    for row in rows:
+        first, *others = re.findall(r"`([\w.]+)`", row)
+        section = first.rpartition(".")[0]
+        documented |= {first, *(f"{section}.{name}" for name in others)}
+    assert documented == spec_fields()
 
 
 @pytest.mark.parametrize(("page", "line"), commands("modelendpoint"))

@@ -15,7 +15,7 @@ from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
 from endpoint_operator.serveconfig.document import fingerprint, to_entry
 from endpoint_operator.serveconfig.schema import Deployment
-from tests.harness.builders import CLUSTER, endpoint
+from tests.harness.builders import CLUSTER, endpoint, spec_fields
 
 SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}
 ON_A_GPU = {"resources": {"profile": "gpu-t4"}}
@@ -109,6 +109,11 @@ def test_a_change_is_told_once_in_the_words_of_the_manifest(field, before, after
 
 def test_every_field_is_tried():
     assert {row[0] for row in CHANGES} == {*FIELDS.values(), "model.parameters.top_k"}
+
+
+def test_every_field_of_the_spec_is_known_to_the_plan():
+    """A suspended endpoint has no entry, and parameters are compared one by one."""
+    assert spec_fields() == {*FIELDS.values(), "model.parameters", "suspend"}
 
 
 @pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
