@@ -27,7 +27,7 @@ from bench.measuring import Bench
 from bench.picture import draw
 from bench.rows import FLOAT32, FULL, QUICK, Row, ratio
 from bench.servers import Machine
-from endpoint_operator.ray_here import this_machine
+from endpoint_operator.local.ray import detect_machine
 
 RESULTS: Final = Path(__file__).parent / "results"
 PICTURE_CLIENTS: Final = 16
@@ -40,7 +40,7 @@ def main() -> None:
     arguments = _arguments()
     console = Console(width=None if os.isatty(1) else 150)
     started = time.monotonic()
-    machine = Machine(this_machine().cpus, "cuda" if torch.cuda.is_available() else "cpu")
+    machine = Machine(detect_machine().cpus, "cuda" if torch.cuda.is_available() else "cpu")
     facts = describe(machine)
     console.print(f"{facts['processor']}, {machine.cores} cores; models run on {facts['device']}")
     if facts["busy_before"] > QUIET:

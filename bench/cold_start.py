@@ -30,7 +30,7 @@ from bench.servers import (
     wait_for_answer,
     write_manifest,
 )
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 
 ADDED_MODELS: Final = 4
 ADDED_REPLICAS: Final = 5

@@ -24,7 +24,7 @@ from bench.rows import FLOAT32, OURS
 from bench.samples import MODELS, BenchModel
 from bench.servers import Job, Machine, environment
 from bench.texts import make_texts
-from endpoint_operator.ray_here import this_machine
+from endpoint_operator.local.ray import detect_machine
 
 # Each engine in the number formats that it has; all are compared with the first.
 ENGINES: Final = (
@@ -111,7 +111,7 @@ def main() -> None:
 @contextmanager
 def started(name: str, dtype: str, model: BenchModel, console: Console) -> Iterator[Candidate]:
     """Start an engine's process, which ends with the block; that of a peer gets its environment first."""
-    cores = this_machine().cpus
+    cores = detect_machine().cpus
     python = sys.executable if name == OURS else str(python_of("engines", console))
     variables = environment(Job(model, dtype, Machine(cores, "cpu")), port=0)
     variables["OMP_NUM_THREADS"] = str(cores)

@@ -22,7 +22,7 @@ from bench.environments import PEERS, python_of
 from bench.processes import replicas_of
 from bench.rows import FLOAT32
 from bench.samples import CLASSIFICATION, BenchModel
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 
 START_SECONDS: Final = 180.0
 # Ray's own drain of replicas that take HTTP themselves is the longest.
@@ -146,7 +146,7 @@ def dtype_of(ours: Running) -> str:
 
 def run_command(manifests: Path, port: int, models: Path) -> list[str]:
     """Return the command that serves the manifests as `modelendpoint run` does."""
-    command = [sys.executable, "-m", "endpoint_operator.cli", "run", str(manifests)]
+    command = [sys.executable, "-m", "endpoint_operator.cli.main", "run", str(manifests)]
     return [*command, "--port", str(port), "--models", str(models)]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from endpoint_operator import crd
+from endpoint_operator.api import crd
 from hack.commands import run
 from hack.errors import StaleError
 from hack.paths import CHART, CRD, PROJECT

@@ -11,5 +11,4 @@ from serve_app.deployment import Model
 
 
 def build(args: ModelArgs) -> Application:
-    """Return the application that serves the model of `args`."""
     return Model.bind(args)  # type: ignore[attr-defined]

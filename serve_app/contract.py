@@ -1,10 +1,10 @@
-"""What the operator and the Serve application agree on: names, arguments and tunables.
+"""What the operator and the Serve application agree on: names, arguments and user config.
 
 Both sides import this module, so it may import pydantic and nothing heavier.
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,21 +14,32 @@ GATEWAY_IMPORT_PATH: Final = "serve_app.gateway:build_gateway"
 MODEL_DEPLOYMENT: Final = "Model"
 GATEWAY_DEPLOYMENT: Final = "Gateway"
 
+# Serve options that are the same for every deployment. Options that differ are in the Serve config.
+DEPLOYMENT_OPTIONS: Final[dict[str, Any]] = {
+    # A replacement starts before the old replica stops, so that a change has no gap.
+    "max_surge_percent": 100,
+    "backpressure_config": {"status_code": 429, "retry_after_s": 1},
+    "logging_config": {"enable_access_log": False},
+}
+
 # The gateway is an application like any other, so no endpoint may take its name.
 GATEWAY_APPLICATION: Final = "gateway"
 
-# Environment variable of Ray's processes: what the fork server of a node has imported for its workers.
+# Environment variable of Ray's processes: which modules a node's fork server imports for its workers.
 FORK_WORKERS_VARIABLE: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
+
+# Environment variable of Ray's processes: the folder to use in place of /models on a machine without it.
+MODELS_VARIABLE: Final = "MODEL_ENDPOINTS_MODELS"
 
 
 class ForkWorkers(StrEnum):
     """How Ray's workers start."""
 
-    # Each by itself, as Ray does it.
+    # Each imports its own modules, which is Ray's default.
     OFF = "off"
-    # Forked with what Serve's own actors need: for nodes without models.
+    # Forked from a process with the modules of Serve's own actors: for nodes without models.
     SERVE = "serve"
-    # Forked with torch and transformers too.
+    # Forked from a process that has imported torch and transformers too.
     MODELS = "models"
 
 
@@ -50,12 +61,12 @@ class Task(StrEnum):
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 
-# A parameter's value in a manifest or a request; each task's own model says which are allowed.
+# A parameter's value in a manifest or a request; the task's class in parameters.py says what is allowed.
 ParameterValue = bool | int | float | str | list[str]
 
 
 def route_prefix(name: str) -> str:
-    """Return the HTTP path under which the endpoint `name` answers."""
+    """Return the HTTP path of the endpoint `name`."""
     return f"/v2/models/{name}"
 
 
@@ -85,8 +96,8 @@ class ModelArgs(StrictModel):
     dtype: Dtype = "auto"
 
 
-class Tunables(StrictModel):
-    """Settings that a running replica takes over in place."""
+class UserConfig(StrictModel):
+    """Settings that Serve applies to running replicas, without a restart."""
 
     max_batch_size: int = 16
     max_batch_tokens: int = 4096
@@ -100,7 +111,7 @@ class Tunables(StrictModel):
 
     @property
     def max_requests(self) -> int:
-        """How many requests may be inside one replica, running and waiting together."""
+        """How many requests may be inside one replica, running and queued together."""
         return self.max_ongoing_requests + self.max_queued_requests
 
 

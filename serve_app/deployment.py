@@ -1,7 +1,7 @@
-"""The Serve deployment of one model: loads it once, hands requests to the engine.
+"""The Serve deployment of one model: it loads the model once and passes requests to the engine.
 
-Ray imports this module in a fresh worker for each build, so torch and transformers are imported
-inside the constructor only.
+Ray imports this module in a fresh worker for each build, so only the constructor imports torch and
+transformers.
 """
 
 import asyncio
@@ -12,55 +12,53 @@ from typing import Any
 from ray import serve
 from starlette.types import ASGIApp
 
-from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, Tunables
-from serve_app.engine import Engine
-from serve_app.errors import ServingError, UnexpectedError
-from serve_app.options import OPTIONS
-from serve_app.reply import Reply
-from serve_app.routes import VERBS, model_application
-from serve_app.sources import fetch
-from serve_app.startup import Startup
-from serve_app.tasks.base import TaskModel
+from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, UserConfig
+from serve_app.engine.base import TaskModel
+from serve_app.engine.batch_engine import BatchEngine
+from serve_app.http.errors import Reply, ServingError, UnexpectedError
+from serve_app.loading.sources import fetch
+from serve_app.protocols import VERBS, model_application
+from serve_app.telemetry.startup import StartupTimer
 
 logger = logging.getLogger("ray.serve")
 
 
-@serve.deployment(name=MODEL_DEPLOYMENT, **OPTIONS)
+@serve.deployment(name=MODEL_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
 @serve.ingress()
 class Model:
     """One replica of a model."""
 
-    # Serve awaits the constructor; typing knows no such thing.
+    # Serve awaits the constructor, which the type system does not allow.
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
-        """Load the model; raises SourceError or ModelLoadError, whose sentence becomes the status."""
-        startup = Startup.of_this_worker()
-        # All of this takes seconds; the replica must answer Ray's own calls meanwhile.
-        with startup.part("fetch"):
+        """Load the model. The sentence of a SourceError or ModelLoadError reaches the endpoint's status."""
+        startup = StartupTimer.of_this_worker()
+        # These phases take seconds, and the replica must answer Ray's own calls meanwhile.
+        with startup.phase("fetch"):
             folder = await asyncio.to_thread(fetch, args.uri, args.revision)
-        with startup.part("import"):
+        with startup.phase("import"):
             task_class = await asyncio.to_thread(_task_class, args)
-        with startup.part("load"):
+        with startup.phase("load"):
             model = await asyncio.to_thread(task_class, folder, args.dtype)
-        self._engine = Engine(args, model, Tunables())
-        with startup.part("warm_up"):
+        self._engine = BatchEngine(args, model, UserConfig())
+        with startup.phase("warm_up"):
             await self._engine.warm_up()
         self._engine.cold_start = startup.report()
         logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Return what answers HTTP; Serve calls this once after the constructor."""
+        """Build the replica's ASGI app. Serve calls this once, after `__init__`."""
         return model_application(self._engine)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take over new tunables; Serve calls this before the first request and at each change."""
-        self._engine.configure(Tunables.model_validate(user_config))
+        """Apply the user config. Serve calls this before the first request and at each change."""
+        self._engine.reconfigure(UserConfig.model_validate(user_config))
 
     async def check_health(self) -> None:
-        """Raise if the model no longer answers; Serve replaces the replica after three failures."""
+        """Raise if the model does not answer. Serve replaces the replica after three failures."""
         await self._engine.check_health()
 
     async def call(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Answer the gateway: like POST to `verb`, errors included, but by Serve's handle."""
+        """Answer the gateway, which calls this by Serve's handle, like a POST to `verb`; never raises."""
         try:
             return await VERBS[verb](self._engine, body, headers)
         except ServingError as error:

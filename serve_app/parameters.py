@@ -1,4 +1,4 @@
-"""The parameters that each task accepts, in a manifest and in a request; pydantic only.
+"""The parameters that each task accepts, in a manifest and in a request. Imports pydantic only.
 
 Names and meanings are those of the transformers pipelines and of `GenerationConfig`.
 """
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from serve_app.contract import ParameterValue, StrictModel, Task
-from serve_app.quoting import quoted, shortened
+from serve_app.text import quoted, shortened
 
 MAX_NEW_TOKENS: Final = 4096
 
@@ -19,10 +19,10 @@ PARAMETER_VALUES: Final = "text, a number, true, false or a list of texts"
 
 
 def is_parameter_value(location: Sequence[int | str]) -> bool:
-    """Return whether pydantic's complaint at `location` is about the value of a parameter.
+    """Return whether pydantic's error at `location` is about the value of a parameter.
 
-    Below a parameter's name, pydantic lists the members of the union that it tried; a complaint about
-    the name itself ends in "[key]".
+    Below a parameter's name, pydantic lists the members of the union that it tried. The location of an error
+    in the name itself ends with "[key]".
     """
     return "parameters" in location[:-1] and location[-1] != "[key]"
 
@@ -35,13 +35,13 @@ class TextClassificationParameters(StrictModel):
 
 
 class TokenClassificationParameters(StrictModel):
-    """How word pieces become entities."""
+    """How word pieces are merged into entities."""
 
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] = "simple"
 
 
 class ZeroShotParameters(StrictModel):
-    """Labels to choose from, and the sentence that states each of them."""
+    """The labels to choose from, and the sentence that puts each of them into words."""
 
     candidate_labels: list[str] = Field(default_factory=list, max_length=100)
     hypothesis_template: str = Field(default="This example is {}.", max_length=500, pattern=r"\{\}")
@@ -49,20 +49,20 @@ class ZeroShotParameters(StrictModel):
 
 
 class FeatureExtractionParameters(StrictModel):
-    """How token vectors become one vector; unset means what the model folder's modules.json says."""
+    """How token vectors become one vector; by default as the model folder's modules.json says."""
 
     pooling: Literal["mean", "cls", "max"] | None = None
     normalize: bool | None = None
 
 
 class FillMaskParameters(StrictModel):
-    """How many fillings are returned for each mask."""
+    """How many tokens are returned for each mask."""
 
     top_k: int = Field(default=5, ge=1, le=1000)
 
 
 class GenerationParameters(StrictModel):
-    """Decoding options; greedy unless `do_sample`."""
+    """Decoding options; decoding is greedy unless `do_sample`."""
 
     max_new_tokens: int = Field(default=64, ge=1, le=MAX_NEW_TOKENS)
     do_sample: bool = False
@@ -107,7 +107,7 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
 
 
 class InvalidParameterError(ValueError):
-    """A parameter that the task does not know, or a value that it does not take."""
+    """The task does not know the parameter, or does not accept its value."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"parameters.{name}: {reason}")

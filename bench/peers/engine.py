@@ -99,13 +99,12 @@ def _openvino() -> Engine:
 
 def _ours() -> Engine:
     """Return the project's own code of the layers, which is in the project's own environment."""
-    from serve_app.batcher import Progress
+    from serve_app.engine.base import InputLimit, Progress
     from serve_app.parameters import parse_parameters
-    from serve_app.tasks.base import InputLimit
     from serve_app.tasks.text_classification import TextClassification
 
     model = TextClassification(FOLDER, DTYPE)
-    model.prepare_thread(alone=True)
+    model.prepare_thread(exclusive=True)
     parameters = parse_parameters(model.task, {})
     limit = InputLimit(model.max_tokens, truncate=True)
     return Engine(

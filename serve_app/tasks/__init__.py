@@ -1,4 +1,4 @@
-"""The one table from task to code; naming a class here does not import it.
+"""The one table from a task to its class, by name: a class is imported only when its task is served.
 
 Task modules import torch and transformers, so only the replica that serves a task imports its module.
 """
@@ -8,11 +8,11 @@ import pkgutil
 from typing import Final, cast
 
 from serve_app.contract import Task
-from serve_app.tasks.base import TaskModel
+from serve_app.engine.base import TaskModel
 
-# How often a thread of torch looks for more work before it sleeps. OpenMP's default of 300,000 takes
-# milliseconds, in which it keeps a core from the event loop and from the other replicas of the node. OpenMP
-# reads it when torch is imported, and whatever imports torch here imports this package first.
+# How often an OpenMP thread of torch checks for more work before it sleeps. The default of 300,000 takes
+# milliseconds, during which the event loop and the node's other replicas cannot use the core. OpenMP reads
+# this when torch is imported, and replicas and the fork server import this package before torch.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
@@ -30,7 +30,7 @@ _TASKS: Final[dict[Task, str]] = {
 def task_class(task: Task) -> type[TaskModel]:
     """Return the class for `task`; this imports torch and transformers.
 
-    To make one from a folder and a dtype loads the model, and raises ModelLoadError with a sentence if the
-    folder does not hold such a model.
+    Its constructor takes a folder and a dtype and loads the model. It raises ModelLoadError if the folder
+    holds no model for the task.
     """
     return cast(type[TaskModel], pkgutil.resolve_name(_TASKS[task]))

@@ -9,23 +9,22 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModel
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
 from serve_app.parameters import FeatureExtractionParameters
-from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How token vectors become one: sentence-transformers' modules, by transformers' names."""
+    """How token vectors become one vector, as sentence-transformers' modules state it."""
 
     mode: str
     normalize: bool
 
 
 class FeatureExtraction(PretrainedTask):
-    """An encoder with the pooling that its folder states, or the mean."""
+    """An encoder with the pooling that its folder states, by default the mean."""
 
     task: ClassVar = Task.FEATURE_EXTRACTION
     auto_class: ClassVar = AutoModel
@@ -33,7 +32,7 @@ class FeatureExtraction(PretrainedTask):
     decodes_fast: ClassVar = True
     outputs: ClassVar = (Output("embedding", "FP32", (-1, -1)),)
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         self._pooling = _stated_pooling(folder)
 
     @property
@@ -43,14 +42,14 @@ class FeatureExtraction(PretrainedTask):
 
     def encode(
         self, text: str, parameters: FeatureExtractionParameters, limit: InputLimit
-    ) -> Sequence[Encoded]:
+    ) -> Sequence[EncodedSequence]:
         pooling = Pooling(
             parameters.pooling or self._pooling.mode,
             self._pooling.normalize if parameters.normalize is None else parameters.normalize,
         )
-        return [Encoded(self._pretrained.encode(text, limit), group=pooling)]
+        return [EncodedSequence(self._pretrained.encode(text, limit), group=pooling)]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return one vector of shape (width,) for each sequence."""
         tensors = self._pretrained.collate(batch)
         hidden = self._pretrained.run(tensors).last_hidden_state.float()
@@ -67,7 +66,7 @@ class FeatureExtraction(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: FeatureExtractionParameters,
     ) -> Prediction:
@@ -75,7 +74,7 @@ class FeatureExtraction(PretrainedTask):
 
 
 def _pool(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
-    """Reduce (batch, tokens, width) to (batch, width), leaving padding out."""
+    """Reduce (batch, tokens, width) to (batch, width), without the padding."""
     if mode == "cls":
         return hidden[:, 0]
     weights = mask.unsqueeze(-1).to(hidden.dtype)

@@ -1,4 +1,4 @@
-"""fill-mask: the words that fit in place of a mask."""
+"""fill-mask: the tokens that fit in place of a mask."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,50 +7,51 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForMaskedLM
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
-from serve_app.errors import InvalidInputError
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
+from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
 class FillMask(PretrainedTask):
-    """A masked language model; each mask is filled on its own, the others stay."""
+    """A masked language model. Each mask is filled while the other masks stay."""
 
     task: ClassVar = Task.FILL_MASK
     auto_class: ClassVar = AutoModelForMaskedLM
     outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
 
-    def read(self, folder: Path) -> None:
-        if self._pretrained.tokenizer.mask_token is None:
+    def load_extras(self, folder: Path) -> None:
+        if self._pretrained.hf_tokenizer.mask_token is None:
             raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
 
     @property
-    def probe_text(self) -> str:
-        return f"ready {self._pretrained.tokenizer.mask_token}"
+    def warmup_text(self) -> str:
+        return f"ready {self._pretrained.hf_tokenizer.mask_token}"
 
     @property
     def description(self) -> Mapping[str, Any]:
-        return {**super().description, "mask": self._pretrained.tokenizer.mask_token}
+        return {**super().description, "mask": self._pretrained.hf_tokenizer.mask_token}
 
     @property
     def check_texts(self) -> Sequence[str]:
-        # In front, where no limit of the model cuts it off.
-        return [f"{self._pretrained.tokenizer.mask_token} {text}" for text in super().check_texts]
+        # The mask is in front, where no truncation removes it.
+        return [f"{self._pretrained.hf_tokenizer.mask_token} {text}" for text in super().check_texts]
 
-    def encode(self, text: str, parameters: FillMaskParameters, limit: InputLimit) -> Sequence[Encoded]:
-        encoded = Encoded(self._pretrained.encode(text, limit))
+    def encode(
+        self, text: str, parameters: FillMaskParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
+        encoded = EncodedSequence(self._pretrained.encode(text, limit))
         if not self._masks(encoded):
-            mask = self._pretrained.tokenizer.mask_token
+            mask = self._pretrained.hf_tokenizer.mask_token
             raise InvalidInputError(f"the text has no {mask} within the first {encoded.length} tokens")
         return [encoded]
 
-    def _masks(self, encoded: Encoded) -> list[int]:
-        mask = self._pretrained.tokenizer.mask_token_id
+    def _masks(self, encoded: EncodedSequence) -> list[int]:
+        mask = self._pretrained.hf_tokenizer.mask_token_id
         return [index for index, token in enumerate(encoded.features["input_ids"]) if token == mask]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the probabilities at the masks, of shape (masks, vocabulary), for each sequence."""
         logits = self._pretrained.run(self._pretrained.collate(batch)).logits
         return [
@@ -64,7 +65,7 @@ class FillMask(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: FillMaskParameters,
     ) -> Prediction:
@@ -76,8 +77,8 @@ class FillMask(PretrainedTask):
                 fills.append(self._fill(encoded[0], position, token) | {"score": score, "mask": number})
         return {"fills": fills}
 
-    def _fill(self, encoded: Encoded, position: int, token: int) -> dict[str, Any]:
-        tokenizer = self._pretrained.tokenizer
+    def _fill(self, encoded: EncodedSequence, position: int, token: int) -> dict[str, Any]:
+        tokenizer = self._pretrained.hf_tokenizer
         filled = [*encoded.features["input_ids"]]
         filled[position] = token
         return {

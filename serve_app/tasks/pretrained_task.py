@@ -1,4 +1,4 @@
-"""What the tasks have in common: one transformers auto class, and texts that are encoded one by one."""
+"""The common base of the tasks: a model of one transformers auto class, and texts encoded one by one."""
 
 import logging
 from abc import abstractmethod
@@ -9,30 +9,22 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from serve_app.batcher import Progress
 from serve_app.contract import Dtype, Task
+from serve_app.encoders.cpu_threads import use_threads
+from serve_app.encoders.onednn import has_kernels, use_kernels
+from serve_app.encoders.shared_weights import share_weights
+from serve_app.encoders.unpad import can_unpad, script, unpad
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Progress, TaskModel
+from serve_app.loading.accuracy import CHECK_TEXTS, AccuracyCheck, compare
+from serve_app.loading.dtypes import FLOAT32, INT8, convert, resolve_dtype, torch_dtype
+from serve_app.loading.transformers_model import load, this_device
 from serve_app.parameters import parse_parameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, TaskModel
-from serve_app.tasks.linear import has_kernels, use_kernels
-from serve_app.tasks.loading import load, this_device
-from serve_app.tasks.number_formats import (
-    CHECK_TEXTS,
-    FLOAT32,
-    INT8,
-    Check,
-    compare,
-    convert,
-    number_format,
-    torch_dtype,
-)
-from serve_app.tasks.packing import can_pack, pack, script
-from serve_app.tasks.sharing import share_weights
-from serve_app.tasks.threads import use_threads
 
-# A batch of any size takes about the same time on an accelerator, and so does one that generates.
+# As an overhead, this makes batches as large as possible: on an accelerator, and for generation, a batch of
+# any size takes about the same time.
 FULL_BATCHES: Final = 10**6
 
-# Characters up to which a request's texts are encoded at once: 0.3 ms here (docs/performance.md).
+# Texts with up to this many characters are encoded on the event loop, which takes about 0.3 ms.
 _BRIEF_CHARACTERS: Final = 1000
 
 # Serve sends this logger's records to the replica's log.
@@ -42,24 +34,24 @@ logger = logging.getLogger("ray.serve")
 class PretrainedTask(TaskModel):
     """A task with a model of transformers.
 
-    A number format other than float32 is compared with float32 on a few texts when the model is loaded. One
-    that `auto` stands for is dropped if it changes an answer, and so is int8; a half format that was asked
-    for by name stays.
+    When the model is loaded in another dtype than float32, its predictions for a few texts are compared with
+    those in float32. If one has changed, `auto` and int8 fall back to float32. float16 and bfloat16 are kept
+    if the endpoint names them.
     """
 
     task: ClassVar[Task]
     auto_class: ClassVar[Any]
-    # Whether number formats are compared: what is generated may differ from word to word and be as good.
+    # Whether dtypes are compared. Generated texts may differ in every word and be equally good.
     compared: ClassVar[bool] = True
-    # Whether the highest of the scores in the last dimension is the answer.
+    # Whether the prediction is the highest of the scores in the last dimension.
     labelled: ClassVar[bool] = True
-    # Whether a prediction is made of its raw output in a few microseconds and without the tokenizer.
+    # Whether `decode` takes only microseconds and needs no tokenizer.
     decodes_fast: ClassVar[bool] = False
 
     def __init__(self, folder: Path, dtype: Dtype) -> None:
-        self._check: Check | None = None
+        self._check: AccuracyCheck | None = None
         device = this_device()
-        wanted = number_format(dtype, device, compared=self.compared)
+        wanted = resolve_dtype(dtype, device, compared=self.compared)
         if wanted == INT8 and device.type != "cpu":
             raise ModelLoadError("spec.model.dtype: int8 runs on processors only; use bfloat16 or float16")
         self._load(folder, FLOAT32 if self.compared or wanted == INT8 else wanted)
@@ -75,14 +67,14 @@ class PretrainedTask(TaskModel):
         expected = self._check_scores()
         self._convert(wanted)
         self._check = compare(wanted, expected, self._check_scores(), labelled=self.labelled)
-        if may_drop and self._check.changed_answers:
+        if may_drop and self._check.changed_predictions:
             self._load(folder, FLOAT32)
             self._speed_up()
-        log = logger.warning if self._check.changed_answers else logger.info
+        log = logger.warning if self._check.changed_predictions else logger.info
         log("%s; the model runs in %s", self._check, self._pretrained.dtype)
 
-    def read(self, folder: Path) -> None:
-        """Take what the task needs besides the model; raise ModelLoadError if it is not there."""
+    def load_extras(self, folder: Path) -> None:
+        """Load what the task needs besides the model; raise ModelLoadError if the folder lacks it."""
 
     @property
     def max_tokens(self) -> int:
@@ -95,57 +87,57 @@ class PretrainedTask(TaskModel):
 
     @property
     def batch_overhead_tokens(self) -> int:
-        on_processor = self._pretrained.device.type == "cpu"
-        return super().batch_overhead_tokens if on_processor else FULL_BATCHES
+        on_cpu = self._pretrained.device.type == "cpu"
+        return super().batch_overhead_tokens if on_cpu else FULL_BATCHES
 
     @property
     def batches_at_once(self) -> int:
-        return self._pretrained.threads if self._pretrained.packed else 1
+        return self._pretrained.threads if self._pretrained.unpadded else 1
 
-    def prepare_thread(self, alone: bool) -> None:
-        use_threads(self._pretrained.threads if alone else 1)
+    def prepare_thread(self, exclusive: bool) -> None:
+        use_threads(self._pretrained.threads if exclusive else 1)
 
     @property
     def pads(self) -> bool:
-        return not self._pretrained.packed
+        return not self._pretrained.unpadded
 
     @property
     def check_texts(self) -> Sequence[str]:
-        """Texts on which number formats are compared."""
+        """The texts for the comparison of dtypes."""
         return CHECK_TEXTS
 
-    def is_brief(self, texts: Sequence[str]) -> bool:
-        if not self.decodes_fast or not self._pretrained.tokenizing.any_thread:
+    def encodes_inline(self, texts: Sequence[str]) -> bool:
+        if not self.decodes_fast or not self._pretrained.tokenizer.thread_safe:
             return False
         return sum(map(len, texts)) <= _BRIEF_CHARACTERS
 
-    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[Encoded]:
-        return [Encoded(self._pretrained.encode(text, limit))]
+    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
+        return [EncodedSequence(self._pretrained.encode(text, limit))]
 
-    def forward(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         with torch.inference_mode():
             return self.run(batch, progress)
 
     @abstractmethod
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
-        """Return one raw output for each sequence of `batch`; torch records no gradients meanwhile."""
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
+        """Return one raw output for each sequence of `batch`. Called in torch's inference mode."""
 
     def scores(self, output: torch.Tensor) -> torch.Tensor:
-        """Return a raw output as what a client sees of it, of the same shape."""
+        """Return the scores that a client gets from a raw output, in the same shape."""
         return output.softmax(-1)
 
-    def _logits(self, batch: Sequence[Encoded]) -> torch.Tensor:
-        """Return the model's logits for a padded batch, as float32 on the processor."""
+    def _logits(self, batch: Sequence[EncodedSequence]) -> torch.Tensor:
+        """Return the model's logits for a padded batch, as float32 in CPU memory."""
         logits: torch.Tensor = self._pretrained.run(self._pretrained.collate(batch)).logits
         return logits.float().cpu()
 
     def _load(self, folder: Path, dtype: str) -> None:
         self._pretrained = load(self.auto_class, folder, dtype, task=self.task)
         model = self._pretrained.model
-        if self._pretrained.device.type == "cpu" and can_pack(model):
-            pack(model)
-            self._pretrained = replace(self._pretrained, packed=True)
-        self.read(folder)
+        if self._pretrained.device.type == "cpu" and can_unpad(model):
+            unpad(model)
+            self._pretrained = replace(self._pretrained, unpadded=True)
+        self.load_extras(folder)
 
     def _convert(self, dtype: str) -> None:
         convert(self._pretrained.model, dtype)
@@ -153,19 +145,19 @@ class PretrainedTask(TaskModel):
         self._speed_up()
 
     def _speed_up(self) -> None:
-        """Let an encoder's layers call oneDNN."""
+        """Make an encoder's layers call oneDNN."""
         dtype = self._pretrained.dtype
-        if self._pretrained.packed and dtype != INT8 and has_kernels(torch_dtype(dtype)):
+        if self._pretrained.unpadded and dtype != INT8 and has_kernels(torch_dtype(dtype)):
             use_kernels(self._pretrained.model)
 
     def _settle(self) -> None:
-        """Share an encoder's weights with other replicas, then do what leaves its layers as they are."""
-        if self._pretrained.packed:
+        """Share an encoder's weights with other replicas, then compile its layers: the last steps."""
+        if self._pretrained.unpadded:
             share_weights(self._pretrained.model)
             script(self._pretrained.model)
 
     def _check_scores(self) -> list[torch.Tensor]:
-        parameters = parse_parameters(self.task, self.probe_parameters)
+        parameters = parse_parameters(self.task, self.warmup_parameters)
         limit = InputLimit(self.max_tokens, truncate=True)
         batch = [each for text in self.check_texts for each in self.encode(text, parameters, limit)]
         return [self.scores(output) for output in self.forward(batch, Progress([]))]

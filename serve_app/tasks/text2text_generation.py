@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSeq2SeqLM, StoppingCriteriaList
 
-from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
+from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
 from serve_app.parameters import Text2TextGenerationParameters
-from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 from serve_app.tasks.text_generation import Ticker, generation_options
 
@@ -21,7 +20,7 @@ class Text2TextGeneration(PretrainedTask):
     auto_class: ClassVar = AutoModelForSeq2SeqLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
     compared: ClassVar = False
-    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
 
     @property
     def batch_overhead_tokens(self) -> int:
@@ -29,10 +28,10 @@ class Text2TextGeneration(PretrainedTask):
 
     def encode(
         self, text: str, parameters: Text2TextGenerationParameters, limit: InputLimit
-    ) -> Sequence[Encoded]:
-        return [Encoded(self._pretrained.encode(parameters.prefix + text, limit), group=parameters)]
+    ) -> Sequence[EncodedSequence]:
+        return [EncodedSequence(self._pretrained.encode(parameters.prefix + text, limit), group=parameters)]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the generated token ids for each sequence."""
         parameters = batch[0].group
         assert isinstance(parameters, Text2TextGenerationParameters)
@@ -49,9 +48,9 @@ class Text2TextGeneration(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: Text2TextGenerationParameters,
     ) -> Prediction:
-        generated = self._pretrained.tokenizer.decode(outputs[0], skip_special_tokens=True)
+        generated = self._pretrained.hf_tokenizer.decode(outputs[0], skip_special_tokens=True)
         return {"generated_text": generated}

@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import EncodedSequence, Output, Prediction, Progress
 from serve_app.parameters import TextClassificationParameters
-from serve_app.tasks.base import Encoded, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
@@ -30,7 +29,7 @@ class TextClassification(PretrainedTask):
         labels: dict[int, str] = self._pretrained.model.config.id2label
         return labels
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one row of shape (labels,) for each sequence."""
         return list(self._logits(batch))
 
@@ -40,11 +39,11 @@ class TextClassification(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TextClassificationParameters,
     ) -> Prediction:
-        # Each operation of torch takes as long as ranking a few labels here.
+        # One operation of torch takes as long as sorting a few labels in Python.
         scores: list[float] = self._scores(outputs[0], parameters).tolist()
         ranked = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
         named = [{"label": self._labels[index], "score": scores[index]} for index in ranked]
@@ -56,7 +55,7 @@ class TextClassification(PretrainedTask):
     def _scores(self, logits: torch.Tensor, parameters: TextClassificationParameters) -> torch.Tensor:
         function = parameters.function_to_apply
         if function is None:
-            # The choice of transformers' own pipeline.
+            # transformers' own pipeline chooses in the same way.
             several = self._pretrained.model.config.problem_type == "multi_label_classification"
             function = "sigmoid" if several or len(logits) == 1 else "softmax"
         if function == "sigmoid":

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
-from serve_app.errors import InputTooLongError
+from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
+from serve_app.http.errors import InputTooLongError
 from serve_app.parameters import GenerationParameters, TextGenerationParameters
-from serve_app.tasks.base import Encoded, InputLimit, Output, Prediction
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 
 
@@ -21,14 +20,16 @@ class TextGeneration(PretrainedTask):
     auto_class: ClassVar = AutoModelForCausalLM
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
     compared: ClassVar = False
-    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
 
     @property
     def batch_overhead_tokens(self) -> int:
         return FULL_BATCHES
 
-    def encode(self, text: str, parameters: TextGenerationParameters, limit: InputLimit) -> Sequence[Encoded]:
-        """Return the prompt; it and the new tokens must fit into the model together."""
+    def encode(
+        self, text: str, parameters: TextGenerationParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
+        """Return the prompt, which must fit into the model together with the new tokens."""
         room = self._pretrained.max_tokens - parameters.max_new_tokens
         if room < 1:
             raise InputTooLongError(
@@ -37,9 +38,9 @@ class TextGeneration(PretrainedTask):
                 limit=self._pretrained.max_tokens,
             )
         within = InputLimit(min(limit.max_tokens, room), limit.truncate)
-        return [Encoded(self._pretrained.encode(text, within), group=parameters)]
+        return [EncodedSequence(self._pretrained.encode(text, within), group=parameters)]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the new token ids for each sequence."""
         parameters = batch[0].group
         assert isinstance(parameters, TextGenerationParameters)
@@ -48,7 +49,7 @@ class TextGeneration(PretrainedTask):
         generated = self._pretrained.model.generate(
             **tensors,
             **generation_options(parameters),
-            pad_token_id=self._pretrained.tokenizer.pad_token_id,
+            pad_token_id=self._pretrained.hf_tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList([Ticker(progress)]),
         )
         return list(generated[:, tensors["input_ids"].shape[1] :].cpu())
@@ -56,28 +57,28 @@ class TextGeneration(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TextGenerationParameters,
     ) -> Prediction:
-        new = self._pretrained.tokenizer.decode(outputs[0], skip_special_tokens=True)
+        new = self._pretrained.hf_tokenizer.decode(outputs[0], skip_special_tokens=True)
         return {"generated_text": text + new if parameters.return_full_text else new}
 
 
 class Ticker(StoppingCriteria):  # type: ignore[misc]
-    """Reports each generated token, and ends a generation that nobody waits for."""
+    """Reports each generated token, and stops a generation for which no client waits."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Return for each sequence whether it shall stop."""
+        """Return whether each sequence has to stop."""
         abandoned = not self._progress.tick()
         return torch.full((input_ids.shape[0],), abandoned, device=input_ids.device, dtype=torch.bool)
 
 
 def generation_options(parameters: GenerationParameters) -> dict[str, Any]:
-    """Return the arguments of `generate`; sampling options only where they have a meaning."""
+    """Return the arguments of `generate`, with sampling options only if it samples."""
     options: dict[str, Any] = {
         "max_new_tokens": parameters.max_new_tokens,
         "do_sample": parameters.do_sample,

@@ -8,10 +8,9 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 from transformers.pipelines.token_classification import AggregationStrategy
 
-from serve_app.batcher import Progress
 from serve_app.contract import Task
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
 from serve_app.parameters import TokenClassificationParameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
@@ -22,11 +21,11 @@ class TokenClassification(PretrainedTask):
     auto_class: ClassVar = AutoModelForTokenClassification
     outputs: ClassVar = (Output("entities", "BYTES", (-1,)),)
 
-    def read(self, folder: Path) -> None:
-        if not self._pretrained.tokenizer.is_fast:
+    def load_extras(self, folder: Path) -> None:
+        if not self._pretrained.hf_tokenizer.is_fast:
             raise ModelLoadError(f"{folder} has no tokenizer.json, which {Task.TOKEN_CLASSIFICATION} needs")
         self._pipeline = TokenClassificationPipeline(
-            model=self._pretrained.model, tokenizer=self._pretrained.tokenizer
+            model=self._pretrained.model, tokenizer=self._pretrained.hf_tokenizer
         )
 
     @property
@@ -34,7 +33,7 @@ class TokenClassification(PretrainedTask):
         labels = list(self._pretrained.model.config.id2label.values())
         return {**super().description, "labels": labels}
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one tensor of shape (tokens, labels) for each sequence."""
         logits = self._logits(batch)
         return [row[: encoded.length] for row, encoded in zip(logits, batch, strict=True)]
@@ -42,12 +41,12 @@ class TokenClassification(PretrainedTask):
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TokenClassificationParameters,
     ) -> Prediction:
         limit = InputLimit(encoded[0].length, truncate=True)
-        whole = self._pretrained.tokenizing.encoding(text, limit)
+        whole = self._pretrained.tokenizer.encoding(text, limit)
         entities = self._pipeline.postprocess(
             [
                 {

@@ -1,4 +1,4 @@
-"""zero-shot-classification: the request brings the labels, an inference model judges each."""
+"""zero-shot-classification: the request brings the labels, and an inference model scores each of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from serve_app.batcher import Progress
 from serve_app.contract import ParameterValue, Task
-from serve_app.errors import InvalidInputError
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
+from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import ZeroShotParameters
-from serve_app.tasks.base import Encoded, InputLimit, ModelLoadError, Output, Prediction
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
@@ -21,28 +20,30 @@ class ZeroShotClassification(PretrainedTask):
     task: ClassVar = Task.ZERO_SHOT_CLASSIFICATION
     auto_class: ClassVar = AutoModelForSequenceClassification
     outputs: ClassVar = (Output("labels", "BYTES", (-1, -1)), Output("scores", "FP32", (-1, -1)))
-    probe_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
+    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
 
-    def read(self, folder: Path) -> None:
+    def load_extras(self, folder: Path) -> None:
         self._entailment = _entailment_index(folder, self._pretrained.model.config.label2id)
 
-    def encode(self, text: str, parameters: ZeroShotParameters, limit: InputLimit) -> Sequence[Encoded]:
+    def encode(
+        self, text: str, parameters: ZeroShotParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
         """Return one sequence for each candidate label."""
         if not parameters.candidate_labels:
             raise InvalidInputError("parameters.candidate_labels: at least one label is required")
         hypotheses = [
             parameters.hypothesis_template.replace("{}", label) for label in parameters.candidate_labels
         ]
-        return [Encoded(self._pretrained.encode(text, limit, pair)) for pair in hypotheses]
+        return [EncodedSequence(self._pretrained.encode(text, limit, pair)) for pair in hypotheses]
 
-    def run(self, batch: Sequence[Encoded], progress: Progress) -> Sequence[Any]:
+    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one row of shape (classes,) for each text and label."""
         return list(self._logits(batch))
 
     def decode(
         self,
         text: str,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: ZeroShotParameters,
     ) -> Prediction:

@@ -14,7 +14,7 @@ from tests.harness.operator_process import PROFILES
 
 @pytest.fixture
 def served(scene, http, tmp_path):
-    """Two endpoints that an operator serves, and the catalogue as the chart stores it."""
+    """Two endpoints that an operator serves, and the profiles as the chart stores them."""
     data = {"profiles.yaml": yaml.safe_dump(PROFILES)}
     path = f"/api/v1/namespaces/{scene.namespace}/configmaps"
     http.post(path, json={"metadata": {"name": "ray-profiles"}, "data": data}).raise_for_status()
@@ -28,7 +28,7 @@ def modelendpoint(api_server, namespace):
 
     def run(*arguments):
         process = subprocess.run(
-            [sys.executable, "-m", "endpoint_operator.cli", *map(str, arguments), "-n", namespace],
+            [sys.executable, "-m", "endpoint_operator.cli.main", *map(str, arguments), "-n", namespace],
             env=os.environ | {"KUBECONFIG": str(api_server.kubeconfig), "PYTHONPATH": "operator:."},
             capture_output=True,
             text=True,
@@ -68,7 +68,7 @@ def test_changes_are_planned_against_what_is_served(served, modelendpoint, tmp_p
     ]
 
 
-def test_the_catalogue_of_the_cluster_decides_what_fits(served, modelendpoint, tmp_path):
+def test_the_profiles_of_the_cluster_decide_what_fits(served, modelendpoint, tmp_path):
     file = write(tmp_path / "a.yaml", document("a", resources={"profile": "tpu"}))
     code, output, _ = modelendpoint("plan", file)
     assert code == 1
@@ -82,7 +82,7 @@ def test_without_a_ray_service_a_plan_says_so(crd, ray_services, modelendpoint, 
     assert complaint.startswith(f"namespace {namespace!r} must have one RayService")
 
 
-def test_a_ray_service_without_a_catalogue_is_said(ray, crd, modelendpoint, namespace, tmp_path):
+def test_a_ray_service_without_profiles_is_said(ray, crd, modelendpoint, namespace, tmp_path):
     file = write(tmp_path / "a.yaml", document("a"))
     code, _, complaint = modelendpoint("plan", file)
     assert (code, complaint) == (
@@ -110,7 +110,7 @@ def test_without_the_custom_resource_definition_status_says_so(other_scene, tmp_
     scene, kubectl = other_scene
     kubectl("delete", "crd", "modelendpoints.serving.modelendpoint.dev")
     process = subprocess.run(
-        [sys.executable, "-m", "endpoint_operator.cli", "status"],
+        [sys.executable, "-m", "endpoint_operator.cli.main", "status"],
         env=os.environ | {"KUBECONFIG": str(kubectl.server.kubeconfig), "PYTHONPATH": "operator:."},
         capture_output=True,
         text=True,

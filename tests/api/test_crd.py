@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from endpoint_operator.api import parse_endpoint
+from endpoint_operator.api.types import parse_endpoint
 from hack.errors import KubectlError
 from hack.paths import CRD, PROJECT
 from tests.harness.documents import document
@@ -81,7 +81,12 @@ def test_an_empty_section_gets_its_defaults(kubectl, crd, section):
 
 def test_a_half_written_section_gets_the_rest_of_its_defaults(kubectl, crd):
     scaling = created(kubectl, document(scaling={"minReplicas": 0, "maxReplicas": 7}))["spec"]["scaling"]
-    defaults = {"targetOngoingRequests": 8, "upscaleDelaySeconds": 5, "downscaleDelaySeconds": 300}
+    defaults = {
+        "maxReplicasPerNode": 0,
+        "targetOngoingRequests": 8,
+        "upscaleDelaySeconds": 5,
+        "downscaleDelaySeconds": 300,
+    }
     assert scaling == {"minReplicas": 0, "maxReplicas": 7} | defaults
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.harness.api_server.fault_proxy import Request
 from tests.harness.history import Change
 from tests.harness.invariants import OPERATOR, documents, repetitions, violations

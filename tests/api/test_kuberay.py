@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.harness.kuberay.controller import Head
 from tests.harness.kuberay.serve import fails_to_build, fails_to_start, runs, sick, waits
 from tests.unit.builders import CLUSTER, endpoint

@@ -38,13 +38,16 @@ def test_a_suspended_endpoint_leaves_and_comes_back(scene):
     scene.serving("a", "b")
 
 
-@pytest.mark.parametrize("resources", [{"profile": "nowhere"}, {"memory": "999Gi"}])
-def test_an_endpoint_that_fits_nowhere_says_so_and_changes_no_others_byte(scene, resources):
+@pytest.mark.parametrize(
+    ("resources", "reason"),
+    [({"profile": "nowhere"}, "ProfileNotFound"), ({"memory": "999Gi"}, "ExceedsProfile")],
+)
+def test_an_endpoint_that_fits_nowhere_says_so_and_changes_no_others_byte(scene, resources, reason):
     scene.begin("a")
     before = scene.service.document
     scene.create("b", resources=resources)
-    scene.until(lambda: scene.condition("b", "Accepted") == ("False", "UnfitResources"))
-    assert scene.condition("b") == ("False", "UnfitResources")
+    scene.until(lambda: scene.condition("b", "Accepted") == ("False", reason))
+    assert scene.condition("b") == ("False", reason)
     assert scene.service.document == before
 
 
@@ -52,7 +55,7 @@ def test_an_endpoint_whose_change_fits_nowhere_keeps_its_last_good_entry(scene):
     scene.begin("a")
     before = scene.service.document
     scene.change("a", resources={"profile": "nowhere"})
-    scene.until(lambda: scene.condition("a", "Accepted") == ("False", "UnfitResources"))
+    scene.until(lambda: scene.condition("a", "Accepted") == ("False", "ProfileNotFound"))
     assert scene.service.document == before
 
 
@@ -69,7 +72,7 @@ def test_an_invalid_endpoint_that_got_past_the_crd_says_so(scene):
 def test_a_profile_that_is_added_lets_an_endpoint_in(scene):
     scene.begin("a")
     scene.create("b", resources={"profile": "gpu-new"})
-    scene.until(lambda: scene.condition("b") == ("False", "UnfitResources"))
+    scene.until(lambda: scene.condition("b") == ("False", "ProfileNotFound"))
     scene.operator.add_profile({"name": "gpu-new", "accelerators": 1, "cpus": 8, "memory": "16Gi"})
     scene.until(lambda: scene.is_ready("b"))
 

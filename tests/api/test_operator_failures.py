@@ -6,7 +6,7 @@ from tests.harness.kuberay.serve import fails_to_build, fails_to_start, runs
 
 BROKEN = {"uri": "file:///models/broken"}
 POISON = {"uri": "file:///models/poison"}
-ERROR = "serve_app.sources.SourceError: file:///models/broken: there is no folder /models/broken"
+ERROR = "serve_app.loading.sources.SourceError: file:///models/broken: there is no folder /models/broken"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from endpoint_operator.api import PLURAL
+from endpoint_operator.api.types import PLURAL
 from tests.harness.access import RULES, without
 from tests.harness.api_server.crds import CRD_NAME, install_model_endpoints
 from tests.harness.api_server.faults import Answer, CutAfter, GoneEvent, ShortList

@@ -12,7 +12,7 @@ def test_without_a_ray_service_endpoints_say_so_and_nothing_is_created(scene):
     scene.remove_service()
     scene.create("a")
     scene.operator.start()
-    scene.until(lambda: scene.condition("a") == ("False", "TargetNotFound"))
+    scene.until(lambda: scene.condition("a") == ("False", "RayServiceNotFound"))
     assert not scene.service.exists
     scene.restore_service()
     scene.serving("a")
@@ -21,7 +21,7 @@ def test_without_a_ray_service_endpoints_say_so_and_nothing_is_created(scene):
 def test_a_deleted_ray_service_is_reported_and_served_again_once_it_is_back(scene):
     scene.begin("a", "b")
     scene.remove_service()
-    scene.until(lambda: scene.condition("a") == ("False", "TargetNotFound"))
+    scene.until(lambda: scene.condition("a") == ("False", "RayServiceNotFound"))
     assert scene.operator.running
     scene.restore_service()
     scene.serving("a", "b")
@@ -103,8 +103,8 @@ def test_a_status_that_kuberay_no_longer_updates_is_unknown(scene):
     scene.begin("a", "b")
     scene.ray.down = True
     scene.change("a", limits={"maxQueuedRequests": 7})
-    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetStatusStale"))
-    scene.until(lambda: scene.condition("b") == ("Unknown", "TargetStatusStale"))
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
+    scene.until(lambda: scene.condition("b") == ("Unknown", "RayServiceStatusStale"))
     scene.ray.down = False
     scene.serving("a", "b")
 
@@ -115,7 +115,7 @@ def test_a_status_that_is_frozen_by_a_missing_head_is_unknown(scene):
     scene.may_leave.add("b")
     scene.ray.head = Head.MISSING
     scene.create("b")
-    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetStatusStale"))
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
     scene.ray.head = Head.READY
     scene.serving("a", "b")
 
@@ -130,27 +130,58 @@ def test_applications_that_vanish_with_the_head_are_not_taken_for_deleted(scene)
     scene.serving("a")
 
 
-def test_during_an_upgrade_endpoints_are_unknown_and_afterwards_ready(scene):
+UPGRADED = ("False", "NoPendingCluster")
+BLOCKED = ("True", "DeployFailed")
+
+
+def test_during_an_upgrade_endpoints_that_answer_stay_ready(scene):
     scene.begin("a")
-    scene.ray.outcomes["a"] = runs(after=20)
-    scene.ray.upgrade()
-    scene.until(lambda: scene.condition("a") == ("Unknown", "TargetUpgrading"))
+    scene.ray.upgrade({"a": runs(after=20)})
+    scene.until(lambda: scene.service.condition("UpgradeInProgress")[0] == "True")
+    scene.stays(lambda: scene.is_ready("a"), seconds=1)
+    scene.until(lambda: scene.service.condition("UpgradeInProgress") == UPGRADED)
     scene.serving("a")
 
 
-def test_a_model_that_fails_does_not_hold_up_an_upgrade_for_ever(scene):
+def test_a_cluster_on_which_no_model_runs_is_never_promoted_and_a_rollback_costs_nothing(scene):
+    names = ("a", "b", "c")
+    scene.begin(*names)
+    active = scene.service.active_cluster
+    scene.ray.upgrade({name: fails_to_start("ImportError: libcuda") for name in names})
+    scene.until(lambda: {scene.condition(name, "UpgradeBlocked") for name in names} == {BLOCKED})
+    scene.stays(lambda: scene.service.active_cluster == active and scene.is_ready(*names), seconds=3)
+    assert scene.converged()
+    scene.ray.roll_back()
+    scene.until(lambda: scene.service.condition("UpgradeInProgress") == UPGRADED)
+    scene.serving(*names)
+    assert {scene.condition(name, "UpgradeBlocked") for name in names} == {("", "")}
+
+
+def test_one_model_that_is_missing_on_the_new_cluster_holds_the_upgrade(scene):
     scene.begin("a", "b")
+    active = scene.service.active_cluster
+    scene.ray.upgrade({"b": fails_to_start("SourceError: there is no folder /models/b")})
+    scene.until(lambda: scene.condition("b", "UpgradeBlocked") == BLOCKED)
+    scene.stays(lambda: scene.service.active_cluster == active and scene.is_ready("b"), seconds=3)
+    assert scene.condition("a", "UpgradeBlocked") == ("", "")
+
+
+def test_a_model_that_failed_before_does_not_hold_an_upgrade_up(scene):
+    scene.begin("a")
     scene.ray.outcomes["b"] = fails_to_start("ValueError: no")
     scene.may_leave.add("b")
+    scene.create("b")
+    scene.until(lambda: scene.condition("b")[1] == "DeployFailed")
+    active = scene.service.active_cluster
     scene.ray.upgrade()
-    scene.until(lambda: scene.service.condition("UpgradeInProgress") == ("False", "NoPendingCluster"))
+    scene.until(lambda: scene.service.active_cluster != active)
     scene.until(lambda: scene.is_ready("a"))
 
 
 def test_a_suspended_ray_service_is_reported(scene):
     scene.begin("a")
     scene.ray.suspended = True
-    scene.until(lambda: scene.condition("a") == ("False", "TargetSuspended"))
+    scene.until(lambda: scene.condition("a") == ("False", "RayServiceSuspended"))
     scene.ray.suspended = False
     scene.serving("a")
 

@@ -12,7 +12,7 @@ from tests.harness.kuberay.serve import fails_to_start
 def broken(scene):
     """One endpoint that serves and one whose model is missing."""
     scene.ray.outcomes["broken"] = fails_to_start(
-        "serve_app.sources.SourceError: file:///models/broken: there is no folder /models/broken"
+        "serve_app.loading.sources.SourceError: file:///models/broken: there is no folder /models/broken"
     )
     scene.may_leave.add("broken")
     scene.begin("good")
@@ -53,9 +53,9 @@ def test_kubectl_describe_shows_the_cause(broken, kubectl):
 
 def test_the_metrics_count_what_was_done(broken):
     broken.until(lambda: broken.condition("broken") == ("False", "Withdrawn"))
-    broken.until(lambda: metric(broken, "document_bytes") == len(broken.service.document))
+    broken.until(lambda: metric(broken, "serve_config_bytes") == len(broken.service.document))
     assert metric(broken, "rollbacks_total") == 1
-    assert metric(broken, "writes_total") == len(broken.writes)
+    assert metric(broken, "serve_config_writes_total") == len(broken.writes)
     assert metric(broken, 'endpoints{reason="Serving"}') == 1
     assert metric(broken, 'endpoints{reason="Withdrawn"}') == 1
 

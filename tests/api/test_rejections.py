@@ -3,20 +3,20 @@
 import pytest
 from pydantic import ValidationError
 
-from endpoint_operator import api
-from endpoint_operator.api import ApiModel, parse_endpoint
-from endpoint_operator.crd import custom_resource_definition
+from endpoint_operator.api import types
+from endpoint_operator.api.crd import custom_resource_definition
+from endpoint_operator.api.types import ApiModel, parse_endpoint
 from tests.harness.documents import document
 from tests.unit.builders import with_value
-from tests.unit.test_api_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
+from tests.unit.test_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
 
-PATH = f"/apis/{api.GROUP}/{api.VERSION}/namespaces/default/{api.PLURAL}"
+PATH = f"/apis/{types.GROUP}/{types.VERSION}/namespaces/default/{types.PLURAL}"
 
 SPEC = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
 RULES = [
     rule
-    for model in vars(api).values()
+    for model in vars(types).values()
     if isinstance(model, type) and issubclass(model, ApiModel)
     for rule in model.RULES
 ]

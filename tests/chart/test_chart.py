@@ -1,13 +1,14 @@
 """What the chart renders, and which values it refuses; the API server and the cluster come in other tiers."""
 
 import itertools
+import json
 
 import pytest
 import yaml
 
-from endpoint_operator.api import GROUP, Resources
-from endpoint_operator.profiles import parse_catalogue
-from endpoint_operator.settings import Settings
+from endpoint_operator.api.profiles import parse_profiles
+from endpoint_operator.api.types import GROUP, Resources
+from endpoint_operator.controller.settings import Settings
 from hack.commands import run
 from hack.errors import CommandError
 from hack.generate import FILES
@@ -66,6 +67,10 @@ def test_helm_finds_nothing_wrong(options):
         ("--set=profiles[0].name=Large,profiles[0].cpus=1,profiles[0].memory=1Gi", "does not match pattern"),
         ("--set=profiles[0].name=a,profiles[0].cpus=1.5,profiles[0].memory=1Gi", "/profiles/0/cpus"),
         ("--set=profiles[0].name=a,profiles[0].cpus=1,profiles[0].memory=much", "/profiles/0/memory"),
+        (
+            "--set=profiles[0].name=a,profiles[0].cpus=1,profiles[0].memory=1Gi,profiles[0].runtimeClassName=B",
+            "/profiles/0/runtimeClassName",
+        ),
         ("--set=servce.type=NodePort", "additional properties 'servce' not allowed"),
         ("--set=image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("--set=service.nodePort=-1", "/service/nodePort"),
@@ -85,12 +90,12 @@ def test_the_operator_owns_the_serve_config(default):
 
 def test_the_operator_reads_the_same_profiles_as_kuberay():
     documents = template("--values", str(SCENARIOS[0]))
-    [profiles] = of_kind(documents, "ConfigMap")
-    catalogue = parse_catalogue(yaml.safe_load(profiles["data"]["profiles.yaml"]))
+    [config_map] = of_kind(documents, "ConfigMap")
+    profiles = parse_profiles(yaml.safe_load(config_map["data"]["profiles.yaml"]))
     [service] = of_kind(documents, "RayService")
     groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    assert list(catalogue.profiles) == [group["groupName"] for group in groups] == ["cpu", "gpu"]
-    for group, profile in zip(groups, catalogue.profiles.values(), strict=True):
+    assert list(profiles.by_name) == [group["groupName"] for group in groups] == ["cpu", "gpu"]
+    for group, profile in zip(groups, profiles.by_name.values(), strict=True):
         assert (group["minReplicas"], group["maxReplicas"]) == (profile.min_workers, profile.max_workers)
         assert group["rayStartParams"]["num-cpus"] == f"{profile.cpus:g}"
         spec = group["template"]["spec"]
@@ -98,8 +103,17 @@ def test_the_operator_reads_the_same_profiles_as_kuberay():
         limits = spec["containers"][0]["resources"]["limits"]
         assert limits["memory"] == profile.memory
         assert int(limits.get("nvidia.com/gpu", 0)) == profile.accelerators
-        asked = catalogue.place(Resources(profile=profile.name, cpus=1, memory="1Gi"))
+        asked = profiles.place(Resources(profile=profile.name, cpus=1, memory="1Gi"))
         assert group["labels"] == asked.node_labels
+
+
+def test_a_runtime_class_is_on_the_workers_of_its_profile_alone():
+    gpu_profile = {"name": "gpu", "cpus": 1, "memory": "1Gi", "runtimeClassName": "nvidia"}
+    profiles = [{"name": "cpu", "cpus": 1, "memory": "1Gi"}, gpu_profile]
+    documents = template(f"--set-json=profiles={json.dumps(profiles)}")
+    head, cpu, gpu = (pod["spec"] for pod in ray_pods(documents))
+    assert gpu["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in head.keys() | cpu.keys()
 
 
 def test_worker_groups_say_what_kuberay_would_write_back(default):

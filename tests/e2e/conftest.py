@@ -27,6 +27,7 @@ ORDER = (
     "test_gpu",
     "test_security",
     "test_helm",
+    "test_upgrade",
     "test_faults",
     "test_uninstall",
 )

@@ -46,6 +46,10 @@ class Release:
             *(f"--namespace={self.namespace}", *options),
         )
 
+    def roll_back(self):
+        """Run `helm rollback` to the revision before."""
+        self._helm("rollback", "models", f"--namespace={self.namespace}")
+
     def uninstall(self):
         """Run `helm uninstall`, if it is installed."""
         self._helm("uninstall", "models", f"--namespace={self.namespace}", "--wait", "--ignore-not-found")
@@ -85,6 +89,13 @@ class Release:
                 return found
             time.sleep(0.5)
         raise AssertionError(f"not within {seconds} s: {what}\n{self.kubectl('get', 'modelendpoints')}")
+
+    def stays(self, what, holds, seconds):
+        """Check that `holds()` for so long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert holds(), f"no more: {what}"
+            time.sleep(1)
 
     def answers(self, name, body=GOOD):
         """Return the answer of a model, None unless it is 200."""

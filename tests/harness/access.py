@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import httpx
 
-from endpoint_operator.api import GROUP, PLURAL
+from endpoint_operator.api.types import GROUP, PLURAL
 
 _READ: Final = ["get", "list", "watch"]
 NAME: Final = "operator"

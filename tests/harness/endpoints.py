@@ -8,9 +8,9 @@ from typing import Any, Final
 import httpx
 from pydantic import ValidationError
 
-from endpoint_operator.api import GROUP, PLURAL, VERSION, parse_endpoint
-from endpoint_operator.compile import compile_serve_config
-from endpoint_operator.profiles import Catalogue
+from endpoint_operator.api.profiles import Profiles
+from endpoint_operator.api.types import GROUP, PLURAL, VERSION, parse_endpoint
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.harness.documents import document
 
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
@@ -81,7 +81,7 @@ class Endpoints:
         """Return whether every endpoint is Ready as it is written now."""
         return all(map(shows_ready, self.endpoints()))
 
-    def expected(self, catalogue: Catalogue) -> str:
+    def expected(self, profiles: Profiles) -> str:
         """Return the document of all endpoints that are stored and valid."""
         found = []
         for stored in self.endpoints():
@@ -89,7 +89,7 @@ class Endpoints:
                 found.append(parse_endpoint(stored))
             except ValidationError:
                 continue
-        return compile_serve_config(found, catalogue).document
+        return compile_serve_config(found, profiles).document
 
     def _merge(self, name: str, changes: dict[str, Any]) -> None:
         self.http.patch(f"{self.path}/{name}", json=changes, headers=_MERGE).raise_for_status()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from endpoint_operator.api import GROUP, KIND, PLURAL, VERSION
+from endpoint_operator.api.types import GROUP, KIND, PLURAL, VERSION
 
 # A watch ends so often by itself, which is when a recorder sees that it is to end.
 _WATCH_SECONDS: Final = 1

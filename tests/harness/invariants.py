@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from endpoint_operator.api import parse_endpoint
-from endpoint_operator.compile import compile_serve_config
-from endpoint_operator.profiles import Catalogue
+from endpoint_operator.api.profiles import Profiles
+from endpoint_operator.api.types import parse_endpoint
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from serve_app.contract import GATEWAY_APPLICATION
 from tests.harness.api_server.fault_proxy import Request
 from tests.harness.history import Change
@@ -28,7 +28,7 @@ OPERATOR: Final = "model-endpoints-operator"
 
 def violations(
     history: Sequence[Change],
-    catalogue: Catalogue,
+    profiles: Profiles,
     may_leave: Collection[str] = (),
     may_push: bool = False,
 ) -> list[str]:
@@ -42,7 +42,7 @@ def violations(
     before = ""
     for change in history:
         if change.is_endpoint:
-            _remember(change, catalogue, endpoints, entries)
+            _remember(change, profiles, endpoints, entries)
             continue
         document = change.object["spec"].get("serveConfigV2", "")
         if document not in ("", before) and writes_document(change):
@@ -98,7 +98,7 @@ def writes_document(change: Change) -> bool:
 
 
 def _remember(
-    change: Change, catalogue: Catalogue, endpoints: dict[str, Any], entries: dict[str, set[str]]
+    change: Change, profiles: Profiles, endpoints: dict[str, Any], entries: dict[str, set[str]]
 ) -> None:
     if change.deleted or "deletionTimestamp" in change.object["metadata"]:
         endpoints.pop(change.name, None)
@@ -109,7 +109,7 @@ def _remember(
     if known.get("generation") == change.object["metadata"].get("generation", 0):
         return
     try:
-        alone = compile_serve_config([parse_endpoint(change.object)], catalogue).document
+        alone = compile_serve_config([parse_endpoint(change.object)], profiles).document
     except ValidationError:
         return
     for name, entry in _applications(alone).items():

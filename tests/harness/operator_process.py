@@ -14,8 +14,8 @@ import httpx
 import psutil
 import yaml
 
-from endpoint_operator.ports import free_port
-from endpoint_operator.profiles import ClusterCatalogue, parse_catalogue
+from endpoint_operator.api.profiles import ClusterProfiles, parse_profiles
+from endpoint_operator.local.ports import free_port
 from tests.harness.processes import Program, running
 
 # As the chart mounts them.
@@ -108,14 +108,14 @@ class Operator:
         return self._get("/metrics").raise_for_status().text
 
     def add_profile(self, profile: dict[str, Any]) -> None:
-        """Put a profile into the catalogue's file."""
+        """Append a profile to the file of profiles."""
         self._profiles["profiles"].append(profile)
         self._write_profiles()
 
     @property
-    def catalogue(self) -> ClusterCatalogue:
-        """The catalogue that it was given."""
-        return parse_catalogue(self._profiles)
+    def profiles(self) -> ClusterProfiles:
+        """The profiles that it was given."""
+        return parse_profiles(self._profiles)
 
     def output(self) -> str:
         """Return the end of what the last starts wrote."""

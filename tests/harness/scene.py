@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import httpx
 
-from endpoint_operator.api import PLURAL
+from endpoint_operator.api.types import PLURAL
 from tests.harness.access import Account
 from tests.harness.api_server.control_plane import ControlPlane, write_kubeconfig
 from tests.harness.api_server.fault_proxy import FaultProxy, Request, fault_proxy
@@ -71,7 +71,7 @@ class Scene(Endpoints):
 
     def converged(self) -> bool:
         """Return whether the document is that of all endpoints as they are now (I5)."""
-        return self.service.document == self.expected(self.operator.catalogue)
+        return self.service.document == self.expected(self.operator.profiles)
 
     def serving(self, *names: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the document is right and these endpoints are Ready."""
@@ -130,7 +130,7 @@ class Scene(Endpoints):
         """Return each breach of an invariant until now."""
         history = self.history()
         return [
-            *violations(history, self.operator.catalogue, self.may_leave, self.may_push),
+            *violations(history, self.operator.profiles, self.may_leave, self.may_push),
             *repetitions(list(self.proxy.requests), history),
         ]
 

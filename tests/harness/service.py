@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from endpoint_operator.api import ModelEndpoint
-from endpoint_operator.compile import compile_serve_config
+from endpoint_operator.api.types import ModelEndpoint
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.unit.builders import CLUSTER
 
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
@@ -74,6 +74,11 @@ class Service:
     def status(self) -> dict[str, Any]:
         """What KubeRay says."""
         return self.stored.get("status", {})
+
+    @property
+    def active_cluster(self) -> str:
+        """Name of the Ray cluster that answers."""
+        return self.status["activeServiceStatus"]["rayClusterName"]
 
     def applications(self, kind: str = "active") -> dict[str, Any]:
         """Return the applications of the active or the pending cluster."""

@@ -40,8 +40,8 @@ if sys.argv[-1].startswith("load="):
     from pathlib import Path
     from serve_app.contract import Task
     from serve_app.tasks import task_class
-    from serve_app.tasks.base import InputLimit
-    from serve_app.batcher import Progress
+    from serve_app.engine.base import InputLimit
+    from serve_app.engine.base import Progress
     model = task_class(Task.TEXT_CLASSIFICATION)(Path(sys.argv[-1].removeprefix("load=")), "float32")
     model.forward(model.encode("good", None, InputLimit(64, True)), Progress([]))
 print(json.dumps(told), flush=True)
@@ -110,7 +110,7 @@ class Node:
         found = []
         for process in psutil.process_iter(["cmdline", "name"]):
             command = process.info["cmdline"] or []
-            if "serve_app.forking.server" in command and f"{self.folder}/sockets/raylet.f" in command:
+            if "serve_app.forkserver.server" in command and f"{self.folder}/sockets/raylet.f" in command:
                 found.append(process)
         return found
 

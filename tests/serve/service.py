@@ -15,7 +15,7 @@ import psutil
 import yaml
 
 from bench.processes import replicas_of
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models" / "build"
@@ -89,7 +89,7 @@ class Service:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "endpoint_operator.cli", *arguments]
+    return [sys.executable, "-m", "endpoint_operator.cli.main", *arguments]
 
 
 @contextmanager

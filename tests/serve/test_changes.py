@@ -151,7 +151,7 @@ def test_a_killed_replica_comes_back_and_the_others_notice_nothing(service):
 def test_replicas_are_forked_and_tell_their_start_and_memory(service):
     (pid,) = service.replica_pids("sentiment")
     parents = [" ".join(parent.cmdline()) for parent in psutil.Process(pid).parents()]
-    assert any("serve_app.forking.server" in parent for parent in parents)
+    assert any("serve_app.forkserver.server" in parent for parent in parents)
     facts = service.http.get("/v2/models/sentiment").json()["parameters"]
     parts = ("process", "fetch", "import", "load", "warm_up", "total")
     assert list(facts["cold_start"]) == [f"{part}_seconds" for part in parts]

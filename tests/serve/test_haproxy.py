@@ -13,8 +13,8 @@ import pytest
 from ray.serve._private import haproxy as rays
 from ray.serve._private.common import RequestProtocol
 
-from endpoint_operator.ports import free_port
-from serve_app.haproxy import with_rules
+from endpoint_operator.local.ports import free_port
+from serve_app.http.haproxy import with_rules
 from tests.unit.http_double import serving
 
 

@@ -7,8 +7,8 @@ import torch
 import transformers
 
 from bench.texts import make_texts
-from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Task, Tunables
-from serve_app.engine import Engine
+from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, Task, UserConfig
+from serve_app.engine.batch_engine import BatchEngine
 from serve_app.tasks import task_class
 from tests.serve.service import MODELS
 
@@ -27,7 +27,7 @@ def answers(task: Task, name: str, texts: list[str], **parameters) -> list[dict]
     async def ask() -> list[list[dict]]:
         folder = MODELS / name
         model = task_class(task)(folder, "float32")
-        engine = Engine(ModelArgs(name=name, uri=f"file://{folder}", task=task), model, Tunables())
+        engine = BatchEngine(ModelArgs(name=name, uri=f"file://{folder}", task=task), model, UserConfig())
         starts = range(0, len(texts), MAX_TEXTS_PER_REQUEST)
         requests = [texts[start : start + MAX_TEXTS_PER_REQUEST] for start in starts]
         try:

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import yaml
 
-from endpoint_operator.ports import free_port
-from endpoint_operator.ray_here import started_ray, this_machine
+from endpoint_operator.local.ports import free_port
+from endpoint_operator.local.ray import detect_machine, started_ray
 from serve_app.contract import Task
 from tests.load import load_on
 from tests.serve import tiny_models
@@ -60,7 +60,7 @@ def test_an_endpoint_that_is_too_big_for_the_machine_is_refused_at_once(tmp_path
 
 
 def test_endpoints_that_are_too_big_together_are_refused_at_once(tmp_path, model):
-    most = {"memory": f"{this_machine().memory_bytes * 7 // 10 // 2**20}Mi"}
+    most = {"memory": f"{detect_machine().memory_bytes * 7 // 10 // 2**20}Mi"}
     both = [
         manifest(f"big-{number}", f"file://{model}", "text-classification", resources=most)
         for number in range(2)
@@ -111,7 +111,7 @@ def test_two_services_share_a_machine(tmp_path, model, monkeypatch):
 def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
     port = free_port()
-    with started_ray(this_machine(), "127.0.0.1", port) as ray:
+    with started_ray(detect_machine(), "127.0.0.1", port) as ray:
         monkeypatch.setenv("RAY_AUTH_TOKEN", ray.token)
         folder = tmp_path / "manifests"
         folder.mkdir()

@@ -8,12 +8,11 @@ import pytest
 import torch
 import transformers
 
-from serve_app.batcher import Progress
-from serve_app.contract import ModelArgs, Task, Tunables
-from serve_app.engine import Engine
-from serve_app.errors import InputTooLongError, InvalidInputError
+from serve_app.contract import ModelArgs, Task, UserConfig
+from serve_app.engine.base import InputLimit, ModelLoadError, Progress
+from serve_app.engine.batch_engine import BatchEngine
+from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.tasks import task_class
-from serve_app.tasks.base import InputLimit, ModelLoadError
 from tests.serve import tiny_models
 
 TEXTS = [
@@ -33,7 +32,7 @@ def folders(tmp_path_factory) -> dict[Task, Path]:
 def answer(task: Task, folder: Path, texts: list[str], **parameters) -> list[dict]:
     async def ask() -> list[dict]:
         args = ModelArgs(name="tiny", uri=f"file://{folder}", task=task)
-        engine = Engine(args, task_class(task)(folder, "float32"), Tunables())
+        engine = BatchEngine(args, task_class(task)(folder, "float32"), UserConfig())
         try:
             await engine.warm_up()
             return await engine.predict(texts, parameters)
@@ -249,20 +248,20 @@ def test_code_in_the_folder_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "alone", "threads"),
+    ("task", "exclusive", "threads"),
     [
         (Task.TEXT2TEXT_GENERATION, True, 3),
         (Task.TEXT_CLASSIFICATION, True, 3),
         (Task.TEXT_CLASSIFICATION, False, 1),
     ],
-    ids=["one batch at a time", "alone", "beside others"],
+    ids=["one batch at a time", "exclusive", "shared"],
 )
-def test_a_batch_has_all_threads_unless_others_run_beside_it(folders, monkeypatch, task, alone, threads):
+def test_a_batch_has_all_threads_unless_others_run_beside_it(folders, monkeypatch, task, exclusive, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads()
     model = task_class(task)(folders[task], "float32")
     try:
-        model.prepare_thread(alone)
+        model.prepare_thread(exclusive)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

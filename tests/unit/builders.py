@@ -5,16 +5,16 @@ import copy
 
 import pytest
 
-from endpoint_operator.api import parse_endpoint
-from endpoint_operator.profiles import Machine, parse_catalogue
+from endpoint_operator.api.profiles import LocalMachine, parse_profiles
+from endpoint_operator.api.types import parse_endpoint
 
 GIBIBYTE = 2**30
 
 LONGEST_SECONDS = 4
 
-MACHINE = Machine(cpus=4, memory_bytes=8 * GIBIBYTE, accelerators=0)
+MACHINE = LocalMachine(cpus=4, memory_bytes=8 * GIBIBYTE, accelerators=0)
 
-CLUSTER = parse_catalogue(
+CLUSTER = parse_profiles(
     {
         "profiles": [
             {"name": "cpu", "cpus": 8, "memory": "16Gi"},

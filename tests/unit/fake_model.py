@@ -5,11 +5,10 @@ import threading
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
-from serve_app.batcher import Progress
-from serve_app.contract import ModelArgs, Task, Tunables
-from serve_app.engine import Engine
-from serve_app.errors import InvalidInputError
-from serve_app.tasks.base import Encoded, Output, TaskModel
+from serve_app.contract import ModelArgs, Task, UserConfig
+from serve_app.engine.base import EncodedSequence, Output, Progress, TaskModel
+from serve_app.engine.batch_engine import BatchEngine
+from serve_app.http.errors import InvalidInputError
 from tests.unit.builders import until
 
 ARGS = ModelArgs(name="sentiment", uri="file:///models/sentiment", task=Task.TEXT_CLASSIFICATION)
@@ -33,7 +32,7 @@ class FakeModel(TaskModel):
         Output("vector", "FP32", (-1, -1)),
         Output("details", "BYTES", (-1,)),
     )
-    probe_text = "ready"
+    warmup_text = "ready"
     max_tokens = 10
     description = {"dtype": "float32"}
 
@@ -49,7 +48,7 @@ class FakeModel(TaskModel):
             raise InvalidInputError("the text cannot be read")
         limit.check(len(words))
         kept = words[: limit.max_tokens]
-        return [Encoded({"input_ids": list(range(len(kept))), "words": kept})]
+        return [EncodedSequence({"input_ids": list(range(len(kept))), "words": kept})]
 
     def forward(self, batch, progress: Progress):
         self.batches.append([" ".join(encoded.features["words"]) for encoded in batch])
@@ -76,16 +75,16 @@ class FakeModel(TaskModel):
         self.free.clear()
 
 
-def service(**tunables):
+def service(**user_config):
     """Return a fake model, and an engine around it with these settings."""
     model = FakeModel()
-    return SimpleNamespace(model=model, engine=Engine(ARGS, model, Tunables(**tunables)))
+    return SimpleNamespace(model=model, engine=BatchEngine(ARGS, model, UserConfig(**user_config)))
 
 
 @asynccontextmanager
-async def serving(**tunables):
+async def serving(**user_config):
     """Yield an engine and its fake model."""
-    fake = service(**tunables)
+    fake = service(**user_config)
     try:
         yield fake.engine, fake.model
     finally:

@@ -1,26 +1,26 @@
 """The operator's loop over a small world, with what it writes noted."""
 
-from endpoint_operator.catalogue_file import CatalogueFile
-from endpoint_operator.health import Pulse
-from endpoint_operator.metrics import Metrics
-from endpoint_operator.reconciler import Reconciler
-from endpoint_operator.serve_status import ServeStatus
-from endpoint_operator.settings import Settings
+from endpoint_operator.controller.dashboard import DashboardClient
+from endpoint_operator.controller.metrics import Metrics
+from endpoint_operator.controller.probes import Heartbeat
+from endpoint_operator.controller.profiles_file import ProfilesFile
+from endpoint_operator.controller.reconciler import Reconciler
+from endpoint_operator.controller.settings import Settings
 from tests.unit.small_world import World
 
 PROFILES = "profiles: [{name: cpu, cpus: 8, memory: 16Gi}]"
 
 
-class FakeCluster:
-    """The calls of `Cluster` on a `World`; what is written is noted."""
+class FakeClient:
+    """The requests of `KubeClient` on a `World`; what is written is noted."""
 
     def __init__(self, world):
         self.world = world
         self.written = []
-        self.announced = []
+        self.events = []
         self.lists = 0
         self.hidden = set()
-        self.kind_is_leaving = False
+        self.crd_is_terminating = False
         self.errors = {}
 
     def _meet(self, call):
@@ -36,14 +36,14 @@ class FakeCluster:
     async def has_endpoint(self, name):
         return name in self.world.endpoints
 
-    async def is_kind_leaving(self):
-        return self.kind_is_leaving
+    async def is_crd_terminating(self):
+        return self.crd_is_terminating
 
     async def get_ray_service(self):
         self._meet("service")
         return self.world.service
 
-    async def apply_serve_config(self, service, document):
+    async def apply_serve_config(self, uid, resource_version, document):
         self._meet("document")
         self.written.append("document")
         metadata = self.world.service["metadata"]
@@ -64,11 +64,11 @@ class FakeCluster:
         }
         return self.world.endpoints[name]
 
-    async def was_refused(self, service, since):
+    async def config_rejected_since(self, uid, since):
         return False
 
-    async def announce(self, announcement, now):
-        self.announced.append(announcement.reason)
+    async def create_event(self, event):
+        self.events.append(event["reason"])
 
 
 class Scene:
@@ -78,32 +78,32 @@ class Scene:
         path = folder / "profiles.yaml"
         path.write_text(PROFILES)
         self.world = World(*names)
-        self.cluster = FakeCluster(self.world)
+        self.client = FakeClient(self.world)
         self.metrics = Metrics()
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
         self.reconciler = Reconciler(
             Settings(namespace="models", ray_service="ray", profiles_file=path, **settings),
-            self.cluster,
-            CatalogueFile(path),
-            ServeStatus("", None, 10, 30),
+            self.client,
+            ProfilesFile(path),
+            DashboardClient("", None, 10, 30),
             self.metrics,
-            self.pulse,
+            self.heartbeat,
         )
 
-    async def look(self):
-        """Look as often as is due at once, and return what was written."""
-        self.cluster.written.clear()
-        while await self.reconciler.look() == 0:
+    async def reconcile(self):
+        """Reconcile as often as is due at once, and return what was written."""
+        self.client.written.clear()
+        while (await self.reconciler.reconcile()).requeue:
             pass
-        return list(self.cluster.written)
+        return list(self.client.written)
 
     async def serve(self, **applications):
         """Bring everything up."""
-        await self.look()
+        await self.reconcile()
         self.world.follow()
-        await self.look()
+        await self.reconcile()
         self.world.follow(**applications)
-        await self.look()
+        await self.reconcile()
 
     def metric(self, name):
         text = self.metrics.exposition(0).decode()

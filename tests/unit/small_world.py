@@ -2,18 +2,18 @@
 
 import copy
 
-from endpoint_operator.decision import Decider, Snapshot
-from endpoint_operator.document import read_entries
-from endpoint_operator.observed import parse_observed
-from endpoint_operator.ray_service import parse_ray_service
-from endpoint_operator.settings import Deadlines
+from endpoint_operator.controller.decide.decision import Decider, Snapshot
+from endpoint_operator.controller.observed.endpoint import parse_observed
+from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.controller.settings import Deadlines
+from endpoint_operator.serveconfig.document import read_entries
 from tests.unit.builders import CLUSTER, manifest
 
 DEADLINES = Deadlines()
 FAILED_SECONDS = DEADLINES.failed_seconds
 BROKEN = {"uri": "file:///models/broken"}
 LONG_AGO = "2026-01-01T00:00:00Z"
-ERROR = "serve_app.sources.SourceError: there is no folder /models/broken"
+ERROR = "serve_app.loading.sources.SourceError: there is no folder /models/broken"
 
 
 def application(status="RUNNING", message=""):
@@ -34,10 +34,10 @@ class World:
     def __init__(self, *names, document_limit=900_000):
         self.endpoints = {}
         self.now = 0.0
-        self.catalogue = CLUSTER
+        self.profiles = CLUSTER
         self.document_limit = document_limit
         self.refused = False
-        self.head_lost = False
+        self.dashboard_unreachable = False
         self._version = 0
         self.service = {
             "metadata": {"uid": "ray", "resourceVersion": "0", "generation": 1},
@@ -70,13 +70,17 @@ class World:
         stored["spec"] |= {section: sections[section] for section in spec}
         stored["metadata"]["generation"] += 1
 
-    def look(self, after=0.0):
+    def reconcile(self, after=0.0):
         """Let the operator look after so many seconds, store what it decides, and return the decision."""
         self.now += after
         service = parse_ray_service(self.service) if self.service else None
         endpoints = tuple(parse_observed(copy.deepcopy(stored)) for stored in self.endpoints.values())
         snapshot = Snapshot(
-            endpoints, service, self.catalogue, refused=self.refused, head_lost=self.head_lost
+            endpoints,
+            service,
+            self.profiles,
+            refused=self.refused,
+            dashboard_unreachable=self.dashboard_unreachable,
         )
         decision = self.decider.decide(snapshot, self.now, f"time {self.now:g}")
         for name, status in decision.statuses.items():
@@ -95,16 +99,36 @@ class World:
             "activeServiceStatus": {"rayClusterName": "one", "applicationStatuses": reported},
         }
 
+    def upgrade(self, **applications):
+        """Let KubeRay prepare another cluster, on which all runs if `applications` do not say otherwise."""
+        self.service["metadata"]["generation"] += 1
+        status = self.service["status"]
+        status["activeServiceStatus"] = {"rayClusterName": status["activeServiceStatus"]["rayClusterName"]}
+        self.follow_pending(**applications)
+
+    def follow_pending(self, **applications):
+        """Let KubeRay hand the document to the cluster that it prepares, and report on that one alone."""
+        reported = {name: application() for name in self.entries} | applications
+        self.service["status"] |= {
+            "observedGeneration": self.service["metadata"]["generation"],
+            "pendingServiceStatus": {"rayClusterName": "two", "applicationStatuses": reported},
+        }
+
+    def promote(self):
+        """Let KubeRay move to the cluster that it has prepared."""
+        status = self.service["status"]
+        status["activeServiceStatus"] = status.pop("pendingServiceStatus")
+
     def settle(self, **applications):
         """Let time pass until KubeRay's report of the present document counts."""
-        self.look()
+        self.reconcile()
         self.follow(**applications)
-        self.look()
-        return self.look(after=DEADLINES.settle_seconds)
+        self.reconcile()
+        return self.reconcile(after=DEADLINES.settle_seconds)
 
     def serve(self):
         """Bring everything up from nothing."""
-        self.look()
+        self.reconcile()
         self.follow()
         return self.settle()
 

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from endpoint_operator.api import parse_endpoint
-from endpoint_operator.rules import NAME_PATTERN
+from endpoint_operator.api.rules import NAME_PATTERN
+from endpoint_operator.api.types import parse_endpoint
 from serve_app.contract import GATEWAY_APPLICATION, Task
 from tests.unit.builders import manifest
 
@@ -48,6 +48,7 @@ def scalings(draw):
     return {
         "minReplicas": draw(st.integers(0, upper)),
         "maxReplicas": upper,
+        "maxReplicasPerNode": draw(st.integers(0, 100)),
         "targetOngoingRequests": draw(st.integers(1, 10_000)),
         "upscaleDelaySeconds": draw(seconds),
         "downscaleDelaySeconds": draw(seconds),

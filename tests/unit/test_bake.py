@@ -27,7 +27,7 @@ def bake(built, tmp_path):
         command = [
             sys.executable,
             "-m",
-            "serve_app.bake",
+            "serve_app.loading.bake",
             "--built",
             built,
             "--into",

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serve_app.batcher import Batcher, Progress
-from serve_app.cutting import BatchLimits
+from serve_app.engine.base import Progress
+from serve_app.engine.batch_planner import BatchLimits
+from serve_app.engine.batcher import Batcher
 from tests.unit.builders import run, until
 
 ROOMY = BatchLimits(max_size=100, max_tokens=10_000, max_wait_seconds=0)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bench.connections import Connections
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 from tests.unit.builders import run
 
 ANSWERS = {

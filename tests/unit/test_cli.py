@@ -5,10 +5,10 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from typer.testing import CliRunner
 
-from endpoint_operator.cli import app
-from endpoint_operator.compile import compile_serve_config
-from endpoint_operator.manifests import read_manifest
-from endpoint_operator.ray_here import this_machine
+from endpoint_operator.cli.main import app
+from endpoint_operator.local.manifests import read_manifest
+from endpoint_operator.local.ray import detect_machine
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.unit.builders import CLUSTER, manifest_text
 from tests.unit.http_double import serving
 
@@ -23,7 +23,7 @@ ON_A_GPU = manifest_text("on-gpu") + "  resources: {profile: gpu-t4, count: 2}\n
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with one endpoint, and a catalogue beside it."""
+    """A folder with one endpoint, and a file of profiles beside it."""
     (tmp_path / "profiles.yaml").write_text(PROFILES)
     (tmp_path / "manifests").mkdir()
     (tmp_path / "manifests" / "a.yaml").write_text(manifest_text("a"))
@@ -79,7 +79,7 @@ def test_a_value_that_looks_like_markup_is_shown_as_it_is(folder):
     assert "'[red]x[/red]'" in modelendpoint("validate", folder)[2]
 
 
-def test_validate_holds_the_endpoints_against_a_catalogue(folder):
+def test_validate_holds_the_endpoints_against_profiles(folder):
     (folder / "b.yaml").write_text(manifest_text("b") + "  resources: {profile: tpu}\n")
     expected = "b: resources.profile: no profile is named 'tpu'; there are cpu, gpu-t4\n"
     assert modelendpoint("validate", folder, "--profiles", folder.parent / "profiles.yaml") == (
@@ -92,7 +92,7 @@ def test_validate_holds_the_endpoints_against_a_catalogue(folder):
 
 def test_render_prints_what_the_compiler_makes_for_this_machine(folder):
     code, output, complaint = modelendpoint("render", folder)
-    expected = compile_serve_config(endpoints_of(folder), this_machine()).document
+    expected = compile_serve_config(endpoints_of(folder), detect_machine()).document
     assert (code, output, complaint) == (0, expected + "\n", "")
 
 
@@ -125,15 +125,15 @@ def test_render_refuses_an_endpoint_that_fits_nowhere(folder):
         ("profiles: [{name: cpu, cpus: 1, memory: lots}]", "profiles.0.memory: "),
     ],
 )
-def test_a_bad_catalogue_is_reported_with_its_file(folder, content, sentence):
-    catalogue = folder.parent / "profiles.yaml"
-    catalogue.write_text(content)
-    code, output, complaint = modelendpoint("render", folder, "--profiles", catalogue)
+def test_bad_profiles_are_reported_with_their_file(folder, content, sentence):
+    profiles = folder.parent / "profiles.yaml"
+    profiles.write_text(content)
+    code, output, complaint = modelendpoint("render", folder, "--profiles", profiles)
     assert (code, output) == (1, "")
-    assert complaint.startswith(f"{catalogue}: {sentence}")
+    assert complaint.startswith(f"{profiles}: {sentence}")
 
 
-def test_a_catalogue_that_is_not_there_is_reported(folder):
+def test_a_profiles_file_that_is_not_there_is_reported(folder):
     code, _, complaint = modelendpoint("render", folder, "--profiles", folder / "nope.yaml")
     assert code == 1
     assert "No such file or directory" in complaint

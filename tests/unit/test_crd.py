@@ -4,8 +4,8 @@ import pytest
 import yaml
 from pydantic import Field
 
-from endpoint_operator import crd
-from endpoint_operator.api import ApiModel, parse_endpoint
+from endpoint_operator.api import crd
+from endpoint_operator.api.types import ApiModel, parse_endpoint
 from tests.unit.builders import manifest
 
 COMMITTED = Path(__file__).parents[2] / "charts/model-endpoints/files/modelendpoints.yaml"

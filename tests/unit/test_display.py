@@ -7,8 +7,8 @@ import shlex
 import pytest
 from rich.console import Console
 
-from endpoint_operator.display import Display, curl_command
-from endpoint_operator.status import EndpointState, State
+from endpoint_operator.cli.display import Display, curl_command
+from endpoint_operator.local.state import EndpointState, State
 from serve_app.contract import Task
 from tests.unit.builders import endpoint
 

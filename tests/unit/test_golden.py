@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from endpoint_operator.compile import compile_serve_config
-from endpoint_operator.manifests import read_manifest
-from endpoint_operator.profiles import parse_catalogue
+from endpoint_operator.api.profiles import parse_profiles
+from endpoint_operator.local.manifests import read_manifest
+from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.unit.builders import MACHINE
 
 CASES = sorted((Path(__file__).parent / "golden").iterdir())
@@ -16,9 +16,9 @@ CASES = sorted((Path(__file__).parent / "golden").iterdir())
 def compiled(case):
     manifest = read_manifest(case / "endpoints.yaml")
     assert manifest.errors == ()
-    profiles = case / "profiles.yaml"
-    catalogue = parse_catalogue(yaml.safe_load(profiles.read_text())) if profiles.exists() else MACHINE
-    return compile_serve_config([located.endpoint for located in manifest.endpoints], catalogue).document
+    file = case / "profiles.yaml"
+    profiles = parse_profiles(yaml.safe_load(file.read_text())) if file.exists() else MACHINE
+    return compile_serve_config([located.endpoint for located in manifest.endpoints], profiles).document
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -47,11 +47,25 @@ result = [type(given).__name__, given.model_dump(mode="json"), model.name, gatew
 
 
 def test_compiling_needs_nothing_heavy():
-    assert outcome_of("import endpoint_operator.compile\nresult = None") == [None, []]
+    assert outcome_of("import endpoint_operator.serveconfig.compiler\nresult = None") == [None, []]
 
 
 def test_the_command_starts_without_anything_heavy():
-    assert outcome_of("import endpoint_operator.cli\nresult = None") == [None, []]
+    assert outcome_of("import endpoint_operator.cli.main\nresult = None") == [None, []]
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        # HAProxy waits for the one at each change of replicas, every new worker for the other.
+        ("serve_app.http.haproxy", ["pydantic", "starlette", *HEAVY]),
+        ("serve_app.forkserver.client", ["pydantic", "starlette", "numpy", *HEAVY]),
+        ("serve_app.engine.batch_engine", ["starlette", *HEAVY]),
+    ],
+)
+def test_what_a_module_does_not_import(module, absent):
+    program = f"import sys, {module}\nresult = [name for name in {absent} if name in sys.modules]"
+    assert outcome_of(program) == [[], []]
 
 
 def test_a_build_needs_ray_and_nothing_heavier(built):

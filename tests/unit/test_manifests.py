@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from endpoint_operator.manifests import manifest_paths, read_manifest
+from endpoint_operator.local.manifests import manifest_paths, read_manifest
 from tests.unit.builders import manifest, manifest_text
 
 HEAD = "apiVersion: serving.modelendpoint.dev/v1alpha1\nkind: ModelEndpoint\nmetadata: {name: a}\n"

@@ -9,12 +9,12 @@ from ray.serve._private.utils import DeploymentOptionUpdateType
 from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
-from endpoint_operator.compile import compile_application
-from endpoint_operator.document import fingerprint, to_entry
-from endpoint_operator.endpoint_status import Refused
-from endpoint_operator.entry_changes import EFFECTS, FIELDS, Effect
-from endpoint_operator.plan import Served, Verdict, plan_endpoints
-from endpoint_operator.serve_config import Deployment
+from endpoint_operator.api.status import Refused
+from endpoint_operator.cli.plan import Action, Served, plan_endpoints
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
+from endpoint_operator.serveconfig.document import fingerprint, to_entry
+from endpoint_operator.serveconfig.schema import Deployment
 from tests.unit.builders import CLUSTER, endpoint
 
 SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}
@@ -46,6 +46,8 @@ CHANGES = [
     ("scaling.minReplicas", SCALED, {"scaling": {"minReplicas": 2, "maxReplicas": 4}}, 1, 2),
     ("scaling.maxReplicas", {}, SCALED, 1, 4),
     ("scaling.maxReplicas", SCALED, {}, 4, 1),
+    ("scaling.maxReplicasPerNode", {}, {"scaling": {"maxReplicasPerNode": 2}}, 0, 2),
+    ("scaling.maxReplicasPerNode", {"scaling": {"maxReplicasPerNode": 2}}, {}, 2, 0),
     (
         "scaling.targetOngoingRequests",
         SCALED,
@@ -113,7 +115,7 @@ def test_every_field_is_tried():
 def test_what_restarts_is_what_ray_restarts(before, after):
     plan = plan_of(entry(**before), **after)
     restarts = ray_version(before).requires_actor_restart(ray_version(after))
-    assert plan.verdict is (Verdict.RESTART if restarts else Verdict.LIVE)
+    assert plan.action is (Action.RESTART if restarts else Action.LIVE)
 
 
 def ray_version(spec):
@@ -121,7 +123,10 @@ def ray_version(spec):
     schema = ServeApplicationSchema.model_validate(json.loads(entry(**spec)))
     [deployment] = schema.deployments
     options = deployment.ray_actor_options.model_dump(exclude_unset=True)
-    return DeploymentVersion(get_app_code_version(schema), DeploymentConfig(), options)
+    limit = deployment.model_dump(exclude_unset=True).get("max_replicas_per_node")
+    return DeploymentVersion(
+        get_app_code_version(schema), DeploymentConfig(), options, max_replicas_per_node=limit
+    )
 
 
 def test_every_field_that_we_write_has_an_effect_and_ray_agrees():
@@ -136,25 +141,25 @@ def test_every_field_that_we_write_has_an_effect_and_ray_agrees():
 
 
 def test_what_is_not_served_is_new():
-    assert plan_of(None).verdict is Verdict.NEW
+    assert plan_of(None).action is Action.NEW
 
 
 def test_the_same_is_unchanged():
     plan = plan_of(entry(**SCALED), **SCALED)
-    assert (plan.verdict, plan.changes, plan.reason) == (Verdict.UNCHANGED, (), "")
+    assert (plan.action, plan.changes, plan.reason) == (Action.UNCHANGED, (), "")
 
 
 def test_another_spelling_of_the_same_memory_is_unchanged():
-    assert plan_of(entry(), resources={"memory": "2048Mi"}).verdict is Verdict.UNCHANGED
+    assert plan_of(entry(), resources={"memory": "2048Mi"}).action is Action.UNCHANGED
 
 
 def test_a_value_that_decides_nothing_is_unchanged():
-    assert plan_of(entry(), scaling={"targetOngoingRequests": 3}).verdict is Verdict.UNCHANGED
+    assert plan_of(entry(), scaling={"targetOngoingRequests": 3}).action is Action.UNCHANGED
 
 
 def test_a_change_that_replaces_replicas_comes_first():
     plan = plan_of(entry(), batching={"maxBatchSize": 2}, model={"dtype": "float16"})
-    assert plan.verdict is Verdict.RESTART
+    assert plan.action is Action.RESTART
     assert [change.effect for change in plan.changes] == [Effect.REPLACED, Effect.IN_PLACE]
     assert plan.rows == [
         ("sentiment", "restart", "model.dtype: auto → float16, replicas are replaced, without a gap"),
@@ -170,18 +175,18 @@ def test_a_parameter_that_goes_is_told():
 
 def test_suspended_its_replicas_go():
     plan = plan_of(entry(), suspend=True)
-    assert plan.verdict is Verdict.STOP
+    assert plan.action is Action.STOP
     assert "its replicas go" in plan.reason
 
 
 def test_suspended_and_not_served_nothing_changes():
-    assert plan_of(None, suspend=True).verdict is Verdict.UNCHANGED
+    assert plan_of(None, suspend=True).action is Action.UNCHANGED
 
 
 @pytest.mark.parametrize(("before", "kept"), [(None, False), (entry(), True)])
 def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
     plan = plan_of(before, resources={"profile": "tpu"})
-    assert plan.verdict is Verdict.REJECTED
+    assert plan.action is Action.REJECTED
     assert plan.reason.startswith("resources.profile: no profile is named 'tpu'")
     assert plan.reason.endswith("what is served stays") == kept
 
@@ -190,14 +195,14 @@ def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
     refused = Refused(fingerprint=fingerprint(entry(model={"dtype": "float16"})), message="no memory")
     served = Served({"sentiment": entry()}, {"sentiment": refused})
     again = the_plan(endpoint(model={"dtype": "float16"}), served)
-    assert again.verdict is Verdict.REJECTED
+    assert again.action is Action.REJECTED
     assert "no memory" in again.reason
-    assert the_plan(endpoint(model={"dtype": "bfloat16"}), served).verdict is Verdict.RESTART
+    assert the_plan(endpoint(model={"dtype": "bfloat16"}), served).action is Action.RESTART
 
 
-@pytest.mark.parametrize(("planned", "verdict"), [("default", Verdict.NEW), ("b", Verdict.REJECTED)])
-def test_a_manifest_for_another_namespace_is_rejected(planned, verdict):
-    assert the_plan(endpoint(namespace="default"), Served({}, namespace=planned)).verdict is verdict
+@pytest.mark.parametrize(("planned", "action"), [("default", Action.NEW), ("b", Action.REJECTED)])
+def test_a_manifest_for_another_namespace_is_rejected(planned, action):
+    assert the_plan(endpoint(namespace="default"), Served({}, namespace=planned)).action is action
 
 
 def edited(text, **changes):
@@ -223,13 +228,13 @@ def edited(text, **changes):
 )
 def test_of_an_entry_that_somebody_else_wrote_a_restart_is_feared(changes):
     plan = plan_of(edited(entry(), **changes))
-    assert plan.verdict is Verdict.RESTART
+    assert plan.action is Action.RESTART
     assert "not written by this version" in plan.reason
 
 
 def test_arguments_that_mean_the_same_and_are_written_differently_restart_as_ray_compares_text():
     plan = plan_of(edited(entry(), args__revision=""))
-    assert plan.verdict is Verdict.RESTART
+    assert plan.action is Action.RESTART
     assert [str(change) for change in plan.changes] == [
         "args of the Serve config: is written differently, replicas are replaced, without a gap"
     ]

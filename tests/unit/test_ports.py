@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from endpoint_operator import ports
+from endpoint_operator.local import ports
 
 
 def test_neither_the_system_nor_ray_gives_them_to_others():

@@ -3,15 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from endpoint_operator.api import Resources
-from endpoint_operator.problems import describe
-from endpoint_operator.profiles import (
-    Machine,
+from endpoint_operator.api.profiles import (
+    LocalMachine,
     ProfileList,
     UnfitResourcesError,
     memory_bytes,
-    parse_catalogue,
+    parse_profiles,
 )
+from endpoint_operator.api.types import Resources
+from endpoint_operator.api.validation import describe
 from tests.unit.builders import CLUSTER, GIBIBYTE
 
 CPU = {"name": "cpu", "cpus": 8, "memory": "16Gi"}
@@ -21,15 +21,15 @@ def resources(**fields):
     return Resources.model_validate(fields)
 
 
-def refusal(catalogue, **fields):
+def refusal(profiles, **fields):
     with pytest.raises(UnfitResourcesError) as caught:
-        catalogue.place(resources(**fields))
+        profiles.place(resources(**fields))
     return str(caught.value)
 
 
 def problems_of(document):
     with pytest.raises(ValidationError) as caught:
-        parse_catalogue(document)
+        parse_profiles(document)
     return [str(problem) for problem in describe(caught.value, ProfileList)]
 
 
@@ -93,19 +93,19 @@ def test_what_no_worker_has_is_refused_with_what_it_has(fields, sentence):
 
 
 def test_on_ones_own_machine_every_profile_is_that_machine():
-    machine = Machine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=0)
+    machine = LocalMachine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=0)
     placement = machine.place(resources(profile="gpu-t4", cpus=2, memory="4Gi"))
     assert (placement.cpus, placement.memory_bytes, dict(placement.node_labels)) == (2, 4 * GIBIBYTE, {})
 
 
 @pytest.mark.parametrize(("present", "asked", "given"), [(0, 1, 0), (0, 0.5, 0), (1, 0.5, 0.5), (2, 1, 1)])
 def test_a_machine_gives_the_accelerators_that_it_has(present, asked, given):
-    machine = Machine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=present)
+    machine = LocalMachine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=present)
     assert machine.place(resources(profile="gpu-t4", count=asked)).accelerators == given
 
 
 def test_the_cpu_profile_takes_no_accelerator_of_the_machine():
-    machine = Machine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=2)
+    machine = LocalMachine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=2)
     assert machine.place(resources(profile="cpu", count=1)).accelerators == 0
 
 
@@ -117,7 +117,7 @@ def test_the_cpu_profile_takes_no_accelerator_of_the_machine():
     ],
 )
 def test_what_the_machine_lacks_is_refused_with_what_it_has(fields, sentence):
-    assert refusal(Machine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=0), **fields) == sentence
+    assert refusal(LocalMachine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=0), **fields) == sentence
 
 
 def test_a_profile_says_all_that_the_chart_needs():
@@ -152,7 +152,7 @@ def test_a_profile_says_all_that_the_chart_needs():
         ),
     ],
 )
-def test_a_malformed_catalogue_is_refused_with_the_place(document, problem):
+def test_a_malformed_file_is_refused_with_the_place(document, problem):
     assert problems_of(document) == [problem]
 
 
@@ -172,7 +172,7 @@ def test_a_profile_whose_memory_cannot_be_read_is_refused_before_an_endpoint_mee
 
 def test_a_profile_name_may_be_used_once():
     with pytest.raises(ValueError, match="profiles: each name may be used once"):
-        parse_catalogue({"profiles": [CPU, CPU]})
+        parse_profiles({"profiles": [CPU, CPU]})
 
 
 def test_a_profile_cannot_want_more_workers_than_it_allows():
@@ -181,6 +181,6 @@ def test_a_profile_cannot_want_more_workers_than_it_allows():
 
 
 def test_the_cpu_profile_takes_no_accelerator_of_ones_own_machine():
-    with_one = Machine(cpus=2, memory_bytes=2**34, accelerators=1)
+    with_one = LocalMachine(cpus=2, memory_bytes=2**34, accelerators=1)
     assert with_one.place(Resources()).accelerators == 0
     assert with_one.place(Resources.model_validate({"profile": "nvidia-l4"})).accelerators == 1

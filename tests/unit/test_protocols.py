@@ -6,15 +6,15 @@ import struct
 import pytest
 from starlette.testclient import TestClient
 
-from serve_app.routes import model_application
+from serve_app.protocols import model_application
 from tests.unit import fake_model
-from tests.unit.test_http import BINARY, LENGTH, binary_request, element, infer_body, tensor
+from tests.unit.test_http_errors import BINARY, LENGTH, binary_request, element, infer_body, tensor
 
 PREFIX = "/v2/models/sentiment"
 
 
-def application(**tunables):
-    return model_application(fake_model.service(**tunables).engine)
+def application(**user_config):
+    return model_application(fake_model.service(**user_config).engine)
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from serve_app import sources
-from serve_app.sources import SourceError, fetch
+from serve_app.loading import sources
+from serve_app.loading.sources import SourceError, fetch
 from tests.unit import hub_double
 
 ROOT = Path(__file__).parents[2]
 
 FETCH = """
 import json, sys
-from serve_app.sources import SourceError, fetch
+from serve_app.loading.sources import SourceError, fetch
 def outcome(uri, revision):
     try:
         return {"folder": str(fetch(uri, revision))}

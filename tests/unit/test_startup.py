@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from serve_app.memory import parse_rollup
-from serve_app.open_inference import metadata
-from serve_app.startup import Startup, seconds_since_launch
-from tests.unit.fake_model import ARGS, Engine, FakeModel, Tunables
+from serve_app.protocols import open_inference
+from serve_app.telemetry.memory import parse_rollup
+from serve_app.telemetry.startup import StartupTimer, seconds_since_launch
+from tests.unit.fake_model import ARGS, BatchEngine, FakeModel, UserConfig
 
 ROLLUP = """\
 556c5a4f2000-7ffd2f3a9000 ---p 00000000 00:00 0    [rollup]
@@ -19,21 +19,21 @@ SwapPss:               0 kB
 
 
 def test_parts_add_up_to_the_total():
-    startup = Startup(before=1.0)
-    with startup.part("load"):
+    startup = StartupTimer(before=1.0)
+    with startup.phase("load"):
         pass
-    with pytest.raises(KeyError), startup.part("warm_up"):
+    with pytest.raises(KeyError), startup.phase("warm_up"):
         raise KeyError
     report = startup.report()
     assert list(report) == ["process_seconds", "load_seconds", "warm_up_seconds", "total_seconds"]
     assert report["process_seconds"] == 1.0
-    parts = [seconds for part, seconds in report.items() if part != "total_seconds"]
+    parts = [seconds for phase, seconds in report.items() if phase != "total_seconds"]
     assert report["total_seconds"] == pytest.approx(sum(parts), abs=0.002)
 
 
 def test_the_log_names_the_parts():
-    startup = Startup(before=1.5)
-    with startup.part("load"):
+    startup = StartupTimer(before=1.5)
+    with startup.phase("load"):
         pass
     assert str(startup) == "1.50 s (process 1.50, load 0.00)"
 
@@ -57,9 +57,9 @@ def test_memory_is_read_in_bytes():
 
 
 def test_the_metadata_tell_start_and_memory(monkeypatch):
-    monkeypatch.setattr("serve_app.open_inference.memory_of_this_process", lambda: {"resident_bytes": 7})
-    engine = Engine(ARGS, FakeModel(), Tunables())
+    monkeypatch.setattr(open_inference, "memory_of_this_process", lambda: {"resident_bytes": 7})
+    engine = BatchEngine(ARGS, FakeModel(), UserConfig())
     engine.cold_start = {"total_seconds": 1.2}
-    facts = json.loads(metadata(engine).body)["parameters"]
+    facts = json.loads(open_inference.metadata(engine).body)["parameters"]
     assert facts["cold_start"] == {"total_seconds": 1.2}
     assert facts["memory"] == {"resident_bytes": 7}

@@ -1,93 +1,22 @@
-import pytest
+"""A status of another version can be read, and each reason has one heading in docs/conditions.md."""
 
-from endpoint_operator.status import EndpointState, State, read_state
+import re
+from pathlib import Path
 
+from endpoint_operator.api.status import REASONS, Reason, parse_status
 
-def replicas(*states):
-    return [{"replica_id": str(number), "state": state} for number, state in enumerate(states)]
-
-
-def application(status, *replica_states, message="", deployment_message=""):
-    """Return an application as Serve's REST interface reports it, cut to what matters."""
-    return {
-        "status": status,
-        "message": message,
-        "deployments": {
-            "Model": {
-                "status": "UPDATING",
-                "message": deployment_message,
-                "replicas": replicas(*replica_states),
-            }
-        },
-    }
+TEXT = (Path(__file__).parents[2] / "docs" / "conditions.md").read_text(encoding="utf-8")
 
 
-# Serve's status, the states of the replicas, what that is for people, whether waiting helps.
-STATES = [
-    ("NOT_STARTED", [], State.LOADING, False),
-    ("DEPLOYING", [], State.LOADING, False),
-    ("DEPLOYING", ["STARTING"], State.LOADING, False),
-    ("DEPLOYING", ["RUNNING", "STARTING"], State.UPDATING, False),
-    ("RUNNING", ["RUNNING"], State.READY, True),
-    ("RUNNING", [], State.READY, True),
-    ("DEPLOY_FAILED", [], State.FAILED, True),
-    ("DEPLOY_FAILED", ["STOPPING"], State.FAILED, True),
-    ("DEPLOY_FAILED", ["RUNNING"], State.DEGRADED, True),
-    ("UNHEALTHY", [], State.LOADING, False),
-    ("UNHEALTHY", ["RUNNING"], State.DEGRADED, True),
-    ("DELETING", ["STOPPING"], State.LOADING, False),
-]
+def test_a_status_of_another_version_is_read_as_far_as_it_is_understood():
+    assert parse_status({"application": "a", "fromTheFuture": 1}).application == "a"
+    assert parse_status({"replicas": "many"}) == parse_status(None)
 
 
-@pytest.mark.parametrize(("status", "states", "expected", "settled"), STATES)
-def test_each_status_of_serve_is_a_state_for_people(status, states, expected, settled):
-    state = read_state("a", application(status, *states))
-    assert (state.state, state.settled) == (expected, settled)
+def test_every_reason_has_a_heading():
+    headings = re.findall(r"^## (\w+)$", TEXT, re.MULTILINE)
+    assert sorted(headings) == sorted(Reason)
 
 
-def test_every_status_that_serve_knows_is_in_the_table():
-    from ray.serve.schema import ApplicationStatus
-
-    assert {status for status, *_ in STATES} == {status.value for status in ApplicationStatus}
-
-
-def test_an_endpoint_that_serve_has_not_seen_yet_is_loading():
-    assert read_state("a", None) == EndpointState("a", State.LOADING)
-
-
-def test_an_application_whose_deployments_are_not_there_yet_is_loading():
-    assert read_state("a", {"status": "DEPLOYING"}) == EndpointState("a", State.LOADING)
-
-
-def test_only_running_replicas_count():
-    state = read_state("a", application("DEPLOYING", "RUNNING", "STARTING", "STOPPING", "RUNNING"))
-    assert state.ready_replicas == 2
-
-
-def test_the_cause_comes_from_the_deployment_before_the_application():
-    failed = application(
-        "DEPLOY_FAILED",
-        message="Failed to update the deployments ['Model'].",
-        deployment_message="Traceback\nserve_app.sources.SourceError: file:///a: there is no folder /a",
-    )
-    assert read_state("a", failed).cause == "file:///a: there is no folder /a"
-
-
-def test_the_application_tells_the_cause_if_no_deployment_does():
-    failed = application("DEPLOY_FAILED", message="Deploying app 'a' failed.\nValueError: broken")
-    assert read_state("a", failed).cause == "ValueError: broken"
-
-
-def test_a_model_that_waits_for_a_place_says_so():
-    waiting = application("DEPLOYING", "STARTING", deployment_message="Resources required: {'GPU': 1}")
-    assert read_state("a", waiting).cause == "Resources required: {'GPU': 1}"
-
-
-def test_a_ready_endpoint_has_no_cause():
-    healthy = application("RUNNING", "RUNNING", message="once", deployment_message="there was an error")
-    assert read_state("a", healthy).cause == ""
-
-
-@pytest.mark.parametrize("state", [State.SUSPENDED, State.REJECTED])
-def test_nothing_is_waited_for_that_ray_was_never_given(state):
-    assert EndpointState("a", state).settled
+def test_every_reason_says_what_it_means_for_ready():
+    assert REASONS.keys() == set(Reason) - {Reason.ACCEPTED}

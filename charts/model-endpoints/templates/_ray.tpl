@@ -1,4 +1,4 @@
-{{/* What Ray's head and workers have in common. */}}
+{{/* Templates that Ray's head and workers share. */}}
 
 {{/* Environment of a pod's container: a dict of context and component. */}}
 {{- define "model-endpoints.rayEnv" -}}
@@ -6,8 +6,8 @@
 {{- with .context -}}
 {{- $given := list -}}
 {{- range .Values.ray.env }}{{ $given = append $given .name }}{{ end -}}
-{{/* HAProxy with our rules in front of the replicas, and Ray's own choice of settings for throughput. Ray's workers yield
-to all else by default, and all threads of a model wait for the one that has yielded. */}}
+{{/* HAProxy with our rules in front of the replicas, and Ray's own settings for throughput. By default, Ray's workers have
+the lowest priority, and all threads of a model then wait for the one that another program has preempted. */}}
 {{- $defaults := dict
   "RAY_SERVE_ENABLE_HA_PROXY" "1"
   "RAY_SERVE_HAPROXY_BINARY_PATH" "/opt/model-endpoints/bin/model-endpoints-haproxy"
@@ -76,8 +76,8 @@ to all else by default, and all threads of a model wait for the one that has yie
 {{- end -}}
 
 {{/*
-A quantity as Kubernetes itself writes it. KubeRay writes the worker groups back so; one that looks different then
-belongs to KubeRay, and the next upgrade is refused.
+A quantity in Kubernetes' canonical form. KubeRay writes the worker groups back in that form. A quantity in another form
+would then belong to KubeRay's field manager, and the next upgrade would be rejected.
 */}}
 {{- define "model-endpoints.quantity" -}}
 {{- $text := toString . -}}
@@ -108,7 +108,7 @@ belongs to KubeRay, and the next upgrade is refused.
 {{- end }}
 {{- end -}}
 
-{{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations. */}}
+{{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations, runtimeClassName. */}}
 {{- define "model-endpoints.rayPod" -}}
 metadata:
   labels:
@@ -119,7 +119,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  {{- /* Autoscaler v2 replaces pods; one that restarted in place would be a node that it does not know. */}}
+  {{- /* Autoscaler v2 replaces pods. A pod that restarts its container would be a node that it does not know. */}}
   restartPolicy: Never
   {{- if eq .component "worker" }}
   automountServiceAccountToken: false
@@ -133,6 +133,9 @@ spec:
   {{- with .context.Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .runtimeClassName }}
+  runtimeClassName: {{ toYaml . }}
   {{- end }}
   {{- with .nodeSelector }}
   nodeSelector:

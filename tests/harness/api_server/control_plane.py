@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 import yaml
 
-from endpoint_operator.ports import free_port
+from endpoint_operator.local.ports import free_port
 from hack.toolchain.binaries import binary_path
 from tests.harness.api_server.certificates import Certificates, make_certificates
 from tests.harness.processes import Program, running

@@ -11,7 +11,8 @@ It imitates `rayservice_controller.go` of KubeRay 1.6.2 towards the API server, 
 - documents are compared as strings; without any application they are put again in each cycle;
 - a cluster becomes ready, and its Services come, only in a cycle in which all applications are
   RUNNING; meanwhile Ready says no more than that the Services have endpoints;
-- during an upgrade only the pending cluster gets documents and reports applications;
+- during an upgrade only the pending cluster gets documents and reports applications; a further change of
+  the cluster's spec, its return to the first one too, replaces the pending cluster by a newer one;
 - a change of observedGeneration alone is not written.
 
 It leaves out: RayClusters, pods and Services as objects (tests say what state they are in),
@@ -24,7 +25,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Final
@@ -79,8 +81,10 @@ class KubeRay:
         self.services_at = ""
         self._api = RayServices(http, namespace, name)
         self._cache: dict[str, str] = {}
+        # The version of rayClusterConfig, that of each cluster, and what differs on clusters of a version.
         self._version = 0
         self._versions: dict[str, int] = {}
+        self._outcomes_of: dict[int, Mapping[str, Outcome]] = {0: {}}
         self._failures = 0
         self._retry_at = 0.0
         self._failed_at: object = None
@@ -90,9 +94,17 @@ class KubeRay:
         """Forget what was put, as a restarted KubeRay has; the Ray clusters stay."""
         self._cache = {}
 
-    def upgrade(self) -> None:
-        """Behave as after a change of rayClusterConfig: prepare another RayCluster."""
-        self._version += 1
+    def upgrade(self, outcomes: Mapping[str, Outcome] | None = None) -> None:
+        """Behave as after a change of rayClusterConfig: prepare another RayCluster.
+
+        There, `outcomes` stand above those of all clusters.
+        """
+        self._version = max(self._outcomes_of) + 1
+        self._outcomes_of[self._version] = outcomes or {}
+
+    def roll_back(self) -> None:
+        """Behave as after the return to the first rayClusterConfig: prepare a RayCluster of that."""
+        self._version = 0
 
     def delete_services(self) -> None:
         """Take the head and the serve Service away."""
@@ -155,11 +167,13 @@ class KubeRay:
         active, pending = cluster_name(status, "active"), cluster_name(status, "pending")
         for name in filter(None, (active, pending)):
             if name not in self.serve:
-                self.serve[name] = Serve(self.outcomes, self.poison)
-                self._versions[name] = self._version
+                self._versions.setdefault(name, self._version)
+                outcomes = ChainMap(self._outcomes_of[self._versions[name]], self.outcomes)
+                self.serve[name] = Serve(outcomes, self.poison)
         if self.head is Head.MISSING and (active or pending):
             raise ReconcileError("found 0 head")
-        upgrade_due = bool(active) and not pending and self._versions[active] != self._version
+        newest = pending or active
+        upgrade_due = bool(newest) and self._versions[newest] != self._version
         target = pending or ("" if upgrade_due else active)
         ready, applications = self._reconcile_serve(service, target) if target else (False, {})
         if ready:
@@ -174,6 +188,7 @@ class KubeRay:
         elif upgrade_due or not (active or pending):
             name = f"{service['metadata']['name']}-{secrets.token_hex(3)[:5]}"
             status["pendingServiceStatus"] = {"rayClusterName": name}
+            self.serve.pop(pending, None)
         status["numServeEndpoints"] = int(bool(self.services_at) and self.head is Head.READY)
         calculate_conditions(status)
         is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])

@@ -1,0 +1,192 @@
+"""Generate the CustomResourceDefinition from the API models; `make generate` writes it into the chart.
+
+The translation from JSON Schema to a structural schema rejects keywords that it does not know. A new kind of
+field can therefore not get into the CRD with half of its rules.
+Rules of structural schemas: kubernetes.io, "Extend the Kubernetes API with CustomResourceDefinitions".
+"""
+
+from types import UnionType
+from typing import Any, Final, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from endpoint_operator.api.status import Condition, ModelEndpointStatus
+from endpoint_operator.api.types import (
+    GROUP,
+    KIND,
+    PLURAL,
+    VERSION,
+    ApiModel,
+    ModelEndpoint,
+    ModelEndpointSpec,
+)
+
+Schema = dict[str, Any]
+
+_COPIED: Final = frozenset(
+    {"type", "description", "enum", "pattern", "format", "default"}
+    | {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required"}
+)
+_DROPPED: Final = frozenset({"title", "additionalProperties", "$defs"})
+# For the list of conditions, which the API server merges by type.
+_CONDITIONS: Final = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+
+COLUMNS: Final[tuple[Schema, ...]] = (
+    {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+    {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
+    {"name": "Task", "type": "string", "jsonPath": ".spec.model.task"},
+    {"name": "Profile", "type": "string", "jsonPath": ".spec.resources.profile"},
+    {"name": "Replicas", "type": "integer", "jsonPath": ".status.readyReplicas"},
+    {"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1},
+    {"name": "Error", "type": "string", "jsonPath": ".status.lastError", "priority": 1},
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+)
+
+
+class UntranslatableError(Exception):
+    """The models use a feature of JSON Schema that cannot be translated."""
+
+
+def custom_resource_definition() -> Schema:
+    """Return the CRD of ModelEndpoint as a plain dictionary."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["mep"],
+                "categories": ["ml"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": list(COLUMNS),
+                    "schema": {"openAPIV3Schema": _root_schema()},
+                }
+            ],
+        },
+    }
+
+
+def _root_schema() -> Schema:
+    return {
+        "type": "object",
+        "description": "One model to serve.",
+        "required": ["spec"],
+        "properties": {
+            # The API server owns these three; a structural schema must not constrain them further.
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": _object_schema(ModelEndpointSpec),
+            "status": _object_schema(ModelEndpointStatus),
+        },
+        **_validations(ModelEndpoint),
+    }
+
+
+def _object_schema(model: type[BaseModel]) -> Schema:
+    """Return the structural schema of one model, with its rules."""
+    schema = model.model_json_schema(by_alias=True, ref_template="{model}")
+    properties = {}
+    for name, field in model.model_fields.items():
+        alias = field.alias or name
+        nested = _nested_model(field.annotation)
+        if nested is None:
+            properties[alias] = _leaf_schema(schema["properties"][alias], schema.get("$defs", {}))
+        else:
+            properties[alias] = _object_schema(nested)
+            if not field.is_required() and field.default is not None:
+                # The API server fills the defaults of an object only if the object is there. It holds
+                # the default itself against the rules as it is written, so `{}` would not do.
+                inside = properties[alias]["properties"]
+                properties[alias]["default"] = {name: leaf["default"] for name, leaf in inside.items()}
+    translated: Schema = {"type": "object", "description": " ".join(schema["description"].split())}
+    if schema.get("required"):
+        translated["required"] = schema["required"]
+    return translated | {"properties": properties} | _validations(model)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    # None stands for a part that may be absent.
+    if isinstance(annotation, UnionType):
+        annotation = get_args(annotation)[0]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return None
+
+
+def _validations(model: type[BaseModel]) -> Schema:
+    if not issubclass(model, ApiModel) or not model.RULES:
+        return {}
+    return {"x-kubernetes-validations": [{"rule": rule.cel, "message": rule.message} for rule in model.RULES]}
+
+
+def _leaf_schema(schema: Schema, definitions: Schema) -> Schema:
+    """Translate the schema of a scalar, a list or an open map."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"]] | {k: v for k, v in schema.items() if k != "$ref"}
+    if schema.get("default", "") is None:
+        schema = _without_null(schema)
+    if schema.get("type") == "object":
+        return _open_map(schema)
+    if schema.get("type") == "array":
+        return _condition_list(schema)
+    return _scalar(schema)
+
+
+def _without_null(schema: Schema) -> Schema:
+    """Remove the null by which Python marks a field that may be absent."""
+    kinds: list[Schema] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        raise UntranslatableError(f"{schema} has no structural form")
+    return kinds[0] | {k: v for k, v in schema.items() if k not in ("anyOf", "default")}
+
+
+def _scalar(schema: Schema) -> Schema:
+    if "type" not in schema:
+        raise UntranslatableError(f"{schema} has no single type")
+    unknown = schema.keys() - _COPIED - _DROPPED - {"exclusiveMinimum"}
+    if unknown:
+        raise UntranslatableError(f"{sorted(unknown)} in {schema} have no structural form")
+    translated = {keyword: value for keyword, value in schema.items() if keyword in _COPIED}
+    if "exclusiveMinimum" in schema:
+        translated |= {"minimum": schema["exclusiveMinimum"], "exclusiveMinimum": True}
+    return translated
+
+
+def _open_map(schema: Schema) -> Schema:
+    return {
+        "type": "object",
+        "description": schema["description"],
+        "maxProperties": schema["maxProperties"],
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+
+
+def _condition_list(schema: Schema) -> Schema:
+    if schema.get("items") != {"$ref": Condition.__name__}:
+        raise UntranslatableError(f"a list of {schema.get('items')} has no structural form yet")
+    return {
+        "type": "array",
+        "maxItems": schema["maxItems"],
+        "items": _object_schema(Condition),
+        **_CONDITIONS,
+    }
+
+
+def to_yaml() -> str:
+    """Return the text of the file that `make generate` writes into the chart."""
+    body = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=110)
+    return f"# Generated by `make generate` from endpoint_operator/api/types.py; do not edit.\n{body}"

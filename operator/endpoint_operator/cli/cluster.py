@@ -1,0 +1,79 @@
+"""What `plan` and `status` ask a cluster for; imported only then, because it needs the Kubernetes client."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from endpoint_operator.api.status import parse_status
+from endpoint_operator.cli.plan import Served
+from endpoint_operator.cli.status import EndpointRow, endpoint_rows
+from endpoint_operator.kube.errors import KubeError
+from endpoint_operator.kube.reader import KubeReader, connect_reader
+from endpoint_operator.serveconfig.document import read_entries
+
+# `status --watch` asks again after each pause.
+PAUSE_SECONDS: Final = 2.0
+
+Rows = list[EndpointRow]
+
+
+@dataclass(frozen=True)
+class ProfilesText:
+    """The text of a profiles file, and where it is from."""
+
+    source: str
+    text: str
+
+
+async def read_served(
+    context: str | None, namespace: str | None, ray_service: str | None, *, with_profiles: bool
+) -> tuple[Served, ProfilesText | None]:
+    """Return what the RayService serves and, `with_profiles`, the profiles file that its chart made."""
+    async with connect_reader(context, namespace) as reader:
+        service = await reader.ray_service(ray_service)
+        name = service["metadata"]["name"]
+        statuses = {
+            manifest["metadata"]["name"]: parse_status(manifest.get("status"))
+            for manifest in await reader.endpoints()
+        }
+        served = Served(
+            entries=read_entries(service["spec"].get("serveConfigV2", "")),
+            refused={name: status.refused for name, status in statuses.items() if status.refused},
+            namespace=reader.namespace,
+        )
+        if not with_profiles:
+            return served, None
+        return served, ProfilesText(f"the ConfigMap {name}-profiles", await reader.profiles(name))
+
+
+async def show_rows(
+    context: str | None,
+    namespace: str | None,
+    show: Callable[[str, Rows], None],
+    complain: Callable[[str], None] | None,
+) -> None:
+    """Call `show` with the namespace and the rows of its endpoints.
+
+    With `complain`, go on for ever: `show` is called again when the rows have changed, and `complain` when
+    the cluster does not answer.
+    """
+    async with connect_reader(context, namespace) as reader:
+        rows = await _rows(reader)
+        show(reader.namespace, rows)
+        error = ""
+        while complain is not None:
+            await asyncio.sleep(PAUSE_SECONDS)
+            last_rows, last_error = rows, error
+            try:
+                rows, error = await _rows(reader), ""
+            except KubeError as raised:
+                error = str(raised)
+            if error and error != last_error:
+                complain(error)
+            elif rows != last_rows or (last_error and not error):
+                show(reader.namespace, rows)
+
+
+async def _rows(reader: KubeReader) -> Rows:
+    return endpoint_rows(await reader.endpoints())

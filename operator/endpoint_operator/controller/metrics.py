@@ -1,0 +1,73 @@
+"""The operator's Prometheus metrics."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as Count
+
+from endpoint_operator.api.status import REFUSALS, Reason
+
+_PREFIX = "model_endpoints_operator"
+
+
+class Metrics:
+    """All metrics, in one registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._endpoints = self._gauge(
+            "endpoints", "ModelEndpoints by the reason of their Ready condition", "reason"
+        )
+        self._rejected = self._gauge("rejected_endpoints", "ModelEndpoints whose spec is not accepted")
+        self.upgrade_blocking_endpoints = self._gauge(
+            "upgrade_blocking_endpoints",
+            "ModelEndpoints that the active Ray cluster serves and the pending one does not run",
+        )
+        self.renders = self._count("serve_config_renders", "Serve configs rendered")
+        self.writes = self._count("serve_config_writes", "Serve configs written")
+        self.status_writes = self._count("status_writes", "Statuses written")
+        self.conflicts = self._count("conflicts", "Writes refused because the object had changed")
+        self.rollbacks = self._count("rollbacks", "Versions taken back because they failed")
+        self.drifts = self._count("drifts_corrected", "Edits of the Serve config undone")
+        self.forced_pushes = self._count(
+            "forced_pushes", "Serve configs written anew because Ray lacked an application"
+        )
+        self.incomplete_lists = self._count("incomplete_lists", "Lists that lacked ModelEndpoints that exist")
+        self.errors = self._count("reconcile_errors", "Reconciliations that failed")
+        self.events_dropped = self._count("events_dropped", "Events not created, to spare the API server")
+        self.serve_config_bytes = self._gauge("serve_config_bytes", "Size of the Serve config")
+        self.profiles_file_invalid = self._gauge(
+            "profiles_file_invalid", "1 if the file of resource profiles cannot be used"
+        )
+        self.generation_lag = self._gauge(
+            "rayservice_generation_lag", "Generations of the RayService that KubeRay has not observed yet"
+        )
+        self._last_success = self._gauge(
+            "last_success_timestamp_seconds",
+            "Unix time of the last reconciliation that succeeded, or of the start",
+        )
+        self.seconds = Histogram(
+            f"{_PREFIX}_reconcile_time_seconds",
+            "Duration of a reconciliation",
+            registry=self._registry,
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+        )
+
+    def show_endpoints(self, reasons: Mapping[str, Reason]) -> None:
+        """Count the endpoints by the reason of their Ready condition."""
+        counted = Counter(reasons.values())
+        for reason in Reason:
+            self._endpoints.labels(reason).set(counted[reason])
+        self._rejected.set(sum(counted[reason] for reason in REFUSALS))
+
+    def exposition(self, last_success: float) -> bytes:
+        """Return all metrics in Prometheus' text format; `last_success` is a Unix time."""
+        self._last_success.set(last_success)
+        return generate_latest(self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self._registry)
+
+    def _count(self, name: str, text: str, labels: Iterable[str] = ()) -> Count:
+        return Count(f"{_PREFIX}_{name}", text, labels, registry=self._registry)

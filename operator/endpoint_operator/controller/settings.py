@@ -1,0 +1,95 @@
+"""The operator's settings, read from environment variables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from endpoint_operator.api.validation import describe
+
+PREFIX: Final = "OPERATOR_"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each variable, its value and what is allowed."""
+
+
+class Deadlines(BaseModel):
+    """How long, in seconds, a state may last before the operator acts or reports it."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    settle_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="Grace period after KubeRay has observed a new Serve config, before its reported status "
+        "is trusted for that config; two KubeRay polls.",
+    )
+    failed_seconds: float = Field(
+        default=120, ge=0, description="DEPLOY_FAILED of a version, before it is rolled back."
+    )
+    behind_seconds: float = Field(
+        default=30, gt=0, description="KubeRay behind the RayService, or a silent dashboard."
+    )
+    missing_seconds: float = Field(
+        default=60, gt=0, description="An application missing in Ray, before it is sent again."
+    )
+    unschedulable_seconds: float = Field(
+        default=300, ge=0, description="An unschedulable replica, before it is stalled."
+    )
+
+
+class Settings(Deadlines):
+    """All settings; the environment variable of each is OPERATOR_ and its name in capitals."""
+
+    namespace: str = Field(min_length=1, max_length=63)
+    ray_service: str = Field(min_length=1, max_length=47, description="Name of the RayService.")
+    profiles_file: Path = Field(description="The file of resource profiles.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="/healthz and /metrics; 0 takes any.")
+    debounce_seconds: float = Field(
+        default=0.5, ge=0, le=60, description="Time without events before a reconciliation."
+    )
+    debounce_limit_seconds: float = Field(
+        default=10, ge=0, le=600, description="Longest delay because of events that do not stop."
+    )
+    resync_seconds: float = Field(
+        default=300, gt=0, description="Interval of full reconciliations without any event."
+    )
+    liveness_seconds: float = Field(
+        default=900, gt=0, description="/healthz fails after this time without a successful reconciliation."
+    )
+    request_timeout_seconds: float = Field(default=30, gt=0, description="For one request to the API server.")
+    serve_config_alarm_bytes: int = Field(default=700_000, gt=0)
+    serve_config_limit_bytes: int = Field(
+        default=900_000,
+        gt=0,
+        description="No endpoint is added above it; etcd accepts 1.5 MB for the whole RayService.",
+    )
+    serve_api_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="URL of Ray's dashboard, for numbers of replicas; empty for none.",
+    )
+    serve_api_token_file: Path | None = Field(default=None, description="Holds the dashboard's token.")
+    serve_api_seconds: float = Field(default=10, gt=0, description="Interval of requests to the dashboard.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings from `environment`, in which an empty variable counts as missing.
+
+        Raises SettingsError.
+        """
+        given = {
+            name: environment[variable]
+            for name in cls.model_fields
+            if environment.get(variable := f"{PREFIX}{name.upper()}")
+        }
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            sentences = (
+                f"{PREFIX}{str(problem.path[0]).upper()}: {problem.message}"
+                for problem in describe(error, cls)
+            )
+            raise SettingsError("; ".join(sentences)) from error

@@ -1,0 +1,182 @@
+"""Ray on this machine: what the machine has, and starting or joining a Ray."""
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from endpoint_operator.api.profiles import LocalMachine
+from endpoint_operator.local.ports import free_port, require_free
+from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
+from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
+
+# Longer than the graceful shutdown of an endpoint with default settings.
+STOP_TIMEOUT_SECONDS: Final = 60.0
+
+OBJECT_STORE_BYTES: Final = 128 * 2**20
+# Models share the CPU like threads. Ray's number of CPUs only limits how many replicas it schedules.
+LOGICAL_CPUS_PER_CORE: Final = 16
+
+# The flags of the data path that the chart sets on a cluster; every Ray process reads them at import.
+_SERVE_FLAGS: Final[Mapping[str, str]] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    FORK_WORKERS_VARIABLE: ForkWorkers.MODELS.value,
+}
+# Further settings for a local machine.
+_LOCAL_FLAGS: Final[Mapping[str, str]] = {
+    # By default, Ray's workers have the lowest priority. All threads of a model then wait for the one that
+    # another program has preempted.
+    "RAY_worker_niceness": "0",
+    # By default, Serve's controller runs its loop ten times a second. Together with Ray's answers, that is a
+    # third of the CPU time of an idle service.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A replica that reserves no accelerator sees none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def detect_machine() -> LocalMachine:
+    """Detect the CPU cores, free memory and accelerators of this machine or container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    accelerators = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return LocalMachine(cores, _free_memory(), accelerators)
+
+
+def _free_memory() -> int:
+    free = int(psutil.virtual_memory().available)
+    for limit_file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            free = min(free, int(Path(limit_file).read_text()))
+    return free
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise RayUnavailableError if another program listens on `port`."""
+    try:
+        require_free(host, port)
+    except OSError as error:
+        raise RayUnavailableError(
+            f"port {port} cannot be used: {error.strerror}; choose another with --port"
+        ) from error
+
+
+def require_ray() -> None:
+    """Raise RayUnavailableError if Ray is not installed beside this command."""
+    if importlib.util.find_spec("ray") is None:
+        raise RayUnavailableError("Ray is not installed here: pip install 'model-endpoints[serve]'")
+
+
+@contextmanager
+def started_ray(machine: LocalMachine, host: str, port: int) -> Iterator[ServeClient]:
+    """Start Ray and Serve on this machine; when the block ends, drain the replicas and stop everything."""
+    token = secrets.token_hex(32)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "endpoint_operator.local.ray_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Ray writes the same into its log files.
+        stderr=subprocess.DEVNULL,
+        env=os.environ | _environment(token),
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        dashboard = _dashboard_of(process, _ray_settings(machine, host, port))
+        yield ServeClient(dashboard, token)
+    finally:
+        _end(process)
+
+
+def _ray_settings(machine: LocalMachine, host: str, port: int) -> dict[str, Any]:
+    return {
+        "cpus": machine.cpus * LOGICAL_CPUS_PER_CORE,
+        "accelerators": machine.accelerators,
+        "memory_bytes": machine.memory_bytes,
+        "object_store_bytes": OBJECT_STORE_BYTES,
+        "host": host,
+        "port": port,
+    }
+
+
+def _dashboard_of(process: "subprocess.Popen[str]", settings: dict[str, Any]) -> str:
+    """Return the dashboard's URL, which the Ray process prints; raise RayUnavailableError if it fails."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(json.dumps(settings), file=process.stdin, flush=True)
+    line = process.stdout.readline()
+    answer = json.loads(line) if line else {"error": f"its process ended with status {process.wait()}"}
+    if "error" in answer:
+        raise RayUnavailableError(f"Ray could not be started: {answer['error'][:400]}")
+    return str(answer["dashboard"])
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(STOP_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def joined_ray(dashboard_url: str) -> Iterator[ServeClient]:
+    """Use the Ray whose dashboard is at `dashboard_url`; when the block ends, remove what was deployed.
+
+    Raises RayUnavailableError if it already serves applications, because a new config would remove them.
+    """
+    client = ServeClient(dashboard_url, os.environ.get("RAY_AUTH_TOKEN"))
+    present = sorted(client.details()["applications"])
+    if present:
+        raise RayUnavailableError(
+            f"Ray at {dashboard_url} already serves {', '.join(present)}; stop those first"
+        )
+    try:
+        yield client
+    finally:
+        client.delete_all()
+
+
+def _environment(token: str) -> dict[str, str]:
+    """Return the variables for Ray's processes; variables that the user has set are kept."""
+    flags = dict(_LOCAL_FLAGS)
+    # ray[serve] contains HAProxy on Linux only; elsewhere, Serve's own proxy is used.
+    if sys.platform == "linux":
+        flags |= _SERVE_FLAGS
+        flags |= _our_haproxy()
+        # Free ports, so that a second service can run on this machine.
+        flags |= {
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        }
+    # With another token, the Ray that is started here would reject our requests.
+    authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    return {name: os.environ.get(name, value) for name, value in flags.items()} | authentication
+
+
+def _our_haproxy() -> dict[str, str]:
+    """Return the variable that names the command of `serve_app.http.haproxy`; none if it is not installed."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    command = shutil.which("model-endpoints-haproxy", path=os.pathsep.join(places))
+    return {"RAY_SERVE_HAPROXY_BINARY_PATH": command} if command else {}

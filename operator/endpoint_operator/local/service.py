@@ -1,0 +1,284 @@
+"""Serve manifests on this machine: compile them, apply the config, follow the files, and stop cleanly."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from watchfiles import watch
+
+from endpoint_operator.api.profiles import LocalMachine, Profiles, UnfitResourcesError
+from endpoint_operator.api.types import ModelEndpoint
+from endpoint_operator.local.manifests import ManifestError, Workspace
+from endpoint_operator.local.ray import (
+    detect_machine,
+    joined_ray,
+    require_free_port,
+    require_ray,
+    started_ray,
+)
+from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
+from endpoint_operator.local.state import EndpointState, State, read_state
+from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
+from serve_app.contract import GATEWAY_APPLICATION, MODELS_VARIABLE
+
+POLL_SECONDS: Final = 0.5
+# Serve reports the old state for a moment after it has accepted a new config.
+SETTLE_SECONDS: Final = 1.5
+# For replicas that receive HTTP directly, Serve raises a shorter graceful shutdown to this.
+SERVE_DRAIN_SECONDS: Final = 35.0
+# Interval at which files and states are checked once everything runs.
+WATCH_MILLISECONDS: Final = 1000
+# After this time, the table is shown although some models are still loading.
+PATIENCE_SECONDS: Final = 120.0
+# Ray may answer slowly while models load; after this time it counts as gone.
+RAY_GONE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to serve, the folder that stands in for /models, and the Ray to join instead of starting one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    models: Path | None = None
+    ray_dashboard: str | None = None
+
+
+class CannotServeError(Exception):
+    """Nothing can be served; the sentence says why."""
+
+
+class Reporter(Protocol):
+    """What the service tells the person who runs it; `cli.display.Display` prints it."""
+
+    def say(self, sentence: str) -> None: ...
+
+    def complain(self, sentence: str) -> None: ...
+
+    def show_changes(self, states: Iterable[EndpointState]) -> None: ...
+
+    def show_table(
+        self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
+    ) -> None: ...
+
+    def show_example(self, endpoint: ModelEndpoint, base_url: str) -> None: ...
+
+
+class LocalService:
+    """The endpoints of a workspace on one Ray."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        profiles: Profiles,
+        client: ServeClient,
+        reporter: Reporter,
+        said: Iterable[ManifestError] = (),
+    ) -> None:
+        """`said` are errors of the workspace that were reported before."""
+        self._workspace = workspace
+        self._said = frozenset(said)
+        self._profiles = profiles
+        self._client = client
+        self._reporter = reporter
+        self._document = ""
+        self._rejections: dict[str, Rejection] = {}
+        self._applied = 0.0
+
+    def apply(self) -> bool:
+        """Compile the workspace and send the config to Serve; return whether it has changed."""
+        compilation = compile_serve_config(self._workspace.endpoints, self._profiles)
+        self._rejections = {rejection.key[1]: rejection for rejection in compilation.rejections}
+        if compilation.document == self._document:
+            return False
+        self._client.put(compilation.document)
+        self._document = compilation.document
+        self._applied = time.monotonic()
+        return True
+
+    def states(self) -> dict[str, EndpointState]:
+        """Return the state of each endpoint of the workspace."""
+        applications = self._client.details()["applications"]
+        return {
+            endpoint.name: self._state(endpoint, applications.get(endpoint.name))
+            for endpoint in self._workspace.endpoints
+        }
+
+    def _state(self, endpoint: ModelEndpoint, application: dict[str, object] | None) -> EndpointState:
+        if endpoint.spec.suspend:
+            return EndpointState(endpoint.name, State.SUSPENDED)
+        if endpoint.name in self._rejections:
+            return EndpointState(endpoint.name, State.REJECTED, cause=self._rejections[endpoint.name].reason)
+        return read_state(endpoint.name, application)
+
+    def wait_until_settled(self, stop: threading.Event) -> dict[str, EndpointState]:
+        """Show progress until every endpoint has settled or `stop` is set.
+
+        After PATIENCE_SECONDS, it is enough that one endpoint answers.
+        """
+        while True:
+            states = self.states()
+            self._reporter.show_changes(states.values())
+            age = time.monotonic() - self._applied
+            settled = age > SETTLE_SECONDS and all(state.settled for state in states.values())
+            enough = age > PATIENCE_SECONDS and any(state.ready_replicas for state in states.values())
+            if settled or enough or stop.wait(POLL_SECONDS):
+                return states
+
+    def drain(self) -> None:
+        """Remove all models and wait until their replicas have finished their requests."""
+        self._client.put(compile_serve_config((), self._profiles).document)
+        graceful = [endpoint.spec.health.graceful_shutdown_seconds for endpoint in self._workspace.endpoints]
+        deadline = time.monotonic() + max([SERVE_DRAIN_SECONDS, *graceful]) + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            if self._client.details()["applications"].keys() <= {GATEWAY_APPLICATION}:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def follow(self, stop: threading.Event) -> None:
+        """Apply changes of the files and show changes of states until `stop` is set."""
+        answered = time.monotonic()
+        # The watch begins only now, so files edited while the models were loading are read once.
+        unread = True
+        folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
+        for changes in watch(
+            *folders,
+            stop_event=stop,
+            rust_timeout=WATCH_MILLISECONDS,
+            yield_on_timeout=True,
+            recursive=False,
+            raise_interrupt=False,
+        ):
+            try:
+                if changes or unread:
+                    self._take_over()
+                    unread = False
+                self._reporter.show_changes(self.states().values())
+                answered = time.monotonic()
+            except RayUnavailableError as error:
+                if time.monotonic() - answered > RAY_GONE_SECONDS:
+                    raise
+                self._reporter.complain(str(error))
+
+    def _take_over(self) -> None:
+        for problem in self._workspace.reread():
+            if problem not in self._said:
+                self._reporter.complain(f"{problem}\n  what was running goes on unchanged")
+        self._said = frozenset()
+        if self.apply():
+            self._reporter.say("Applied the change.")
+
+
+def serve_manifests(arguments: Sequence[Path], options: Options, reporter: Reporter) -> None:
+    """Serve the manifests that `arguments` name until SIGINT or SIGTERM.
+
+    Raises CannotServeError if nothing can be served.
+    """
+    workspace = Workspace(arguments)
+    problems = workspace.reread()
+    for problem in problems:
+        reporter.complain(str(problem))
+    if not workspace.endpoints:
+        raise CannotServeError("there is no endpoint to serve in " + ", ".join(map(str, arguments)))
+    if options.models is not None:
+        os.environ[MODELS_VARIABLE] = str(options.models.resolve())
+    machine = detect_machine()
+    _require_room(workspace.endpoints, machine)
+    with _stop_signal() as stop, _ray(machine, options, reporter) as client:
+        service = LocalService(workspace, machine, client, reporter, problems)
+        service.apply()
+        reporter.say("Ray is up; the models are loading.")
+        states = service.wait_until_settled(stop)
+        if not stop.is_set():
+            _introduce(workspace.endpoints, states, client.http_url(), reporter)
+            service.follow(stop)
+        reporter.say("\nStopping: requests in work are finished first.")
+        service.drain()
+    reporter.say("Stopped.")
+
+
+def _introduce(
+    endpoints: Sequence[ModelEndpoint],
+    states: dict[str, EndpointState],
+    base_url: str,
+    reporter: Reporter,
+) -> None:
+    """Show the table and an example; raise CannotServeError if no endpoint answers."""
+    wanted = [state for state in states.values() if state.state is not State.SUSPENDED]
+    if wanted and not any(state.state in (State.READY, State.DEGRADED) for state in wanted):
+        raise CannotServeError(f"no endpoint could be served; {wanted[0].name}: {wanted[0].cause}")
+    reporter.show_table(endpoints, states, base_url)
+    ready = [endpoint for endpoint in endpoints if states[endpoint.name].state is State.READY]
+    if ready:
+        reporter.show_example(_best_example(ready), base_url)
+    reporter.say("Edited files are applied at once. Ctrl-C stops everything.")
+
+
+def _best_example(ready: Sequence[ModelEndpoint]) -> ModelEndpoint:
+    """Return the endpoint whose answer is the easiest to understand."""
+    return min(ready, key=lambda endpoint: (endpoint.spec.model.task != "text-classification", endpoint.name))
+
+
+def _require_room(endpoints: Sequence[ModelEndpoint], machine: LocalMachine) -> None:
+    """Raise CannotServeError if no endpoint fits this machine, or if all together do not fit."""
+    asked, unfit = 0, []
+    for endpoint in endpoints:
+        try:
+            placement = machine.place(endpoint.spec.resources)
+        except UnfitResourcesError as error:
+            unfit.append(f"{endpoint.name}: {error}")
+            continue
+        if not endpoint.spec.suspend:
+            asked += placement.memory_bytes * max(1, endpoint.spec.scaling.min_replicas)
+    if len(unfit) == len(endpoints):
+        raise CannotServeError(f"no endpoint fits this machine; {unfit[0]}")
+    if asked > machine.memory_bytes:
+        raise CannotServeError(
+            f"these endpoints ask for {asked / 2**30:.1f}Gi of memory and this machine has "
+            f"{machine.memory_bytes / 2**30:.1f}Gi free; serve fewer, or lower spec.resources.memory"
+        )
+
+
+@contextmanager
+def _ray(machine: LocalMachine, options: Options, reporter: Reporter) -> Iterator[ServeClient]:
+    """Yield the client of a Ray that is started or joined; raise CannotServeError if that fails."""
+    try:
+        with _chosen_ray(machine, options, reporter) as client:
+            yield client
+    except RayUnavailableError as error:
+        raise CannotServeError(str(error)) from error
+
+
+def _chosen_ray(
+    machine: LocalMachine, options: Options, reporter: Reporter
+) -> AbstractContextManager[ServeClient]:
+    if options.ray_dashboard is not None:
+        return joined_ray(options.ray_dashboard)
+    require_ray()
+    require_free_port(options.host, options.port)
+    gibibytes = machine.memory_bytes / 2**30
+    reporter.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
+    return started_ray(machine, options.host, options.port)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set; a second SIGINT ends the program at once."""
+    stop = threading.Event()
+
+    def request_stop(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,64 @@
+"""Parse Ray Serve's report into the state of each endpoint; pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from serve_app.text import application_cause
+
+
+class State(StrEnum):
+    """The state of an endpoint in one word for people."""
+
+    LOADING = "Loading"
+    """No replica answers yet."""
+    READY = "Ready"
+    """The version of the manifest answers."""
+    UPDATING = "Updating"
+    """The previous version answers while a new one loads."""
+    DEGRADED = "Degraded"
+    """The previous version answers because the new one failed, or a replica is unhealthy."""
+    FAILED = "Failed"
+    """Nothing answers, until the manifest or the model changes."""
+    SUSPENDED = "Suspended"
+    """The manifest says `suspend: true`."""
+    REJECTED = "Rejected"
+    """It was never given to Ray."""
+
+
+@dataclass(frozen=True)
+class EndpointState:
+    """The state of one endpoint, the number of replicas that answer, and the cause of a failure."""
+
+    name: str
+    state: State
+    ready_replicas: int = 0
+    cause: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the state stays as it is without a change of the manifest."""
+        return self.state not in (State.LOADING, State.UPDATING)
+
+
+def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointState:
+    """Return the state of `name` from its entry in Serve's REST answer, which is None before there is one."""
+    if application is None:
+        return EndpointState(name, State.LOADING)
+    deployments = application.get("deployments", {}).values()
+    ready = sum(
+        replica.get("state") == "RUNNING" for deployment in deployments for replica in deployment["replicas"]
+    )
+    status = application["status"]
+    if status == "RUNNING":
+        return EndpointState(name, State.READY, ready)
+    cause = application_cause(
+        (deployment.get("message", "") for deployment in deployments), application.get("message", "")
+    )
+    if status == "DEPLOY_FAILED":
+        return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
+    if status == "UNHEALTHY":
+        # Serve replaces an unhealthy replica.
+        return EndpointState(name, State.DEGRADED if ready else State.LOADING, ready, cause)
+    return EndpointState(name, State.UPDATING if ready else State.LOADING, ready, cause)

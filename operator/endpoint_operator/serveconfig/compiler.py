@@ -1,0 +1,184 @@
+"""Compile endpoints and profiles into the Serve config; pure, and the same input always gives the same bytes.
+
+Each endpoint becomes one application, whose entry depends on that endpoint alone. An invalid endpoint
+therefore changes no byte of another's entry.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from endpoint_operator.api.profiles import Placement, Profiles, UnfitResourcesError
+from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
+from endpoint_operator.serveconfig.document import to_document, to_entry
+from endpoint_operator.serveconfig.schema import (
+    Application,
+    AutoscalingConfig,
+    Deployment,
+    NodeLabels,
+    RayActorOptions,
+)
+from serve_app.contract import (
+    BUILD_IMPORT_PATH,
+    GATEWAY_APPLICATION,
+    GATEWAY_DEPLOYMENT,
+    GATEWAY_IMPORT_PATH,
+    MODEL_DEPLOYMENT,
+    ModelArgs,
+    UserConfig,
+    route_prefix,
+)
+
+# Serve averages the load over the look-back period, so these two bound how soon it can react to a change.
+METRICS_INTERVAL_SECONDS: Final = 2.0
+LOOK_BACK_SECONDS: Final = 6.0
+
+GATEWAY_MAX_REQUESTS: Final = 4096
+GATEWAY_MEMORY_BYTES: Final = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An endpoint that is left out, and a sentence that says why."""
+
+    key: tuple[str, str]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """The Serve config as text, and the endpoints that could not be put into it."""
+
+    document: str
+    rejections: tuple[Rejection, ...]
+
+
+def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles) -> Compilation:
+    """Return the Serve config of `endpoints`; their order does not matter.
+
+    Suspended endpoints are left out. Endpoints that fit no profile, or whose name an older served endpoint
+    has, are left out and listed as rejections. The name of an endpoint that is left out is free for another
+    one.
+    """
+    entries = {GATEWAY_APPLICATION: to_entry(gateway_application(profiles))}
+    rejections = []
+    for endpoint in sorted(endpoints, key=_seniority):
+        if endpoint.spec.suspend:
+            continue
+        if endpoint.name in entries:
+            reason = f"metadata.name: an older endpoint in another namespace has the name {endpoint.name!r}"
+            rejections.append(Rejection(endpoint.key, reason))
+            continue
+        try:
+            entries[endpoint.name] = to_entry(compile_application(endpoint, profiles))
+        except UnfitResourcesError as error:
+            rejections.append(Rejection(endpoint.key, str(error)))
+    return Compilation(to_document(entries), tuple(rejections))
+
+
+def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
+    return (endpoint.metadata.creation_timestamp, endpoint.key)
+
+
+def compile_application(endpoint: ModelEndpoint, profiles: Profiles) -> Application:
+    """Return the Serve application of `endpoint`; raise UnfitResourcesError if it fits no profile."""
+    spec = endpoint.spec
+    args = ModelArgs(
+        name=endpoint.name,
+        uri=spec.model.uri,
+        revision=spec.model.revision,
+        task=spec.model.task,
+        dtype=spec.model.dtype,
+    )
+    return Application(
+        name=endpoint.name,
+        route_prefix=route_prefix(endpoint.name),
+        import_path=BUILD_IMPORT_PATH,
+        args=args.model_dump(mode="json", exclude_defaults=True),
+        deployments=(_model_deployment(spec, profiles.place(spec.resources)),),
+    )
+
+
+def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployment:
+    tunables, autoscaling = _tunables(spec), _autoscaling(spec)
+    return Deployment(
+        name=MODEL_DEPLOYMENT,
+        num_replicas=None if autoscaling else spec.scaling.min_replicas,
+        autoscaling_config=autoscaling,
+        # Serve takes 1 to 100, or None for no limit.
+        max_replicas_per_node=spec.scaling.max_replicas_per_node or None,
+        ray_actor_options=_actor_options(placement),
+        user_config=tunables.model_dump(mode="json", exclude_defaults=True),
+        # The replica counts requests itself, because only the replica can reject one with our error body and
+        # still answer a readiness probe. Serve's own limits are higher and only a safeguard.
+        max_ongoing_requests=2 * tunables.max_requests,
+        max_queued_requests=spec.limits.max_queued_requests,
+        health_check_period_s=spec.health.period_seconds,
+        health_check_timeout_s=spec.health.timeout_seconds,
+        graceful_shutdown_timeout_s=spec.health.graceful_shutdown_seconds,
+    )
+
+
+def _actor_options(placement: Placement) -> RayActorOptions:
+    labels = dict(placement.node_labels)
+    return RayActorOptions(
+        num_cpus=placement.cpus,
+        num_gpus=placement.accelerators,
+        memory=placement.memory_bytes,
+        label_selector=labels,
+        # Serve runs the build of an application on a node with the labels of its replicas. The build asks
+        # for nothing else, so the autoscaler would never start the first such node, and the build would wait
+        # for ever. With a fallback, Serve runs the build on any node. This fallback has the same labels, so
+        # that replicas run nowhere else.
+        fallback_strategy=(NodeLabels(label_selector=labels),) if labels else None,
+    )
+
+
+def _tunables(spec: ModelEndpointSpec) -> UserConfig:
+    return UserConfig(
+        max_batch_size=spec.batching.max_batch_size,
+        max_batch_tokens=spec.batching.max_batch_tokens,
+        max_wait_milliseconds=spec.batching.max_wait_milliseconds,
+        max_ongoing_requests=spec.limits.max_ongoing_requests,
+        max_queued_requests=spec.limits.max_queued_requests,
+        request_timeout_seconds=spec.limits.request_timeout_seconds,
+        max_input_tokens=spec.limits.max_input_tokens,
+        truncate_input=spec.limits.truncate_input,
+        parameters=spec.model.parameters,
+    )
+
+
+def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig | None:
+    """Return None for a fixed number of replicas, which costs Serve's controller no work."""
+    if spec.scaling.min_replicas == spec.scaling.max_replicas:
+        return None
+    return AutoscalingConfig(
+        min_replicas=spec.scaling.min_replicas,
+        max_replicas=spec.scaling.max_replicas,
+        target_ongoing_requests=spec.scaling.target_ongoing_requests,
+        upscale_delay_s=spec.scaling.upscale_delay_seconds,
+        downscale_delay_s=spec.scaling.downscale_delay_seconds,
+        metrics_interval_s=METRICS_INTERVAL_SECONDS,
+        look_back_period_s=LOOK_BACK_SECONDS,
+    )
+
+
+def gateway_application(profiles: Profiles) -> Application:
+    """Return the gateway's application, which is always there, so that the Serve config is never empty."""
+    return Application(
+        name=GATEWAY_APPLICATION,
+        route_prefix="/",
+        import_path=GATEWAY_IMPORT_PATH,
+        args={},
+        deployments=(
+            Deployment(
+                name=GATEWAY_DEPLOYMENT,
+                num_replicas=1,
+                ray_actor_options=_actor_options(
+                    Placement(0.1, 0, GATEWAY_MEMORY_BYTES, profiles.gateway_labels)
+                ),
+                max_ongoing_requests=GATEWAY_MAX_REQUESTS,
+                max_queued_requests=GATEWAY_MAX_REQUESTS,
+            ),
+        ),
+    )

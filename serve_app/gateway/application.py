@@ -1,0 +1,131 @@
+"""The application at `/`, which always exists: one address for all models, and the health of the server.
+
+HAProxy sends most requests straight to a replica of the model (`http/haproxy.py`). Requests for models
+without a replica, and requests in which HAProxy finds no model, come here.
+"""
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+from ray import serve
+from ray.serve import Application
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
+from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.relay import Relay
+from serve_app.http.app import application, response
+from serve_app.http.body import read_body
+from serve_app.http.disconnect import cancel_on_disconnect
+from serve_app.http.errors import (
+    JSON_TYPE,
+    InvalidInputError,
+    MalformedBodyError,
+)
+from serve_app.protocols import MEDIA_TYPES, VERBS, verb_of
+
+SERVER_NAME: Final = "model-endpoints"
+VERSION: Final = version(SERVER_NAME)
+
+
+@serve.deployment(name=GATEWAY_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
+@serve.ingress()
+class Gateway:
+    """Finds the model that a request names and relays the request to it."""
+
+    def __init__(self) -> None:
+        self._index = ModelIndex(lambda: serve.status().applications)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
+        return gateway_application(self._index, Relay(self._index))
+
+
+def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
+    return application([*_server_routes(index), *_model_routes(index, relay)])
+
+
+def _server_routes(index: ModelIndex) -> list[Route]:
+    """Return the routes for the server as a whole."""
+
+    async def server(request: Request) -> Response:
+        return _json({"name": SERVER_NAME, "version": VERSION, "extensions": ["binary_tensor_data"]})
+
+    async def live(request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(request: Request) -> Response:
+        # Ready means that Serve's controller answers. One model that does not load must not take
+        # the others out of rotation, so each model's readiness is at /v2/models/<name>/ready.
+        await index.all()
+        return _json({"ready": True})
+
+    async def models(request: Request) -> Response:
+        return _json({"models": [state.as_json() for state in await index.all()]})
+
+    handlers = {
+        "/": server,
+        "/v2": server,
+        "/health": live,
+        "/v2/health/live": live,
+        "/ready": ready,
+        "/v2/health/ready": ready,
+        "/v2/models": models,
+    }
+    return [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
+
+
+def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
+    """Return the routes for one model, which the body or the path names."""
+
+    async def predict(request: Request) -> Response:
+        body = await read_body(request, MEDIA_TYPES)
+        async with cancel_on_disconnect(request):
+            reply = await relay.send(_model_in(body), "predict", body, {})
+        return response(reply)
+
+    async def call(request: Request) -> Response:
+        body = await read_body(request, MEDIA_TYPES)
+        name = request.path_params["name"]
+        async with cancel_on_disconnect(request):
+            reply = await relay.send(name, verb_of(request), body, dict(request.headers))
+        return response(reply)
+
+    async def model_ready(request: Request) -> Response:
+        name = request.path_params["name"]
+        await index.resolve(name)
+        return _json({"name": name, "ready": True})
+
+    return [
+        Route("/predict", predict, methods=["POST"]),
+        *(Route(f"/v2/models/{{name}}/{verb}", call, methods=["POST"]) for verb in VERBS),
+        Route("/v2/models/{name}", model_ready, methods=["GET"]),
+        Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
+    ]
+
+
+def _model_in(body: bytes) -> str:
+    """Return the `model` of a request; the model's replica checks everything else."""
+    try:
+        document = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBodyError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInputError("the body must be a JSON object")
+    name = document.get("model")
+    if not isinstance(name, str) or not name:
+        raise InvalidInputError('model: give the name of a model, as in {"model": "sentiment", "text": "…"}')
+    return name
+
+
+def _json(document: Any) -> Response:
+    return Response(to_json(document), media_type=JSON_TYPE)
+
+
+def build_gateway(args: GatewayArgs) -> Application:
+    """Return the gateway application. Ray calls this with the config's `args`."""
+    return Gateway.bind()  # type: ignore[attr-defined]

@@ -1,0 +1,124 @@
+"""The gateway's cache of the models that Serve reports: their names, states, and why one does not run."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from serve_app.contract import GATEWAY_APPLICATION, route_prefix
+from serve_app.http.errors import ModelNotReadyError, UnknownModelError
+from serve_app.text import application_cause, quoted
+
+# States older than this are refreshed in the background; the request that finds them stale does not wait.
+FRESH_SECONDS: Final = 1.0
+
+RUNNING: Final = "RUNNING"
+
+logger = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One model as Serve sees it; `status` is that of its Serve application."""
+
+    name: str
+    status: str
+    replicas: int
+    reason: str
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests may be sent. A failed update leaves the replicas of the last good version."""
+        return self.status == RUNNING or self.replicas > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the model's member of `GET /v2/models`."""
+        return {
+            "name": self.name,
+            "state": self.status,
+            "ready": self.answers,
+            "reason": self.reason,
+            "url": route_prefix(self.name),
+        }
+
+
+def read_states(applications: Mapping[str, Any]) -> dict[str, ModelState]:
+    """Return the state of each model among the applications of `ray.serve.status()`."""
+    states = {}
+    for name, application in applications.items():
+        if name == GATEWAY_APPLICATION:
+            continue
+        deployments = list(application.deployments.values())
+        running = sum(deployment.replica_states.get(RUNNING, 0) for deployment in deployments)
+        status = str(application.status.value)
+        reason = ""
+        if status != RUNNING:
+            parts = (deployment.message for deployment in deployments)
+            reason = application_cause(parts, application.message)
+        states[name] = ModelState(name, status, running, reason)
+    return states
+
+
+class ModelIndex:
+    """The latest states. They are refreshed in the background, and only while requests arrive."""
+
+    def __init__(self, fetch_applications: Callable[[], Mapping[str, Any]]) -> None:
+        """`fetch_applications` may block; it runs in a thread."""
+        self._fetch_applications = fetch_applications
+        self._states: dict[str, ModelState] = {}
+        self._refreshed = -FRESH_SECONDS
+        self._refreshing: asyncio.Task[bool] | None = None
+
+    async def resolve(self, name: str) -> ModelState:
+        """Return the state of the model `name`, which answers.
+
+        Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
+        """
+        self._refresh_if_stale()
+        state = self._states.get(name)
+        if state is None or not state.answers:
+            # A request is never refused because of a stale state.
+            await self.refresh()
+            state = self._states.get(name)
+        if state is None:
+            known = sorted(self._states)
+            shown = ", ".join(known) if known else "there are none"
+            raise UnknownModelError(f"no model is named {quoted(name)}; known models: {shown}", models=known)
+        if not state.answers:
+            because = f": {state.reason}" if state.reason else ""
+            raise ModelNotReadyError(f"{name} is {state.status}{because}", state=state.status)
+        return state
+
+    async def all(self) -> list[ModelState]:
+        """Return the fresh states of all models, sorted by name."""
+        await self.refresh()
+        return [self._states[name] for name in sorted(self._states)]
+
+    async def refresh(self) -> None:
+        """Ask Serve now; concurrent callers share one call.
+
+        Raises ModelNotReadyError if Serve does not answer.
+        """
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._fetch())
+        if not await asyncio.shield(self._refreshing):
+            raise ModelNotReadyError("Ray Serve does not say which models there are")
+
+    def _refresh_if_stale(self) -> None:
+        if self._refreshing is None and time.monotonic() - self._refreshed > FRESH_SECONDS:
+            self._refreshing = asyncio.create_task(self._fetch())
+
+    async def _fetch(self) -> bool:
+        """Replace the states; return whether Serve answered."""
+        try:
+            self._states = read_states(await asyncio.to_thread(self._fetch_applications))
+            self._refreshed = time.monotonic()
+        except Exception:
+            logger.exception("Ray Serve does not report its applications")
+            return False
+        else:
+            return True
+        finally:
+            self._refreshing = None

@@ -1,0 +1,66 @@
+"""From a text to the tokenizer's lists, within a limit.
+
+A fast tokenizer is called in the tokenizers library itself. transformers' call around it takes twice as long,
+and it stores the limit in the tokenizer, so that it is not thread-safe.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tokenizers import Encoding
+
+from serve_app.engine.base import InputLimit
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Encodes texts with a tokenizer of transformers."""
+
+    hf_tokenizer: Any
+
+    def __post_init__(self) -> None:
+        if self.thread_safe:
+            # Drop the padding and truncation that its file states; transformers' call sets both each time.
+            self.hf_tokenizer.backend_tokenizer.no_padding()
+            self.hf_tokenizer.backend_tokenizer.no_truncation()
+
+    @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may use it at once."""
+        return bool(self.hf_tokenizer.is_fast)
+
+    def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
+        """Return the model's inputs for `text`. If a pair is too long, its first text is truncated.
+
+        Raises InputTooLongError, also if the limit leaves no room for any token of the text.
+        """
+        if not self.thread_safe:
+            return self._encode_slow(text, limit, pair)
+        encoding = self.encoding(text, limit, pair)
+        found = {"token_type_ids": encoding.type_ids, "attention_mask": encoding.attention_mask}
+        names = self.hf_tokenizer.model_input_names
+        return {"input_ids": encoding.ids} | {name: found[name] for name in found if name in names}
+
+    def encoding(self, text: str, limit: InputLimit, pair: str | None = None) -> Encoding:
+        """Return the tokenizers library's own result, which also has words and offsets; fast ones only."""
+        backend = self.hf_tokenizer.backend_tokenizer
+        whole: Encoding = backend.encode(text, pair)
+        limit.check(len(whole))
+        if len(whole) <= limit.max_tokens:
+            return whole
+        first = backend.encode(text, add_special_tokens=False)
+        second = None if pair is None else backend.encode(pair, add_special_tokens=False)
+        room = limit.max_tokens - backend.num_special_tokens_to_add(pair is not None) - len(second or ())
+        if room < 1:
+            replace(limit, truncate=False).check(len(whole))
+        first.truncate(room, direction=self.hf_tokenizer.truncation_side)
+        cut: Encoding = backend.post_process(first, second)
+        return cut
+
+    def _encode_slow(self, text: str, limit: InputLimit, pair: str | None) -> dict[str, list[int]]:
+        encoded = self.hf_tokenizer(text, pair)
+        limit.check(len(encoded["input_ids"]))
+        if len(encoded["input_ids"]) > limit.max_tokens:
+            cut = "only_first" if pair is not None else True
+            encoded = self.hf_tokenizer(text, pair, truncation=cut, max_length=limit.max_tokens)
+        return {name: list(values) for name, values in encoded.items()}

@@ -1,0 +1,66 @@
+"""The protocols' one table, and the replica's routes that are made from it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from serve_app.engine.base import Engine
+from serve_app.http.app import application, response
+from serve_app.http.body import MediaTypes, read_body
+from serve_app.http.disconnect import cancel_on_disconnect
+from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
+from serve_app.protocols.predict import predict
+
+Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
+
+
+async def _predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    return await predict(engine, body)
+
+
+VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer}
+"""The requests with a body that a model answers, by the last part of their path."""
+
+
+MEDIA_TYPES: Final[MediaTypes] = {JSON_TYPE: None, BINARY_TYPE: HEADER_LENGTH}
+"""The media types of their bodies, each with the header that it requires."""
+
+
+def verb_of(request: Request) -> str:
+    """Return the last part of the path; `http.app` has removed a trailing slash."""
+    path: str = request.scope["path"]
+    return path.rpartition("/")[2]
+
+
+def model_application(engine: Engine) -> ASGIApp:
+    """Return the ASGI application of `engine`'s model, whose paths are below its route prefix."""
+
+    async def call(request: Request) -> Response:
+        body = await read_body(request, MEDIA_TYPES)
+        verb = VERBS[verb_of(request)]
+        async with cancel_on_disconnect(request):
+            reply = await verb(engine, body, request.headers)
+        return response(reply)
+
+    async def describe(request: Request) -> Response:
+        # For a large process, Linux takes several milliseconds to add up its memory.
+        return response(await asyncio.to_thread(metadata, engine))
+
+    async def ready(request: Request) -> Response:
+        # Serve sends requests to a replica only after its model is loaded and has answered a first text.
+        return Response(to_json({"name": engine.args.name, "ready": True}), media_type=JSON_TYPE)
+
+    return application(
+        [
+            Route("/", describe, methods=["GET"]),
+            Route("/ready", ready, methods=["GET"]),
+            *(Route(f"/{verb}", call, methods=["POST"]) for verb in VERBS),
+        ]
+    )

@@ -1,0 +1,186 @@
+import json
+import random
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from endpoint_operator.api.types import parse_endpoint
+from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
+from tests.unit import strategies
+from tests.unit.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
+
+# Ray's own code; none of it is ours to change.
+with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+    from ray.serve.schema import ServeDeploySchema
+
+BAD_RESOURCES = [{"profile": "nowhere"}, {"count": 2}, {"profile": "gpu-t4", "count": 5}, {"memory": "17Gi"}]
+
+# A field, a value that is not its default, and where alone in the deployment it may show.
+TUNABLE_FIELDS = [
+    ("model.parameters", {"top_k": 2}, {"user_config"}),
+    ("batching.maxBatchSize", 8, {"user_config"}),
+    ("batching.maxBatchTokens", 100, {"user_config"}),
+    ("batching.maxWaitMilliseconds", 5, {"user_config"}),
+    ("limits.maxOngoingRequests", 32, {"user_config", "max_ongoing_requests"}),
+    ("limits.maxQueuedRequests", 8, {"user_config", "max_ongoing_requests", "max_queued_requests"}),
+    ("limits.requestTimeoutSeconds", 5, {"user_config"}),
+    ("limits.maxInputTokens", 64, {"user_config"}),
+    ("limits.truncateInput", True, {"user_config"}),
+    # A fixed number becomes bounds.
+    ("scaling.minReplicas", 0, {"num_replicas", "autoscaling_config"}),
+    ("scaling.maxReplicas", 4, {"num_replicas", "autoscaling_config"}),
+    ("scaling.maxReplicasPerNode", 2, {"max_replicas_per_node"}),
+    ("resources.profile", "gpu-t4", {"ray_actor_options"}),
+    ("resources.cpus", 2, {"ray_actor_options"}),
+    ("resources.memory", "1Gi", {"ray_actor_options"}),
+    ("health.periodSeconds", 1, {"health_check_period_s"}),
+    ("health.timeoutSeconds", 1, {"health_check_timeout_s"}),
+    ("health.gracefulShutdownSeconds", 1, {"graceful_shutdown_timeout_s"}),
+]
+
+AUTOSCALER_FIELDS = [("targetOngoingRequests", 2), ("upscaleDelaySeconds", 1), ("downscaleDelaySeconds", 1)]
+
+IDENTITY_FIELDS = [
+    ("model.uri", "hf://org/other", {"uri"}),
+    ("model.revision", "v2", {"revision"}),
+    ("model.task", "fill-mask", {"task"}),
+    ("model.dtype", "float32", {"dtype"}),
+]
+
+ON_A_HUB = manifest(model={"uri": "hf://org/name"})
+
+
+def applications(endpoints, profiles=CLUSTER):
+    """Return each application of the compiled configuration by its name."""
+    document = json.loads(compile_serve_config(endpoints, profiles).document)
+    return {application["name"]: application for application in document["applications"]}
+
+
+def application(document):
+    return applications([parse_endpoint(document)])["sentiment"]
+
+
+def changed_keys(before, after):
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+@pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
+@given(strategies.endpoint_sets())
+def test_ray_drops_nothing_of_what_is_written(endpoints):
+    document = json.loads(compile_serve_config(endpoints, CLUSTER).document)
+    read = ServeDeploySchema.model_validate(document)
+    assert read.model_dump(exclude_unset=True) == document
+
+
+@given(strategies.endpoint_sets(), st.randoms(use_true_random=False))
+def test_the_order_of_the_endpoints_does_not_matter(endpoints, generator):
+    shuffled = generator.sample(endpoints, len(endpoints))
+    assert compile_serve_config(shuffled, CLUSTER) == compile_serve_config(endpoints, CLUSTER)
+
+
+@given(strategies.endpoint_sets())
+def test_there_is_the_gateway_and_each_endpoint_that_is_not_suspended_in_order(endpoints):
+    served = [endpoint.name for endpoint in endpoints if not endpoint.spec.suspend]
+    assert list(applications(endpoints)) == sorted([*served, "gateway"])
+
+
+@given(strategies.endpoint_sets())
+def test_the_text_has_one_line_and_sorted_keys(endpoints):
+    document = compile_serve_config(endpoints, CLUSTER).document
+    assert document == json.dumps(json.loads(document), sort_keys=True, separators=(",", ":"))
+
+
+@given(strategies.endpoint_sets(), st.sampled_from(BAD_RESOURCES))
+def test_a_bad_endpoint_changes_no_byte_of_anothers_entry(endpoints, resources):
+    bad = endpoint("bad-one", resources=resources)
+    others = [endpoint for endpoint in endpoints if endpoint.name != "bad-one"]
+    with_bad = compile_serve_config([*others, bad], CLUSTER)
+    assert with_bad.document == compile_serve_config(others, CLUSTER).document
+    assert [rejection.key for rejection in with_bad.rejections] == [("default", "bad-one")]
+
+
+@given(strategies.endpoint_sets(max_size=3), strategies.endpoints())
+def test_another_endpoint_changes_no_byte_of_those_that_are_there(endpoints, another):
+    before = applications([endpoint for endpoint in endpoints if endpoint.name != another.name])
+    after = applications([*(endpoint for endpoint in endpoints if endpoint.name != another.name), another])
+    assert {name: after[name] for name in before} == before
+
+
+@given(strategies.endpoint_sets(max_size=3), strategies.manifests(names=st.just("twice")))
+def test_a_younger_endpoint_of_the_same_name_changes_nothing(endpoints, document):
+    others = [endpoint for endpoint in endpoints if endpoint.name != "twice"]
+    elder = endpoint("twice", created="2025-01-01T00:00:00Z")
+    younger = parse_endpoint(
+        with_value(
+            with_value(document, "metadata.creationTimestamp", "2025-01-02T00:00:00Z"), "spec.suspend", False
+        )
+    )
+    before = compile_serve_config([*others, elder], CLUSTER)
+    assert compile_serve_config([younger, *others, elder], CLUSTER).document == before.document
+
+
+def test_two_endpoints_of_one_name_and_age_are_told_apart_by_their_namespace():
+    pair = [endpoint(namespace="b"), endpoint(namespace="a")]
+    random.Random(0).shuffle(pair)
+    reason = "metadata.name: an older endpoint in another namespace has the name 'sentiment'"
+    assert compile_serve_config(pair, CLUSTER).rejections == (Rejection(("b", "sentiment"), reason),)
+
+
+def test_a_suspended_endpoint_is_left_out_without_a_word():
+    compilation = compile_serve_config([endpoint(suspend=True)], CLUSTER)
+    assert compilation == compile_serve_config([], CLUSTER)
+
+
+@pytest.mark.parametrize(("path", "value", "places"), TUNABLE_FIELDS, ids=lambda part: str(part))
+def test_a_setting_leaves_the_arguments_alone_so_that_replicas_need_not_restart(path, value, places):
+    before = application(with_value(ON_A_HUB, "spec.scaling.maxReplicas", 1))
+    after = application(with_value(ON_A_HUB, f"spec.{path}", value))
+    assert changed_keys(before, after) == {"deployments"}
+    assert changed_keys(before["deployments"][0], after["deployments"][0]) == places
+
+
+@pytest.mark.parametrize(("field", "value"), AUTOSCALER_FIELDS)
+def test_what_the_autoscaler_heeds_matters_only_between_bounds(field, value):
+    bounds = {"minReplicas": 1, "maxReplicas": 3}
+    before, after = (endpoint(scaling={**bounds, **more}) for more in ({}, {field: value}))
+    [old], [new] = (applications([each])["sentiment"]["deployments"] for each in (before, after))
+    assert changed_keys(old, new) == {"autoscaling_config"}
+    fixed = endpoint(scaling={"minReplicas": 2, "maxReplicas": 2, field: value})
+    [deployment] = applications([fixed])["sentiment"]["deployments"]
+    assert deployment["num_replicas"] == 2
+    assert "autoscaling_config" not in deployment
+
+
+@pytest.mark.parametrize(("path", "value", "places"), IDENTITY_FIELDS, ids=lambda part: str(part))
+def test_what_the_model_is_stands_in_the_arguments_alone(path, value, places):
+    before, after = application(ON_A_HUB), application(with_value(ON_A_HUB, f"spec.{path}", value))
+    assert changed_keys(before, after) == {"args"}
+    assert changed_keys(before["args"], after["args"]) == places
+
+
+def test_a_default_means_the_same_whether_it_is_written_or_not():
+    spelled_out = endpoint().model_dump(by_alias=True, mode="json")
+    assert applications([parse_endpoint(spelled_out)]) == applications([endpoint()])
+
+
+@pytest.mark.parametrize("section", ["scaling", "limits", "health"])
+def test_a_whole_number_means_the_same_with_and_without_a_decimal_point(section):
+    field = {"scaling": "upscaleDelaySeconds", "limits": "requestTimeoutSeconds", "health": "periodSeconds"}
+    whole, decimal = endpoint(**{section: {field[section]: 9}}), endpoint(**{section: {field[section]: 9.0}})
+    assert compile_serve_config([whole], CLUSTER) == compile_serve_config([decimal], CLUSTER)
+
+
+@given(strategies.endpoints())
+def test_an_endpoint_never_brings_code(endpoint):
+    for name, entry in applications([endpoint], MACHINE).items():
+        assert entry.keys() == {"name", "route_prefix", "import_path", "args", "deployments"}
+        module = "serve_app.gateway:build_gateway" if name == "gateway" else "serve_app.app:build"
+        assert entry["import_path"] == module
+
+
+def test_serves_own_limits_lie_above_those_of_the_replica():
+    limits = {"maxOngoingRequests": 16, "maxQueuedRequests": 5}
+    deployment = applications([endpoint(limits=limits)])["sentiment"]["deployments"][0]
+    assert deployment["max_ongoing_requests"] > 16 + 5

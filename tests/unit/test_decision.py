@@ -1,0 +1,100 @@
+"""What is decided for the Serve config and the statuses over time, in a small world."""
+
+from endpoint_operator.controller.decide.decision import Decider
+from tests.unit.small_world import DEADLINES, World
+
+
+def test_nothing_that_stays_is_written_again(world):
+    before = [dict(world.status(name)) for name in world.endpoints], world.document
+    world.reconcile(after=1000)
+    world.restart()
+    world.reconcile()
+    assert before == ([dict(world.status(name)) for name in world.endpoints], world.document)
+
+
+def test_running_of_the_version_before_is_not_taken_for_the_new_one(world):
+    good = world.status("a")["lastGood"]["application"]
+    world.change("a", batching={"maxBatchSize": 2})
+    world.reconcile()
+    world.follow()
+    world.reconcile()
+    assert world.condition("a") == ("False", "Deploying")
+    assert world.status("a")["lastGood"]["application"] == good
+    world.reconcile(after=DEADLINES.settle_seconds)
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_a_change_of_one_leaves_the_others_ready(world):
+    world.change("a", batching={"maxBatchSize": 2})
+    world.reconcile()
+    assert world.condition("b") == ("True", "Serving")
+
+
+def test_without_a_ray_service_nothing_is_decided_for_it(world):
+    world.service = None
+    assert world.reconcile().document is None
+    assert world.condition("a") == ("False", "RayServiceNotFound")
+
+
+def test_a_new_ray_service_starts_with_the_gateway(world):
+    world.service = World().service | {
+        "metadata": {"uid": "another", "resourceVersion": "9", "generation": 1}
+    }
+    world.reconcile()
+    assert list(world.entries) == ["gateway"]
+
+
+def test_applications_that_vanish_are_unknown_and_stay_in_the_document(world):
+    before = world.document
+    world.service["status"]["activeServiceStatus"]["applicationStatuses"] = {}
+    world.reconcile()
+    world.reconcile(after=10 * DEADLINES.missing_seconds)
+    assert world.condition("a") == ("Unknown", "ApplicationMissing")
+    assert world.document == before
+
+
+def test_an_application_that_ray_lacks_is_handed_over_again_in_another_string(world):
+    before = world.document
+    del world.service["status"]["activeServiceStatus"]["applicationStatuses"]["a"]
+    world.reconcile()
+    assert world.document == before
+    world.reconcile(after=DEADLINES.missing_seconds)
+    assert world.document == f"{before}\n"
+    world.service["status"]["observedGeneration"] += 1
+    world.reconcile()
+    assert world.document == f"{before}\n"
+    world.reconcile(after=DEADLINES.missing_seconds)
+    assert world.document == before
+
+
+def test_one_that_is_being_deleted_leaves(world):
+    world.endpoints["a"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    decision = world.reconcile()
+    assert "a" not in world.entries
+    assert decision.absent == frozenset()
+
+
+def test_what_no_endpoint_stands_for_is_named_before_it_goes(world):
+    del world.endpoints["a"]
+    assert world.reconcile().absent == {"a"}
+
+
+def test_a_document_of_another_shape_is_replaced(world):
+    before = world.document
+    world.service["spec"]["serveConfigV2"] = "applications: none"
+    world.reconcile()
+    assert world.document == before
+
+
+def test_two_operators_do_not_unsay_what_the_faster_one_knows(world):
+    ours, theirs = world.decider, Decider(DEADLINES, world.document_limit, "http://ray")
+    world.decider = theirs
+    world.reconcile()
+    world.change("a", limits={"maxQueuedRequests": 7})
+    world.decider = ours
+    world.settle()
+    assert world.condition("a") == ("True", "Serving")
+    before = world.status("a")
+    world.decider = theirs
+    world.reconcile()
+    assert world.status("a") == before

@@ -1,0 +1,145 @@
+"""A new Ray cluster on which models do not run takes nothing from the one that answers."""
+
+from tests.unit.small_world import BROKEN, ERROR, FAILED, FAILED_SECONDS, application
+
+WAITS = application(
+    "DEPLOYING",
+    "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. "
+    'Resources required for each replica: {"GPU": 1}, total resources available: {}. Use `ray status`.',
+)
+
+
+def blocked(world, name):
+    """Return reason and message of UpgradeBlocked; None if the endpoint does not hold the upgrade."""
+    for condition in world.status(name)["conditions"]:
+        if condition["type"] == "UpgradeBlocked":
+            assert condition["status"] == "True"
+            return condition["reason"], condition["message"]
+    return None
+
+
+def test_while_a_cluster_is_prepared_what_answers_stays_ready(world):
+    world.upgrade(a=application("DEPLOYING"), b=application("DEPLOYING"))
+    world.reconcile()
+    assert world.condition("a") == world.condition("b") == ("True", "Serving")
+    assert blocked(world, "a") is None
+    world.follow_pending()
+    world.promote()
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_all_models_that_fail_on_the_new_cluster_hold_the_upgrade_for_ever(world):
+    before = world.document
+    world.upgrade(a=FAILED, b=FAILED)
+    for _ in range(10):
+        decision = world.reconcile(after=FAILED_SECONDS)
+    assert world.document == before
+    assert decision.blocking == {"a", "b"}
+    for name in ("a", "b"):
+        assert world.condition(name) == ("True", "Serving")
+        reason, message = blocked(world, name)
+        assert reason == "DeployFailed"
+        assert "two" in message
+        assert ERROR.partition(": ")[2] in message
+        assert "lastGood" in world.status(name)
+        assert "refused" not in world.status(name)
+
+
+def test_a_rollback_of_the_upgrade_leaves_no_trace(world):
+    before = world.document
+    world.upgrade(a=FAILED, b=FAILED)
+    world.reconcile(after=FAILED_SECONDS)
+    world.follow()
+    decision = world.reconcile()
+    assert world.document == before
+    assert decision.blocking == frozenset()
+    assert blocked(world, "a") is None
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_the_time_of_a_failure_on_the_pending_cluster_does_not_count_on_the_active_one(world):
+    world.upgrade(a=FAILED)
+    world.reconcile(after=FAILED_SECONDS)
+    world.follow(a=FAILED)
+    world.reconcile(after=1)
+    assert "a" in world.entries
+    assert world.condition("a") == ("False", "DeployFailed")
+
+
+def test_a_restarted_operator_holds_the_upgrade_too(world):
+    world.upgrade(a=FAILED)
+    world.reconcile()
+    world.restart()
+    for _ in range(3):
+        world.reconcile(after=FAILED_SECONDS)
+    assert "a" in world.entries
+    assert world.condition("a") == ("True", "Serving")
+    assert blocked(world, "a")[0] == "DeployFailed"
+
+
+def test_one_that_cannot_be_scheduled_on_the_new_cluster_is_named(world):
+    world.upgrade(a=WAITS)
+    world.reconcile()
+    assert blocked(world, "a")[0] == "Unschedulable"
+    assert blocked(world, "b") is None
+
+
+def test_what_failed_before_the_upgrade_does_not_hold_it_up(world):
+    world.follow(a=FAILED)
+    world.reconcile()
+    world.upgrade(a=FAILED)
+    world.reconcile()
+    assert world.condition("a") == ("False", "DeployFailed")
+    assert blocked(world, "a") is None
+    world.reconcile(after=FAILED_SECONDS)
+    assert "a" not in world.entries
+    assert world.condition("a") == ("Unknown", "RayServiceUpgrading")
+    world.follow_pending()
+    world.promote()
+    world.reconcile()
+    assert "a" in world.entries
+
+
+def test_a_new_endpoint_that_fails_there_is_taken_back_and_does_not_hold_the_upgrade_up(world):
+    world.upgrade()
+    world.create("c", model=BROKEN)
+    world.reconcile()
+    world.follow_pending(c=FAILED)
+    world.reconcile()
+    world.reconcile(after=10)
+    assert world.condition("c") == ("False", "DeployFailed")
+    world.reconcile(after=FAILED_SECONDS)
+    world.reconcile(after=FAILED_SECONDS)
+    assert "c" not in world.entries
+    assert "a" in world.entries
+
+
+def test_a_change_during_an_upgrade_waits_for_the_new_cluster(world):
+    world.upgrade()
+    world.change("a", model={"uri": "hf://org/newer"})
+    world.reconcile()
+    world.follow_pending()
+    world.reconcile()
+    world.reconcile(after=10)
+    status, reason = world.condition("a")
+    assert (status, reason) == ("Unknown", "RayServiceUpgrading")
+    # It has answered nobody yet.
+    assert "newer" not in world.status("a")["lastGood"]["application"]
+    world.promote()
+    world.reconcile()
+    assert "newer" in world.status("a")["lastGood"]["application"]
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_a_changed_version_that_fails_there_goes_back_to_the_one_that_answers(world):
+    before = world.document
+    world.upgrade()
+    world.change("a", model=BROKEN)
+    world.reconcile()
+    world.follow_pending(a=FAILED)
+    world.reconcile()
+    world.reconcile(after=10)
+    world.reconcile(after=FAILED_SECONDS)
+    assert world.document == before
+    assert world.condition("a") == ("False", "RolledBack")

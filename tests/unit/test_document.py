@@ -1,0 +1,52 @@
+"""The Serve config as text: read back to the byte, and entries that nobody but us has written."""
+
+import json
+
+import pytest
+
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document, to_entry
+from tests.unit.builders import CLUSTER, endpoint, with_value
+
+ENTRY = to_entry(compile_application(endpoint("a"), CLUSTER))
+
+
+def test_a_document_is_read_back_to_the_byte():
+    entries = {"a": ENTRY}
+    assert read_entries(to_document(entries)) == entries
+
+
+@pytest.mark.parametrize(
+    "text", ["", "applications: []", "{}", "[]", '{"applications": 1}', '{"applications": [{}]}']
+)
+def test_a_document_of_another_shape_has_no_entries(text):
+    assert read_entries(text) == {}
+
+
+def test_a_document_without_applications_is_never_made():
+    with pytest.raises(ValueError, match="without applications"):
+        to_document({})
+
+
+def test_an_entry_of_ours_is_known_to_the_byte():
+    assert own_entry(ENTRY, "a") == ENTRY
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("import_path", "os:system"),
+        ("route_prefix", "/"),
+        ("name", "b"),
+        ("args.name", "b"),
+        ("args.trust_remote_code", True),
+        ("runtime_env", {"pip": ["evil"]}),
+        ("deployments", "none"),
+    ],
+)
+def test_an_edited_entry_is_not_ours(path, value):
+    assert own_entry(json.dumps(with_value(json.loads(ENTRY), path, value)), "a") is None
+
+
+def test_what_is_no_entry_is_not_ours():
+    assert own_entry("[", "a") is None

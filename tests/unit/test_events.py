@@ -1,0 +1,54 @@
+"""Which events are created about endpoints and the RayService, and what they contain."""
+
+from datetime import UTC, datetime
+
+from endpoint_operator.api.status import parse_status
+from endpoint_operator.controller.events import drift_event, status_events
+from endpoint_operator.controller.observed.endpoint import parse_observed
+from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from tests.unit.small_world import FAILED, World
+
+
+def announced(world, name, before):
+    after = parse_status(world.status(name))
+    return [(event.type, event.reason) for event in status_events(before, after)]
+
+
+def test_what_is_new_is_announced_and_nothing_else():
+    world = World("a")
+    before = parse_observed(world.endpoints["a"])
+    world.serve()
+    assert announced(world, "a", before) == [("Normal", "Accepted")]
+    before = parse_observed(world.endpoints["a"])
+    world.change("a", resources={"profile": "nowhere"})
+    world.reconcile()
+    assert announced(world, "a", before) == [("Warning", "Rejected")]
+    before = parse_observed(world.endpoints["a"])
+    world.reconcile()
+    assert announced(world, "a", before) == []
+
+
+def test_a_rollback_is_announced():
+    world = World("a")
+    world.serve()
+    world.change("a", model={"uri": "file:///models/broken"})
+    world.settle(a=FAILED)
+    before = parse_observed(world.endpoints["a"])
+    world.reconcile(after=1000)
+    assert announced(world, "a", before) == [("Warning", "RolledBack")]
+
+
+def test_an_event_says_what_it_is_about():
+    world = World("a")
+    event = drift_event(parse_ray_service(world.service), "ray").to_manifest(
+        "models", datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=UTC)
+    )
+    assert event["regarding"] == {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "name": "ray",
+        "namespace": "models",
+        "uid": "ray",
+    }
+    assert event["eventTime"] == "2026-01-02T03:04:05.000600Z"
+    assert event["reason"] == "DriftCorrected"

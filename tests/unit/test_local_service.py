@@ -1,0 +1,71 @@
+"""The local service follows its files; doubles stand in for Ray and for the terminal."""
+
+import threading
+
+import pytest
+import yaml
+
+from endpoint_operator.local.manifests import Workspace
+from endpoint_operator.local.service import LocalService
+from tests.unit.builders import MACHINE, manifest
+
+
+class Ray:
+    """Keeps what it is given, and runs nothing."""
+
+    def __init__(self):
+        self.documents = []
+
+    def put(self, document):
+        self.documents.append(document)
+
+    def details(self):
+        return {"applications": {}}
+
+
+class Terminal:
+    """Notes what it is told, and stops the service after the first look at the files."""
+
+    def __init__(self, stop):
+        self.stop = stop
+        self.complaints = []
+
+    def complain(self, text):
+        self.complaints.append(text)
+
+    def say(self, text):
+        """Nobody listens."""
+
+    def show_changes(self, states):
+        self.stop.set()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(manifest("first")))
+    (tmp_path / "broken.yaml").write_text("kind: [")
+    return tmp_path
+
+
+def follow(folder, between):
+    workspace = Workspace([folder])
+    problems = workspace.reread()
+    stop = threading.Event()
+    ray, terminal = Ray(), Terminal(stop)
+    service = LocalService(workspace, MACHINE, ray, terminal, problems)
+    service.apply()
+    between()
+    service.follow(stop)
+    return ray, terminal
+
+
+def test_a_file_that_came_while_the_models_were_loading_is_served(folder):
+    second = folder / "second.yaml"
+    ray, terminal = follow(folder, lambda: second.write_text(yaml.safe_dump(manifest("second"))))
+    assert ['"name":"second"' in document for document in ray.documents] == [False, True]
+
+
+def test_what_was_said_of_a_file_at_the_start_is_not_said_again(folder):
+    ray, terminal = follow(folder, lambda: (folder / "new.yaml").write_text("kind: {"))
+    [complaint] = terminal.complaints
+    assert "new.yaml:1" in complaint

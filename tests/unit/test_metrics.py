@@ -1,0 +1,49 @@
+"""The operator's metrics: what they show, and that the chart and docs/operator.md name no others."""
+
+import re
+from pathlib import Path
+
+from endpoint_operator.api.status import Reason
+from endpoint_operator.controller.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "model-endpoints"
+
+
+def exposition():
+    metrics = Metrics()
+    metrics.show_endpoints({"a": Reason.SERVING, "b": Reason.EXCEEDS_PROFILE})
+    return metrics.exposition(1_700_000_000.5).decode()
+
+
+def test_endpoints_are_counted_by_reason():
+    lines = exposition().splitlines()
+    assert 'model_endpoints_operator_endpoints{reason="ExceedsProfile"} 1.0' in lines
+    assert 'model_endpoints_operator_endpoints{reason="ProfileNotFound"} 0.0' in lines
+    assert "model_endpoints_operator_rejected_endpoints 1.0" in lines
+
+
+def test_the_last_success_is_a_unix_time():
+    [value] = re.findall(
+        r"^model_endpoints_operator_last_success_timestamp_seconds (\S+)$", exposition(), re.M
+    )
+    assert float(value) == 1_700_000_000.5
+
+
+def test_alerts_and_dashboard_use_metrics_that_exist():
+    files = ("templates/prometheusrule.yaml", "files/dashboard.json")
+    used = {
+        name
+        for file in files
+        for name in re.findall(r"model_endpoints_operator_\w+", (CHART / file).read_text(encoding="utf-8"))
+    }
+    exposed = set(re.findall(r"^(model_endpoints_operator_\w+)", exposition(), re.M))
+    assert used
+    assert used <= exposed
+
+
+def test_the_table_of_metrics_is_that_of_the_code():
+    text = (ROOT / "docs" / "operator.md").read_text(encoding="utf-8").partition("## Metrics")[2]
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    exposed = re.findall(r"^# HELP model_endpoints_operator_(\w+) ", exposition(), re.M)
+    assert documented == [name for name in exposed if not name.endswith("_created")]

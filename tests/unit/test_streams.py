@@ -1,0 +1,146 @@
+"""Batches side by side."""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+from serve_app.engine.batch_planner import BatchLimits
+from serve_app.engine.batcher import Batcher
+from serve_app.engine.streams import Streams
+from tests.unit.builders import run, until
+from tests.unit.test_batcher import Piece, pieces
+
+
+@dataclass
+class RunBatch:
+    """What a batch ran as."""
+
+    names: list
+    thread: int
+    exclusive: bool
+
+
+class TwoStreams:
+    """A model with two streams that notes where its batches run; each waits until it is let go."""
+
+    def __init__(self):
+        self.streams = Streams(2, self._prepare)
+        self.prepared = {}
+        self.batches = []
+        self.free = threading.Semaphore(0)
+
+    def _prepare(self, exclusive):
+        self.prepared[threading.get_ident()] = exclusive
+
+    def __call__(self, batch, progress):
+        thread = threading.get_ident()
+        self.batches.append(RunBatch([piece.name for piece in batch], thread, self.prepared[thread]))
+        assert self.free.acquire(timeout=5)
+        return [piece.name.upper() for piece in batch]
+
+    @property
+    def names(self):
+        return [batch.names for batch in self.batches]
+
+
+def with_two_streams(scenario, limits=BatchLimits(8, 10_000, 0, padded=False)):  # noqa: B008 - is frozen
+    async def body():
+        model = TwoStreams()
+        batcher = Batcher(model, limits, model.streams)
+        try:
+            await scenario(batcher, model)
+        finally:
+            await batcher.close()
+        return model
+
+    return run(body())
+
+
+async def submitted(batcher, *names):
+    tasks = [asyncio.create_task(batcher.submit(pieces(name))) for name in names]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_a_lone_batch_has_all_threads_and_nothing_beside_it():
+    async def scenario(batcher, model):
+        first = await submitted(batcher, "first")
+        await until(lambda: len(model.batches) == 1)
+        others = await submitted(batcher, "second", "third")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 1
+        model.free.release()
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        assert await asyncio.gather(*first, *others) == [["FIRST"], ["SECOND"], ["THIRD"]]
+        last = await submitted(batcher, "last")
+        model.free.release()
+        await asyncio.gather(*last)
+
+    model = with_two_streams(scenario)
+    assert [batch.exclusive for batch in model.batches] == [True, False, False, True]
+
+
+def test_what_others_have_waited_for_is_followed_by_batches_side_by_side():
+    async def scenario(batcher, model):
+        tasks = await submitted(batcher, "a")
+        await until(lambda: len(model.batches) == 1)
+        tasks += await submitted(batcher, "b")
+        model.free.release()
+        await until(lambda: len(model.batches) == 2)
+        tasks += await submitted(batcher, "c")
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(*tasks)
+
+    assert [batch.exclusive for batch in with_two_streams(scenario).batches] == [True, False, False]
+
+
+def test_what_comes_together_is_shared_among_the_streams():
+    async def scenario(batcher, model):
+        answers = asyncio.create_task(batcher.submit(pieces(*"abcdefg")))
+        await until(lambda: len(model.batches) == 2)
+        model.free.release(2)
+        assert await answers == list("ABCDEFG")
+
+    model = with_two_streams(scenario)
+    assert sorted(model.names) == [list("abcd"), list("efg")]
+    assert {batch.exclusive for batch in model.batches} == {False}
+    assert len({batch.thread for batch in model.batches}) == 2
+
+
+def test_no_more_batches_run_than_there_are_streams():
+    async def scenario(batcher, model):
+        tasks = await submitted(batcher, "a", "b")
+        await until(lambda: len(model.batches) == 2)
+        tasks += await submitted(batcher, "x", "y")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2
+        # All that came meanwhile is the next batch of the stream that is free first.
+        model.free.release()
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(2)
+        await asyncio.gather(*tasks)
+
+    names = with_two_streams(scenario).names
+    assert sorted(names[:2]) == [["a"], ["b"]]
+    assert names[2:] == [["x", "y"]]
+
+
+def test_without_padding_what_comes_later_joins_and_nobody_is_overtaken_by_another_group():
+    async def scenario(batcher, model):
+        busy = await submitted(batcher, "a", "b")
+        await until(lambda: len(model.batches) == 2)
+        waiting = [Piece("1", group="x"), Piece("2", group="y"), Piece("3", group="x")]
+        answers = asyncio.create_task(batcher.submit(waiting))
+        await asyncio.sleep(0.02)
+        late = asyncio.create_task(batcher.submit([Piece("4", group="x")]))
+        await asyncio.sleep(0.02)
+        model.free.release(1)
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(1)
+        await until(lambda: len(model.batches) == 4)
+        model.free.release(4)
+        await asyncio.gather(*busy, answers, late)
+
+    assert with_two_streams(scenario).names[2:] == [["1", "3", "4"], ["2"]]
