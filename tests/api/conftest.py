@@ -31,11 +31,12 @@ def pytest_collection_finish(session):
     wanted = any("api_server" in item.fixturenames for item in session.items)
     if not wanted or session.config.option.collectonly:
         return
-    terminal = session.config.get_terminal_writer()
+    capture = session.config.pluginmanager.getplugin("capturemanager")
     # The fixture meets the same error again, and only the tests that need it fail.
-    with contextlib.suppress(CannotBuildError):
+    with contextlib.suppress(CannotBuildError), capture.global_and_fixture_disabled():
         for name in PROGRAMS:
-            binary_path(name, write=lambda text: terminal.write(text, flush=True))
+            # To the standard error, which a worker of xdist has in common with the whole run.
+            binary_path(name)
 
 
 @pytest.fixture(scope="session")

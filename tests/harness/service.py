@@ -14,6 +14,9 @@ from tests.harness.builders import CLUSTER
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 
+# Only a test that fails waits so long: 30 s with the cycle of tests/api.
+PATIENCE_CYCLES: Final = 300
+
 Value = TypeVar("Value")
 
 
@@ -97,7 +100,7 @@ class Service:
         items = self._http.get(self._events).json()["items"]
         return [event for event in items if event["reason"] == reason]
 
-    def until(self, holds: Callable[[], Value], cycles: int = 50) -> Value:
+    def until(self, holds: Callable[[], Value], cycles: int = PATIENCE_CYCLES) -> Value:
         """Wait until `holds()`, and return what it returned."""
         deadline = time.monotonic() + cycles * self.cycle
         while not (value := holds()):

@@ -1,5 +1,6 @@
 """How `modelendpoint run` begins and ends: what it refuses, what it joins, what it leaves behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from endpoint_operator.local.ray import detect_machine, started_ray
 from serve_app.contract import Task
 from tests.load import load_on
 from tests.serve import tiny_models
-from tests.serve.service import MODELS, START_SECONDS, command, manifest, running
+from tests.serve.service import GOOD, MODELS, START_SECONDS, command, manifest, running
 
 
 @pytest.fixture(scope="module")
@@ -78,34 +79,36 @@ def test_no_files_are_no_endpoints(tmp_path):
     assert "there is no endpoint to serve" in one_sentence(run(tmp_path))
 
 
-def test_a_killed_command_leaves_no_process(tmp_path, model):
-    folder = tmp_path / "manifests"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def second(service, model, tmp_path_factory):
+    """Another service on this machine, with an endpoint that is served and one that rests."""
+    folder = tmp_path_factory.mktemp("second")
     good = manifest("good", f"file://{model}", "text-classification")
     suspended = manifest("resting", f"file://{model}", "text-classification", suspend=True)
     (folder / "endpoints.yaml").write_text(yaml.safe_dump_all([good, suspended]))
-    with running(folder) as service:
-        assert "Suspended" in service.output()
-        assert set(service.models()) == {"good"}
-        ours = psutil.Process(service.process.pid).children(recursive=True)
-        os.kill(service.process.pid, signal.SIGKILL)
-        service.process.wait(10)
-        _, alive = psutil.wait_procs(ours, timeout=60)
-        assert alive == []
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            # What a person who works with another Ray may have set.
+            patch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+            second = stack.enter_context(running(folder))
+        yield second
 
 
-def test_two_services_share_a_machine(tmp_path, model, monkeypatch):
-    folders = [tmp_path / "first", tmp_path / "second"]
-    for folder in folders:
-        folder.mkdir()
-        good = manifest(folder.name, f"file://{model}", "text-classification")
-        (folder / "endpoints.yaml").write_text(yaml.safe_dump(good))
-    with running(folders[0]) as first:
-        # What a person who works with another Ray may have set.
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-        with running(folders[1]) as second:
-            assert set(first.models()) == {"first"}
-            assert set(second.models()) == {"second"}
+def test_two_services_share_a_machine(service, second):
+    assert set(second.models()) == {"good"}
+    assert "good" not in service.models()
+    for each, name in ((service, "sentiment"), (second, "good")):
+        assert each.http.post(f"/v2/models/{name}/predict", json={"text": "good"}).status_code == 200
+
+
+def test_a_killed_command_leaves_no_process_and_no_other_service_notices(service, second):
+    assert "Suspended" in second.output()
+    ours = psutil.Process(second.process.pid).children(recursive=True)
+    os.kill(second.process.pid, signal.SIGKILL)
+    second.process.wait(10)
+    _, alive = psutil.wait_procs(ours, timeout=60)
+    assert alive == []
+    assert service.http.post("/v2/models/sentiment/predict", json=GOOD).status_code == 200
 
 
 def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch):
