@@ -57,6 +57,7 @@ class Task(StrEnum):
     FILL_MASK = "fill-mask"
     TEXT_GENERATION = "text-generation"
     TEXT2TEXT_GENERATION = "text2text-generation"
+    SUMMARIZATION = "summarization"
 
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]

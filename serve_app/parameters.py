@@ -85,6 +85,19 @@ class Text2TextGenerationParameters(GenerationParameters):
     prefix: str = Field(default="", max_length=500)
 
 
+class SummarizationParameters(Text2TextGenerationParameters):
+    """What is not given is as the model states it; the defaults here are for models that state nothing.
+
+    Of `max_new_tokens` and `max_length`, which counts the first token of the decoder too, the former wins.
+    """
+
+    min_length: int | None = Field(default=None, ge=0, le=MAX_NEW_TOKENS)
+    max_length: int | None = Field(default=None, ge=2, le=MAX_NEW_TOKENS)
+    length_penalty: float | None = Field(default=None, ge=-100, le=100)
+    no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=1000)
+    early_stopping: bool | Literal["never"] | None = None
+
+
 TaskParameters = (
     TextClassificationParameters
     | TokenClassificationParameters
@@ -93,6 +106,7 @@ TaskParameters = (
     | FillMaskParameters
     | TextGenerationParameters
     | Text2TextGenerationParameters
+    | SummarizationParameters
 )
 
 PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
@@ -103,6 +117,7 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
     Task.FILL_MASK: FillMaskParameters,
     Task.TEXT_GENERATION: TextGenerationParameters,
     Task.TEXT2TEXT_GENERATION: Text2TextGenerationParameters,
+    Task.SUMMARIZATION: SummarizationParameters,
 }
 
 

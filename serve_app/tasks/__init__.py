@@ -24,6 +24,7 @@ _TASKS: Final[dict[Task, str]] = {
     Task.FILL_MASK: "serve_app.tasks.fill_mask:FillMask",
     Task.TEXT_GENERATION: "serve_app.tasks.text_generation:TextGeneration",
     Task.TEXT2TEXT_GENERATION: "serve_app.tasks.text2text_generation:Text2TextGeneration",
+    Task.SUMMARIZATION: "serve_app.tasks.summarization:Summarization",
 }
 
 

@@ -29,18 +29,26 @@ class Text2TextGeneration(PretrainedTask):
     def encode(
         self, text: str, parameters: Text2TextGenerationParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
-        return [EncodedSequence(self._pretrained.encode(parameters.prefix + text, limit), group=parameters)]
+        features = self._pretrained.encode(self.prefix(parameters) + text, limit)
+        return [EncodedSequence(features, group=tuple(self.options(parameters).items()))]
+
+    def prefix(self, parameters: Text2TextGenerationParameters) -> str:
+        """Return what goes in front of the text."""
+        return parameters.prefix
+
+    def options(self, parameters: Text2TextGenerationParameters) -> dict[str, Any]:
+        """Return the arguments of `generate`."""
+        return {**generation_options(parameters), "num_beams": parameters.num_beams}
 
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the generated token ids for each sequence."""
-        parameters = batch[0].group
-        assert isinstance(parameters, Text2TextGenerationParameters)
+        options = batch[0].group
+        assert isinstance(options, tuple)
         tensors = self._pretrained.collate(batch)
         tensors.pop("token_type_ids", None)
         generated = self._pretrained.model.generate(
             **tensors,
-            **generation_options(parameters),
-            num_beams=parameters.num_beams,
+            **dict(options),
             stopping_criteria=StoppingCriteriaList([Ticker(progress)]),
         )
         return list(generated.cpu())
@@ -53,4 +61,4 @@ class Text2TextGeneration(PretrainedTask):
         parameters: Text2TextGenerationParameters,
     ) -> Prediction:
         generated = self._pretrained.hf_tokenizer.decode(outputs[0], skip_special_tokens=True)
-        return {"generated_text": generated}
+        return {self.outputs[0].name: generated}

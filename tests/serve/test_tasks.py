@@ -174,7 +174,87 @@ def test_text2text_generation_answers_like_generate(folders, beams):
     for text, prediction in zip(TEXTS, got, strict=True):
         inputs = tokenizer(f"good {text}", return_tensors="pt", return_token_type_ids=False)
         expected = model.generate(**inputs, max_new_tokens=6, num_beams=beams, do_sample=False)
+        assert prediction["generated_text"]
         assert prediction == {"generated_text": tokenizer.decode(expected[0], skip_special_tokens=True)}
+
+
+def summaries(folder: Path, prefix: str, **options) -> list[dict]:
+    """Return what the pipeline of transformers 4 answers, which transformers 5 no longer has."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    found = []
+    for text in TEXTS:
+        inputs = tokenizer(prefix + text, return_tensors="pt", return_token_type_ids=False)
+        generated = model.generate(**inputs, **options)
+        found.append({"summary_text": tokenizer.decode(generated[0], skip_special_tokens=True)})
+    assert all(summary["summary_text"] for summary in found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"prefix": "good "},
+        {"prefix": ""},
+        {"num_beams": 1},
+        {"min_length": 0, "max_length": 5},
+        {"min_length": 9, "max_length": 20, "length_penalty": -2.0, "early_stopping": "never"},
+        {"no_repeat_ngram_size": 0},
+        {"max_new_tokens": 7},
+    ],
+    ids=str,
+)
+def test_summarization_answers_as_the_model_states_unless_the_request_says_otherwise(folders, given):
+    folder = folders[Task.SUMMARIZATION]
+    options = {**tiny_models.STATED, **given}
+    if "max_new_tokens" in given:
+        del options["max_length"]
+    assert answer(Task.SUMMARIZATION, folder, TEXTS, **given) == summaries(folder, **options)
+
+
+def test_summarization_with_a_model_that_states_nothing_has_the_defaults_of_text2text_generation(folders):
+    folder = folders[Task.TEXT2TEXT_GENERATION]
+    assert answer(Task.SUMMARIZATION, folder, TEXTS) == summaries(folder, "", max_new_tokens=64)
+    short = summaries(folder, "", max_length=5)
+    assert answer(Task.SUMMARIZATION, folder, TEXTS, max_length=5) == short
+
+
+def test_summarization_takes_what_the_model_states_for_every_task(tmp_path):
+    folder = tiny_models.write(Task.TEXT2TEXT_GENERATION, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"prefix": "good "}))
+    generation = json.loads((folder / "generation_config.json").read_text())
+    stated = {"min_length": 9, "max_length": 11}
+    (folder / "generation_config.json").write_text(json.dumps(generation | stated))
+    assert answer(Task.SUMMARIZATION, folder, TEXTS) == summaries(folder, "good ", **stated)
+
+
+def test_summaries_with_different_parameters_do_not_share_a_batch(folders):
+    model = task_class(Task.SUMMARIZATION)(folders[Task.SUMMARIZATION], "float32")
+    limit = InputLimit(60, truncate=False)
+    # The value is text2text-generation's default, but not what the model states.
+    [stated], [given] = (
+        model.encode("the goal", _parameters(Task.SUMMARIZATION, **given), limit)
+        for given in ({}, {"num_beams": 1})
+    )
+    assert stated.group != given.group
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        ({"num_beams": "four"}, "task_specific_params.summarization: parameters.num_beams: got 'four'"),
+        (["min_length"], "task_specific_params.summarization: got "),
+    ],
+)
+def test_summarization_refuses_a_model_that_states_nonsense(tmp_path, stated, reason):
+    folder = tiny_models.write(Task.SUMMARIZATION, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["task_specific_params"] = {"summarization": stated}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=reason):
+        task_class(Task.SUMMARIZATION)(folder, "auto")
 
 
 def test_an_abandoned_generation_stops_at_the_next_token(folders):
@@ -213,6 +293,8 @@ def _parameters(task: Task, **given):
         (Task.FEATURE_EXTRACTION, Task.TEXT_CLASSIFICATION, "its weights lack classifier"),
         (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION, "no label 'entailment'"),
         (Task.TEXT_CLASSIFICATION, Task.TEXT2TEXT_GENERATION, "cannot be loaded for text2text-generation"),
+        (Task.TEXT_CLASSIFICATION, Task.SUMMARIZATION, "BertForSequenceClassification is no encoder-decoder"),
+        (Task.TEXT_GENERATION, Task.SUMMARIZATION, "GPT2LMHeadModel is no encoder-decoder"),
     ],
 )
 def test_a_model_for_another_task_is_refused(folders, made_for, served_as, reason):

@@ -73,9 +73,29 @@ def _gpt2() -> transformers.PreTrainedModel:
     return transformers.GPT2LMHeadModel(config)
 
 
-def _t5() -> transformers.PreTrainedModel:
+# What the tiny model of summarization states, with the names that T5's own config.json has.
+STATED = {
+    "prefix": "summarize : ",
+    "min_length": 6,
+    "max_length": 12,
+    "num_beams": 2,
+    "length_penalty": 2.0,
+    "no_repeat_ngram_size": 3,
+    "early_stopping": True,
+}
+
+
+def _t5(**options: object) -> transformers.PreTrainedModel:
+    # With the default initializer_factor, every generated token is padding, and every text empty.
     config = transformers.T5Config(
-        vocab_size=len(tokenizer()), d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2
+        vocab_size=len(tokenizer()),
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        initializer_factor=5.0,
+        **options,
     )
     config.pad_token_id = config.decoder_start_token_id = tokenizer().pad_token_id
     config.eos_token_id = tokenizer().eos_token_id
@@ -96,6 +116,7 @@ MAKERS = {
     Task.FILL_MASK: lambda: _encoder(transformers.BertForMaskedLM),
     Task.TEXT_GENERATION: _gpt2,
     Task.TEXT2TEXT_GENERATION: _t5,
+    Task.SUMMARIZATION: lambda: _t5(task_specific_params={"summarization": STATED}),
 }
 
 

@@ -24,6 +24,7 @@ parameters = {
     Task.FILL_MASK: {"top_k": 2},
     Task.TEXT_GENERATION: {"temperature": 0.5, "do_sample": True},
     Task.TEXT2TEXT_GENERATION: {"prefix": "summarize: ", "num_beams": 2},
+    Task.SUMMARIZATION: {"min_length": 10, "early_stopping": "never"},
 }
 
 

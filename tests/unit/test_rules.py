@@ -201,6 +201,7 @@ def test_the_name_of_the_gateway_is_taken():
         ("fill-mask", {"top_k": 1}),
         ("text-generation", {"temperature": 1, "return_full_text": True}),
         ("text2text-generation", {"prefix": "summarize: ", "num_beams": 4}),
+        ("summarization", {"min_length": 10, "early_stopping": "never", "num_beams": 4}),
     ],
 )
 def test_each_task_takes_its_parameters(task, parameters):
