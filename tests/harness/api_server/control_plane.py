@@ -109,7 +109,7 @@ def client(server: ControlPlane, url: str = "") -> httpx.Client:
     """Return an HTTP client that speaks to `server` as its administrator; through `url`, if given."""
     context = ssl.create_default_context(cafile=server.ca)
     headers = {"Authorization": f"Bearer {server.token}"}
-    # Threads share the client, and on a slow machine httpcore closes a connection, as idle for too long, that it
+    # Threads share the client. On a slow machine httpcore closes a connection, as idle for too long, that it
     # has just given to another thread's request. A limit of None closes none.
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=None)
     return httpx.Client(
