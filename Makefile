@@ -23,10 +23,10 @@ models: $(SYNCED) ## Build the sample models into models/build
 run: models ## Serve the sample models on this machine, at port 8000
 	@$(BIN)/modelendpoint run --models models/build manifests/samples
 
-# Tests of the API server and of the chart mostly wait, so four run at a time; the others compute, and some measure times.
+# Tests of the API server and of the chart wait more than they compute, so three run at a time; some of the others measure times.
 test: models ## Run all tests that need no cluster, or those of TESTS
 	@if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi; \
-	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal tests/api tests/chart; waiting=$$?; \
+	$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal tests/api tests/chart; waiting=$$?; \
 	$(BIN)/python -m pytest --ignore=tests/api --ignore=tests/chart && exit $$waiting
 
 bench: models ## Measure ours beside other servers, in 40 minutes; ARGS=--quick in 5

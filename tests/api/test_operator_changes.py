@@ -141,22 +141,21 @@ def test_a_change_back_and_forth_that_nobody_saw_is_not_written(scene):
     for _ in range(20):
         scene.change("a", limits={"maxQueuedRequests": 7})
         scene.change("a", limits={"maxQueuedRequests": 256})
-    scene.stays(lambda: scene.service.entries, seconds=2)
-    assert scene.converged()
+    scene.serving("a")
+    scene.stays(scene.converged, seconds=2)
     assert len(scene.writes) - before <= 4
 
 
 def test_when_all_is_done_nothing_more_is_written(scene):
     scene.begin("a", "b")
-    # A first status may still follow the last change of the RayService.
-    time.sleep(1)
+    scene.settle()
     before = len(scene.proxy.writes())
     scene.stays(lambda: len(scene.proxy.writes()) == before, seconds=5)
 
 
 def test_a_label_or_an_annotation_is_no_reason_to_write(scene):
     scene.begin("a")
-    time.sleep(1)
+    scene.settle()
     before = len(scene.proxy.writes())
     scene.label("a", team="blue")
     scene.stays(lambda: len(scene.proxy.writes()) == before, seconds=2)

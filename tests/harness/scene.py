@@ -23,7 +23,7 @@ from tests.harness.operator_process import SHORT, Operator
 from tests.harness.service import Service
 
 # Only a test that fails waits so long.
-PATIENCE_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 
 Value = TypeVar("Value")
@@ -68,6 +68,15 @@ class Scene(Endpoints):
         while time.monotonic() < deadline:
             assert holds(), self._picture()
             time.sleep(POLL_SECONDS)
+
+    def settle(self, seconds: float = 1.0) -> None:
+        """Wait until nothing has been written for so long: statuses follow the last change of the RayService."""
+
+        def is_quiet() -> bool:
+            writes = self.proxy.writes()
+            return bool(writes) and time.monotonic() - writes[-1].at > seconds
+
+        self.until(is_quiet)
 
     def converged(self) -> bool:
         """Return whether the document is that of all endpoints as they are now (I5)."""

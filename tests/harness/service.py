@@ -14,8 +14,8 @@ from tests.harness.builders import CLUSTER
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 
-# Only a test that fails waits so long: 30 s with the cycle of tests/api.
-PATIENCE_CYCLES: Final = 300
+# Only a test that fails waits so long: a minute with the cycle of tests/api.
+PATIENCE_CYCLES: Final = 600
 
 Value = TypeVar("Value")
 
