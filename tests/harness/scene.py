@@ -70,7 +70,7 @@ class Scene(Endpoints):
             time.sleep(POLL_SECONDS)
 
     def settle(self, seconds: float = 1.0) -> None:
-        """Wait until nothing has been written for so long: statuses follow the last change of the RayService."""
+        """Wait until nothing is written any more: statuses follow the last change of the RayService."""
 
         def is_quiet() -> bool:
             writes = self.proxy.writes()
