@@ -17,6 +17,7 @@ from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
 from serve_app.protocols.predict import predict
+from serve_app.protocols.tei import embed
 
 Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
 
@@ -25,7 +26,11 @@ async def _predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> R
     return await predict(engine, body)
 
 
-VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer}
+async def _embed(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    return await embed(engine, body)
+
+
+VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer, "embed": _embed}
 """The requests with a body that a model answers, by the last part of their path."""
 
 

@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -43,6 +44,35 @@ def test_embeddings_put_like_with_like(service):
     assert cat @ kitten > cat @ rates + 0.3
 
 
+@pytest.mark.parametrize("name", ["minilm", "minil%6d"], ids=["direct", "through the gateway"])
+def test_embed_answers_the_vectors_of_predict_normalized(service, name):
+    # HAProxy does not decode paths, so it passes the second name to the gateway, whose page is shorter.
+    page = service.http.get(f"/v2/models/{name}").json()
+    assert ("platform" in page) == (name == "minilm")
+    texts = ["A cat sits on the mat", "Interest rates rose again"]
+    predictions = service.http.post("/v2/models/minilm/predict", json={"texts": texts}).json()["predictions"]
+    embed = f"/v2/models/{name}/embed"
+    got = service.http.post(embed, json={"inputs": texts}).json()
+    assert np.allclose(got, [item["embedding"] for item in predictions], atol=1e-3)
+    plain = service.http.post(embed, json={"inputs": texts[0], "normalize": False, "truncate": True}).json()
+    assert np.linalg.norm(plain[0]) > 1.1
+    assert np.allclose(plain[0] / np.linalg.norm(plain[0]), got[0], atol=1e-3)
+
+
+def test_a_client_of_text_embeddings_inference_works_unchanged(service, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    client = huggingface_hub.InferenceClient(service.url("/v2/models/minilm/embed"))
+    vectors = client.feature_extraction(["A cat sits on the mat", "word " * 400], truncate=True)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sentiment", "sentimen%74"], ids=["direct", "through the gateway"])
+def test_an_endpoint_of_another_task_does_not_embed(service, name):
+    response = service.http.post(f"/v2/models/{name}/embed", json={"inputs": "a"})
+    assert_error(response, 422)
+    assert "an endpoint of text-classification" in response.json()["error"]
+
+
 def test_generation_takes_the_endpoints_parameters_and_the_requests(service):
     path = "/v2/models/random-seq2seq/predict"
     short = {**GOOD, "parameters": {"max_new_tokens": 1}}
@@ -68,6 +98,7 @@ def test_an_unknown_model_is_told_the_known_ones(service):
         ("/predict", {"model": "nope", **GOOD}),
         ("/v2/models/nope/predict", GOOD),
         ("/v2/models/nope/infer", {"inputs": []}),
+        ("/v2/models/nope/embed", {"inputs": "a"}),
     ):
         response = service.http.post(path, json=body)
         assert response.status_code == 404

@@ -75,10 +75,27 @@ class FakeModel(TaskModel):
         self.free.clear()
 
 
+class FakeEmbedder(FakeModel):
+    """Imitates feature-extraction: a vector of the number of tokens, and whether it should have length 1."""
+
+    outputs = (Output("embedding", "FP32", (-1, -1)),)
+
+    def decode(self, text, encoded, outputs, parameters):
+        number = float("nan") if NOT_A_NUMBER in text else outputs[0]
+        return {"embedding": [number, float(parameters.normalize)]}
+
+
 def service(**user_config):
     """Return a fake model, and an engine around it with these settings."""
     model = FakeModel()
     return SimpleNamespace(model=model, engine=BatchEngine(ARGS, model, UserConfig(**user_config)))
+
+
+def embedding_service(**user_config):
+    """Return the same for feature-extraction."""
+    model = FakeEmbedder()
+    args = ModelArgs(name="minilm", uri="file:///models/minilm", task=Task.FEATURE_EXTRACTION)
+    return SimpleNamespace(model=model, engine=BatchEngine(args, model, UserConfig(**user_config)))
 
 
 @asynccontextmanager

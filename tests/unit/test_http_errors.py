@@ -21,6 +21,13 @@ def client():
         yield client
 
 
+@pytest.fixture(scope="module")
+def embedder():
+    fake = fake_model.embedding_service()
+    with TestClient(model_application(fake.engine), raise_server_exceptions=False) as client:
+        yield client
+
+
 def require_error(response, status):
     """Check the one shape of errors; return the sentence."""
     assert response.status_code == status, response.text
@@ -149,6 +156,25 @@ BAD_INFERENCES = [
     bad_json("no shape", {"inputs": [{"name": "text", "datatype": "BYTES", "data": ["a"]}]}),
 ]
 
+BAD_EMBEDDINGS = [
+    bad_bytes("broken JSON", b"{"),
+    bad_bytes("a list", b'["a"]', 422),
+    bad_json("no inputs", {}),
+    bad_json("empty inputs", {"inputs": []}),
+    bad_json("inputs is null", {"inputs": None}),
+    bad_json("inputs is a number", {"inputs": 1}),
+    bad_json("inputs are token ids", {"inputs": [101, 102]}),
+    bad_json("inputs are pairs", {"inputs": [["a", "b"]]}),
+    bad_json("an input is empty", {"inputs": ["a", ""]}),
+    bad_json("an input is too long", {"inputs": ["a", "word " * 50]}),
+    bad_json("300 inputs", {"inputs": ["a"] * 300}),
+    bad_json("truncate is a word", {"inputs": "a", "truncate": "yes"}),
+    bad_json("another truncation than the endpoint's", {"inputs": "a", "truncate": True}),
+    bad_json("normalize is a number", {"inputs": "a", "normalize": 1}),
+    bad_json("dimensions, which are not supported", {"inputs": "a", "dimensions": 8}),
+    bad_bytes("binary", b"{}", 415, BINARY),
+]
+
 # The tensor follows the JSON.
 BAD_BINARY_INFERENCES = {
     "an element is cut short": (binary_request(element(b"abc")[:-1]), 400),
@@ -193,6 +219,45 @@ def test_a_bad_inference_request_is_the_clients_error_and_harms_nobody(client, b
     require_good_answer(client)
 
 
+@pytest.mark.parametrize(("body", "headers", "status"), BAD_EMBEDDINGS)
+def test_a_bad_embed_request_is_the_clients_error_and_harms_nobody(embedder, body, headers, status):
+    require_error(embedder.post("/embed", content=body, headers=headers), status)
+    assert embedder.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize("document", [{"inputs": {LONG: 1}}, {"inputs": "a", LONG: 1}])
+def test_an_error_of_embed_shows_a_long_value_shortened(embedder, document):
+    assert len(require_error(embedder.post("/embed", json=document), 422)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ({"inputs": 1}, "inputs: got 1; must be a text or a list of texts"),
+        ({"inputs": ["a", 1]}, "inputs.1: Input should be a valid string"),
+        (
+            {"inputs": "a", "truncate": True},
+            "truncate: got true, and this endpoint does not truncate texts that are too long; "
+            "leave it out, or set limits.truncateInput on the endpoint",
+        ),
+    ],
+)
+def test_an_error_of_embed_names_the_member(embedder, document, sentence):
+    assert require_error(embedder.post("/embed", json=document), 422) == sentence
+
+
+def test_embed_does_not_leave_out_the_truncation_of_the_endpoint():
+    fake = fake_model.embedding_service(truncate_input=True)
+    with TestClient(model_application(fake.engine)) as client:
+        response = client.post("/embed", json={"inputs": "a", "truncate": False})
+    assert require_error(response, 422).startswith("truncate: got false, and this endpoint truncates texts")
+
+
+def test_a_model_of_another_task_does_not_embed(client):
+    sentence = require_error(client.post("/embed", json={"inputs": "a"}), 422)
+    assert sentence.startswith("sentiment is an endpoint of text-classification; ")
+
+
 @pytest.mark.parametrize(
     ("request_", "status"), BAD_BINARY_INFERENCES.values(), ids=BAD_BINARY_INFERENCES.keys()
 )
@@ -233,7 +298,7 @@ def test_a_limit_comes_as_a_number_too(client):
     assert (error["code"], error["length"], error["limit"]) == ("input_too_long", 20, 10)
 
 
-@pytest.mark.parametrize("path", ["/predict", "/infer"])
+@pytest.mark.parametrize("path", ["/predict", "/infer", "/embed"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_another_method_is_refused_with_the_one_that_is_allowed(client, path, method):
     response = client.request(method, path)

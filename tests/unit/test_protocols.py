@@ -1,4 +1,4 @@
-"""Good requests: plain JSON, the Open Inference Protocol with its binary extension, and the pages."""
+"""Good requests: plain JSON, Open Inference Protocol with its binary tensors, embeddings, and the pages."""
 
 import json
 import struct
@@ -27,6 +27,12 @@ def client():
 def mounted():
     """The application below its prefix, as Serve mounts it: the path stays whole."""
     with TestClient(application(), root_path=PREFIX, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    with TestClient(model_application(fake_model.embedding_service().engine)) as client:
         yield client
 
 
@@ -172,6 +178,45 @@ def test_a_json_request_may_state_the_length_of_its_json(client):
     body = json.dumps(infer_body()).encode()
     headers = BINARY | {LENGTH: str(len(body))}
     assert client.post("/infer", content=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("inputs", "vectors"),
+    [("one two", [[2, 1]]), (["one"], [[1, 1]]), (["one", "two b"], [[1, 1], [2, 1]])],
+)
+def test_embed_answers_a_bare_list_of_vectors_in_the_order_of_the_texts(embedder, inputs, vectors):
+    response = embedder.post("/embed", json={"inputs": inputs})
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert response.json() == vectors
+
+
+@pytest.mark.parametrize(("normalize", "normalized"), [(True, 1), (False, 0), (None, 1)])
+def test_embed_normalizes_unless_the_request_says_otherwise(embedder, normalize, normalized):
+    assert embedder.post("/embed", json={"inputs": "a", "normalize": normalize}).json() == [[1, normalized]]
+
+
+def test_embed_normalizes_whatever_the_endpoint_says():
+    fake = fake_model.embedding_service(parameters={"normalize": False})
+    with TestClient(model_application(fake.engine)) as client:
+        assert client.post("/embed", json={"inputs": "a"}).json() == [[1, 1]]
+
+
+@pytest.mark.parametrize("truncate", [True, None])
+def test_embed_truncates_where_the_endpoint_does(truncate):
+    fake = fake_model.embedding_service(truncate_input=True)
+    with TestClient(model_application(fake.engine)) as client:
+        response = client.post("/embed", json={"inputs": "word " * 20, "truncate": truncate})
+    assert response.json() == [[10, 1]]
+
+
+@pytest.mark.parametrize("truncate", [False, None])
+def test_embed_without_truncation_answers_where_the_endpoint_does_not_truncate(embedder, truncate):
+    assert embedder.post("/embed", json={"inputs": "a", "truncate": truncate}).json() == [[1, 1]]
+
+
+def test_a_vector_is_json_even_where_the_model_has_no_number(embedder):
+    response = embedder.post("/embed", json={"inputs": fake_model.NOT_A_NUMBER})
+    assert json.loads(response.content, parse_constant=pytest.fail) == [[None, 1]]
 
 
 @pytest.mark.parametrize("path", ["", "/"])
