@@ -13,6 +13,9 @@ from typer.testing import CliRunner
 
 from endpoint_operator.api.types import KIND, parse_endpoint
 from endpoint_operator.cli.main import app
+from serve_app.contract import Task
+from serve_app.parameters import PARAMETERS
+from serve_app.protocols import VERBS
 from tests.harness.builders import spec_fields
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +132,16 @@ def test_each_field_of_the_spec_is_in_the_table_of_fields():
         section = first.rpartition(".")[0]
         documented |= {first, *(f"{section}.{name}" for name in others)}
     assert documented == spec_fields()
+
+
+def test_each_task_with_its_parameters_and_each_route_is_in_the_http_page():
+    page = PAGES["docs/http.md"]
+    rows = re.findall(r"^\|([^|]*)\|([^|]*)\|", page, re.MULTILINE)
+    tasks = {task.strip() for first, _ in rows for task in first.split(",")}
+    named = set(re.findall(r"`(\w+)`", " ".join(second for _, second in rows)))
+    assert tasks >= set(Task)
+    assert named >= {name for model in PARAMETERS.values() for name in model.model_fields}
+    assert [verb for verb in VERBS if f"`POST /v2/models/<name>/{verb}`" not in page] == []
 
 
 @pytest.mark.parametrize(("page", "line"), commands("modelendpoint"))
