@@ -27,7 +27,7 @@ run: models ## Serve the sample models on this machine, at port 8000
 test: models ## Run all tests that need no cluster, or those of TESTS
 	@if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi; \
 	$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal tests/api tests/chart; waiting=$$?; \
-	$(BIN)/python -m pytest --ignore=tests/api --ignore=tests/chart && exit $$waiting
+	$(BIN)/python -m pytest tests/unit tests/serve tests/test_layout.py && exit $$waiting
 
 bench: models ## Measure ours beside other servers, in 40 minutes; ARGS=--quick in 5
 	@$(BIN)/python -m bench $(ARGS)
