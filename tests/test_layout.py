@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,13 @@ def test_only_targets_that_run_tests_name_them():
     assert lines.keys() > TARGETS_OF_TESTS
     naming = {target for target, text in lines.items() if re.search(r"\btests\b[./]", "\n".join(text))}
     assert {"e2e"} <= naming <= TARGETS_OF_TESTS
+
+
+def test_make_test_runs_what_pytest_runs_by_itself():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = lines_by_target((ROOT / "Makefile").read_text(encoding="utf-8"))["test"]
+    run = re.findall(r"\btests/[\w.]+", "\n".join(lines))
+    assert sorted(run) == sorted(settings["tool"]["pytest"]["ini_options"]["testpaths"])
 
 
 @pytest.mark.parametrize("path", packages("serve_app", "operator"), ids=shown)
