@@ -113,6 +113,10 @@ class Release:
     def serve_config(self):
         return self.get("rayservice", self.name)["spec"]["serveConfigV2"]
 
+    def cluster(self):
+        """Return the name of the active Ray cluster; one that it has replaced is there for a minute more."""
+        return self.get("rayservice", self.name)["status"]["activeServiceStatus"]["rayClusterName"]
+
     def pods(self, **labels):
         """Return the living pods of Ray that have `labels`, such as group="gpu"."""
         selector = ",".join(f"ray.io/{key.replace('_', '-')}={value}" for key, value in labels.items())
@@ -121,7 +125,7 @@ class Release:
 
     def applications(self):
         """Return what Serve itself says of its applications, asked with the token from inside the head."""
-        [head] = self.pods(node_type="head")
+        [head] = self.pods(node_type="head", cluster=self.cluster())
         code = (
             "import os, urllib.request as u; print(u.urlopen(u.Request("
             "'http://127.0.0.1:8265/api/serve/applications/',"

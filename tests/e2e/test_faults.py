@@ -24,7 +24,7 @@ def kill(release, selector, namespace=None):
 
 
 def kill_controller(release):
-    [head] = release.pods(node_type="head")
+    [head] = release.pods(node_type="head", cluster=release.cluster())
     release.kubectl(
         *("exec", head["metadata"]["name"], "--container=ray-head", "--"), "python3", "-c", KILL_CONTROLLER
     )

@@ -7,15 +7,11 @@ import yaml
 from tests.e2e.release import VALUES
 
 
-def cluster_of(release):
-    return release.get("rayservice", release.name)["status"]["activeServiceStatus"]["rayClusterName"]
-
-
 def test_an_upgrade_without_force_leaves_the_serve_config_and_the_cluster_alone(release, steady):
-    before, cluster = release.serve_config(), cluster_of(release)
+    before, cluster = release.serve_config(), release.cluster()
     release.install()
     assert release.serve_config() == before
-    assert cluster_of(release) == cluster
+    assert release.cluster() == cluster
     assert release.answers(steady)["label"] == "POSITIVE"
 
 
@@ -25,7 +21,7 @@ def test_appending_a_profile_adds_a_worker_group_to_the_same_ray_cluster(release
     more.append({"name": "large", "cpus": 8, "memory": "8Gi", "requests": {"cpu": "100m", "memory": "1Gi"}})
     file = tmp_path / "more.yaml"
     file.write_text(yaml.safe_dump({"profiles": more}))
-    cluster = cluster_of(release)
+    cluster = release.cluster()
     with release.load(steady) as load:
         release.install(f"--values={file}")
 
@@ -34,5 +30,5 @@ def test_appending_a_profile_adds_a_worker_group_to_the_same_ray_cluster(release
             return [group["groupName"] for group in spec["workerGroupSpecs"]]
 
         release.wait_for("the group is there", lambda: groups() == ["cpu", "gpu", "large"], seconds=60)
-    assert cluster_of(release) == cluster
+    assert release.cluster() == cluster
     assert load.failures == []

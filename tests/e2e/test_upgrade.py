@@ -5,7 +5,6 @@ import yaml
 
 from serve_app.contract import MODELS_VARIABLE
 from tests.e2e.release import VALUES
-from tests.e2e.test_helm import cluster_of
 
 # After so long, a version that fails is given up, unless the active cluster serves it.
 FAILED_SECONDS = 10
@@ -36,14 +35,14 @@ def blocked(release, name):
 def test_an_upgrade_in_which_no_model_loads_is_held_and_a_rollback_costs_nothing(
     release, steady, without_models, record_property
 ):
-    cluster = cluster_of(release)
+    cluster = release.cluster()
     with release.load(steady, clients=1, pause=0.1) as load:
         release.install(f"--values={without_models}")
         release.wait_for("a second cluster is prepared", lambda: upgrading(release))
         release.wait_for("the endpoint holds the upgrade", lambda: blocked(release, steady))
         assert "there is no folder /nowhere/sentiment" in blocked(release, steady)
         seconds = 2 * FAILED_SECONDS
-        release.stays("the old cluster is the active one", lambda: cluster_of(release) == cluster, seconds)
+        release.stays("the old cluster is the active one", lambda: release.cluster() == cluster, seconds)
         assert release.ready(steady) == ("True", "Serving")
         release.roll_back()
         release.wait_for("the upgrade is over", lambda: not upgrading(release))
