@@ -174,6 +174,10 @@ class ModelEndpointStatus(StatusModel):
     last_good: LastGood | None = None
     refused: Refused | None = None
 
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Return the condition of a type; None if there is none."""
+        return next((condition for condition in self.conditions if condition.type is kind), None)
+
 
 def parse_status(document: Any) -> ModelEndpointStatus:
     """Parse the status of a decoded object; return an empty one if it is missing or cannot be parsed."""

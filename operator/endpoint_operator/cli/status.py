@@ -99,7 +99,7 @@ def endpoint_rows(manifests: Iterable[Mapping[str, Any]]) -> list[EndpointRow]:
 def _row(manifest: Mapping[str, Any]) -> EndpointRow:
     metadata, spec = manifest["metadata"], manifest.get("spec", {})
     status = parse_status(manifest.get("status"))
-    ready = next((found for found in status.conditions if found.type is ConditionType.READY), None)
+    ready = status.condition(ConditionType.READY)
     seen = ready is not None and status.observed_generation >= metadata.get("generation", 0)
     return EndpointRow(
         name=metadata["name"],

@@ -106,9 +106,9 @@ def status_events(observed: ObservedEndpoint, status: ModelEndpointStatus) -> It
     ready = _reason(status, ConditionType.READY)
     if ready != _reason(before, ConditionType.READY) and ready in (Reason.ROLLED_BACK, Reason.WITHDRAWN):
         yield about("Warning", ready, status.last_error or ready)
-    blocked = _message(status, ConditionType.UPGRADE_BLOCKED)
-    if blocked and not _message(before, ConditionType.UPGRADE_BLOCKED):
-        yield about("Warning", ConditionType.UPGRADE_BLOCKED, blocked)
+    blocked = status.condition(ConditionType.UPGRADE_BLOCKED)
+    if blocked and not before.condition(ConditionType.UPGRADE_BLOCKED):
+        yield about("Warning", blocked.type, blocked.message)
 
 
 def drift_event(service: RayService, name: str) -> Event:
@@ -117,9 +117,6 @@ def drift_event(service: RayService, name: str) -> Event:
     return Event("Warning", "DriftCorrected", note, RAY_SERVICE, name, service.uid)
 
 
-def _message(status: ModelEndpointStatus, kind: ConditionType) -> str:
-    return next((condition.message for condition in status.conditions if condition.type == kind), "")
-
-
 def _reason(status: ModelEndpointStatus, kind: ConditionType) -> str:
-    return next((condition.reason for condition in status.conditions if condition.type == kind), "")
+    condition = status.condition(kind)
+    return condition.reason if condition else ""

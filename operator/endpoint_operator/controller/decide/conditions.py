@@ -46,6 +46,8 @@ class Case:
     settled: bool = False
     # An upgrade is in progress, and the active cluster answers with this entry meanwhile.
     serves_on_active: bool = False
+    # The pending cluster of the upgrade does not run this entry.
+    blocked: Blocked | None = None
     # A replica has been unschedulable for longer than an autoscaler takes to add a node.
     out_of_patience: bool = False
 

@@ -25,7 +25,7 @@ from endpoint_operator.controller.decide.conditions import Case, Replicas, judge
 from endpoint_operator.controller.decide.memory import Evidence, remember
 from endpoint_operator.controller.decide.stopwatch import Stopwatch
 from endpoint_operator.controller.decide.suspicion import Suspicion
-from endpoint_operator.controller.decide.upgrade import Blocked, serves_on_active, upgrade_block
+from endpoint_operator.controller.decide.upgrade import has_run_on_active, serves_on_active, upgrade_block
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.messages import unschedulable_message
 from endpoint_operator.controller.observed.rayservice import RayService
@@ -127,7 +127,7 @@ class Decider:
             document=self._document(service, live, admissions) if service else None,
             statuses=statuses,
             reasons=reasons,
-            blocking=frozenset(name for name, status in statuses.items() if _is_blocking(status)),
+            blocking=_blocking(statuses),
             verdicts=_verdicts(endpoints, remembered),
             absent=frozenset(live.keys() - {e.name for e in snapshot.endpoints} - {GATEWAY_APPLICATION}),
             requeue_after=self._watch.seconds_to_next,
@@ -211,7 +211,7 @@ class Decider:
             return Evidence(None)
         settled = self._is_settled(endpoint, entry, service)
         # A version that the active cluster has run is never given up because of the pending one.
-        proven = service.is_upgrading and entry == endpoint.last_good_entry
+        proven = has_run_on_active(endpoint, entry, service)
         failed = settled and not proven and report is not None and report.status == "DEPLOY_FAILED"
         fact = ("failed", _cluster(service), endpoint.uid, entry)
         return Evidence(
@@ -301,7 +301,7 @@ class Decider:
                 admission,
                 base_url=self._base_url,
                 replicas=(snapshot.replicas or {}).get(endpoint.name),
-                blocked=_blocked(endpoint, admission, entry, snapshot.service),
+                blocked=case.blocked,
                 time=time,
             )
         return statuses, reasons
@@ -324,6 +324,7 @@ class Decider:
             stale,
             settled=self._is_settled(endpoint, entry, service),
             serves_on_active=serves_on_active(endpoint, entry, service),
+            blocked=upgrade_block(endpoint, entry, service),
             out_of_patience=report is not None
             and unschedulable_message(report) != ""
             and self._has_waited_long(endpoint, entry),
@@ -338,16 +339,9 @@ def _cluster(service: RayService) -> str:
     return service.reporting.cluster if service.reporting else ""
 
 
-def _blocked(
-    endpoint: ObservedEndpoint, admission: Admission, entry: str | None, service: RayService | None
-) -> Blocked | None:
-    if service is None or entry is None or entry != admission.entry:
-        return None
-    return upgrade_block(endpoint, entry, service)
-
-
-def _is_blocking(status: ModelEndpointStatus) -> bool:
-    return any(condition.type is ConditionType.UPGRADE_BLOCKED for condition in status.conditions)
+def _blocking(statuses: Mapping[str, ModelEndpointStatus]) -> frozenset[str]:
+    kind = ConditionType.UPGRADE_BLOCKED
+    return frozenset(name for name, status in statuses.items() if status.condition(kind))
 
 
 def _verdicts(before: Sequence[ObservedEndpoint], after: Sequence[ObservedEndpoint]) -> frozenset[str]:

@@ -38,10 +38,14 @@ class Blocked:
     message: str
 
 
+def has_run_on_active(endpoint: ObservedEndpoint, entry: str, service: RayService) -> bool:
+    """Whether an upgrade is in progress and `entry` ran before; the pending cluster cannot disprove it."""
+    return service.is_upgrading and entry == endpoint.last_good_entry
+
+
 def serves_on_active(endpoint: ObservedEndpoint, entry: str, service: RayService) -> bool:
     """Whether an upgrade is in progress and the active cluster answers with `entry` meanwhile."""
-    proven = service.is_upgrading and entry == endpoint.last_good_entry
-    return proven and endpoint.stored_reason not in _NOT_SERVING
+    return has_run_on_active(endpoint, entry, service) and endpoint.stored_reason not in _NOT_SERVING
 
 
 def upgrade_block(endpoint: ObservedEndpoint, entry: str, service: RayService) -> Blocked | None:

@@ -43,10 +43,8 @@ class ObservedEndpoint:
     @property
     def stored_reason(self) -> str:
         """The stored reason of Ready for the current generation; empty if there is none."""
-        for condition in self.status.conditions:
-            if condition.type is ConditionType.READY and condition.observed_generation == self.generation:
-                return condition.reason
-        return ""
+        ready = self.status.condition(ConditionType.READY)
+        return ready.reason if ready and ready.observed_generation == self.generation else ""
 
     @property
     def owns_entry(self) -> bool:
