@@ -105,9 +105,17 @@ def service(http, namespace, ray):
 
 
 @pytest.fixture
-def scene(api_server, http, crd, ray_services, namespace, tmp_path):
+def with_dashboard():
+    """Whether the operator asks Ray's dashboard; `without_dashboard` says no."""
+    return True
+
+
+@pytest.fixture
+def scene(api_server, http, crd, ray_services, namespace, tmp_path, with_dashboard):
     """The operator, not started yet, and all around it; the invariants are checked at the end."""
-    with a_scene(api_server, http, namespace, tmp_path, CYCLE_SECONDS) as scene:
+    with a_scene(
+        api_server, http, namespace, tmp_path, CYCLE_SECONDS, with_dashboard=with_dashboard
+    ) as scene:
         yield scene
         assert scene.violations() == []
 

@@ -39,6 +39,9 @@ SHORT: Final = {
     "BEHIND_SECONDS": "2",
     "MISSING_SECONDS": "2",
     "UNSCHEDULABLE_SECONDS": "1",
+    "RETRY_SECONDS": "10",
+    "RETRY_LIMIT_SECONDS": "40",
+    "SERVE_API_SECONDS": "1",
 }
 
 
@@ -53,6 +56,7 @@ class Operator:
         self._port = free_port()
         self._kubeconfig = kubeconfig
         self._write_profiles()
+        self.settings = settings
         self._settings = {
             **settings,
             "NAMESPACE": namespace,

@@ -19,6 +19,7 @@ from tests.harness.endpoints import Endpoints
 from tests.harness.history import Change, History, recorded
 from tests.harness.invariants import documents, repetitions, violations
 from tests.harness.kuberay.controller import KubeRay, kuberay
+from tests.harness.kuberay.dashboard import Dashboard, dashboard_of
 from tests.harness.operator_process import SHORT, Operator
 from tests.harness.service import Service
 
@@ -41,6 +42,7 @@ class Scene(Endpoints):
         operator: Operator,
         account: Account,
         history: History,
+        dashboard: Dashboard,
     ) -> None:
         super().__init__(http, namespace)
         self.ray = ray
@@ -48,6 +50,7 @@ class Scene(Endpoints):
         self.proxy = proxy
         self.operator = operator
         self.account = account
+        self.dashboard = dashboard
         # Applications that a test expects to be withdrawn, and whether it expects a forced push.
         self.may_leave: set[str] = set()
         self.may_push = False
@@ -161,17 +164,24 @@ def a_scene(
     folder: Path,
     cycle: float,
     settings: Mapping[str, str] = SHORT,
+    *,
+    with_dashboard: bool = True,
 ) -> Iterator[Scene]:
-    """Set up everything but endpoints in an existing namespace; the operator is not started yet."""
+    """Set up everything but endpoints in an existing namespace; the operator is not started yet.
+
+    It asks Ray's dashboard `with_dashboard`, as the chart has it.
+    """
     with ExitStack() as stack:
         proxy = stack.enter_context(fault_proxy(server))
         ray = stack.enter_context(kuberay(http, namespace, "ray", cycle))
         account = Account(http, namespace)
         account.create()
-        operator = _operator(folder, server, proxy, account, settings)
+        dashboard = stack.enter_context(dashboard_of(ray))
+        asked = {"SERVE_API_URL": dashboard.url} if with_dashboard else {}
+        operator = _operator(folder, server, proxy, account, {**settings, **asked})
         stack.callback(operator.kill)
         history = stack.enter_context(recorded(http, namespace))
-        scene = Scene(http, namespace, ray, proxy, operator, account, history)
+        scene = Scene(http, namespace, ray, proxy, operator, account, history, dashboard)
         scene.restore_service()
         yield scene
 
@@ -188,7 +198,7 @@ class Peer:
 def a_peer(scene: Scene, server: ControlPlane, folder: Path) -> Iterator[Peer]:
     """Prepare a second operator of the scene's namespace, with the same account."""
     with fault_proxy(server) as proxy, ExitStack() as stack:
-        operator = _operator(folder, server, proxy, scene.account, SHORT)
+        operator = _operator(folder, server, proxy, scene.account, scene.operator.settings)
         stack.callback(operator.kill)
         yield Peer(operator, proxy)
 

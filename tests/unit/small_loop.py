@@ -1,11 +1,12 @@
 """The operator's loop over a small world, with what it writes noted."""
 
 from endpoint_operator.controller.dashboard import DashboardClient
+from endpoint_operator.controller.loop import Reconciler
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.probes import Heartbeat
 from endpoint_operator.controller.profiles_file import ProfilesFile
-from endpoint_operator.controller.reconciler import Reconciler
 from endpoint_operator.controller.settings import Settings
+from endpoint_operator.kube.errors import ConflictError
 from tests.unit.small_world import World
 
 PROFILES = "profiles: [{name: cpu, cpus: 8, memory: 16Gi}]"
@@ -22,6 +23,9 @@ class FakeClient:
         self.hidden = set()
         self.crd_is_terminating = False
         self.errors = {}
+        # How often a write of the document meets a newer RayService, and what has happened to that besides.
+        self.conflicts = 0
+        self.on_conflict = lambda: None
 
     def _meet(self, call):
         error = self.errors.get(call)
@@ -45,8 +49,14 @@ class FakeClient:
 
     async def apply_serve_config(self, uid, resource_version, document):
         self._meet("document")
-        self.written.append("document")
         metadata = self.world.service["metadata"]
+        if self.conflicts:
+            self.conflicts -= 1
+            metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
+            self.on_conflict()
+            raise ConflictError("the object has been modified")
+        assert (metadata["uid"], metadata["resourceVersion"]) == (uid, resource_version)
+        self.written.append("document")
         metadata["generation"] += 1
         metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
         self.world.service["spec"]["serveConfigV2"] = document
@@ -64,8 +74,8 @@ class FakeClient:
         }
         return self.world.endpoints[name]
 
-    async def config_rejected_since(self, uid, since):
-        return False
+    async def update_failures(self, uid, since):
+        return []
 
     async def create_event(self, event):
         self.events.append(event["reason"])

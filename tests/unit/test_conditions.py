@@ -1,6 +1,8 @@
 """What the conditions say of an endpoint, in a small world."""
 
-from tests.unit.small_world import BROKEN, DEADLINES, application
+import pytest
+
+from tests.unit.small_world import BROKEN, DEADLINES, World, application, details
 
 
 def test_all_that_runs_is_ready(world):
@@ -9,11 +11,9 @@ def test_all_that_runs_is_ready(world):
     assert world.status("a")["url"] == "http://ray/v2/models/a"
 
 
-def test_a_suspended_ray_service_keeps_its_document(world):
-    before = world.document
+def test_of_a_suspended_ray_service_nothing_is_expected(world):
     world.service["status"] = {"conditions": [{"type": "Suspended", "status": "True"}]}
     world.reconcile()
-    assert world.document == before
     assert world.condition("a") == ("False", "RayServiceSuspended")
 
 
@@ -26,7 +26,7 @@ def test_when_kuberay_stops_to_follow_nothing_is_left_ready(world):
 
 
 def test_when_the_dashboard_is_unreachable_nothing_is_left_ready(world):
-    world.dashboard_unreachable = True
+    world.dashboard_overdue = True
     world.reconcile()
     assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
 
@@ -54,3 +54,81 @@ def test_an_unschedulable_replica_says_what_it_asks_for_and_is_stalled_after_a_w
     world.restart()
     world.settle(a=application("DEPLOYING", waits))
     assert world.condition("a", "Stalled") == ("True", "Unschedulable")
+
+
+def test_one_without_a_ready_replica_is_not_ready(world):
+    world.answer(a=details("RUNNING", ready=0))
+    world.reconcile()
+    assert world.condition("a") == ("False", "NoReadyReplica")
+    world.answer()
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_while_it_is_deployed_anew_what_is_ready_answers(world):
+    world.answer(a=details("DEPLOYING", ready=1), b=details("DEPLOYING", ready=0))
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+    assert world.condition("b") == ("False", "Deploying")
+
+
+def test_one_that_may_have_no_replica_is_ready_without_one():
+    world = World("a")
+    world.change("a", scaling={"minReplicas": 0})
+    world.serve()
+    world.answer(a=details("RUNNING", ready=0))
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_ray_s_own_word_counts_although_kuberay_has_stopped(world):
+    world.answer()
+    world.service["metadata"]["generation"] += 1
+    world.reconcile()
+    world.reconcile(after=DEADLINES.behind_seconds)
+    assert world.condition("a") == ("True", "Serving")
+    world.answer(a=details("UNHEALTHY", ready=0))
+    world.reconcile()
+    assert world.condition("a") == ("False", "Unhealthy")
+
+
+def test_a_change_that_kuberay_does_not_hand_over_is_not_called_deploying_for_ever(world):
+    world.answer()
+    world.change("a", batching={"maxBatchSize": 2})
+    world.reconcile()
+    world.reconcile(after=1)
+    world.reconcile(after=DEADLINES.behind_seconds)
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
+    assert world.condition("b") == ("True", "Serving")
+
+
+def test_an_application_that_ray_has_lost_is_missing(world):
+    world.answer()
+    del world.dashboard["applications"]["a"]
+    world.reconcile()
+    assert world.condition("a") == ("Unknown", "ApplicationMissing")
+
+
+def test_numbers_of_replicas_are_those_of_the_dashboard(world):
+    assert "replicas" not in world.status("a")
+    world.answer(a=details("RUNNING", ready=2))
+    world.reconcile()
+    assert (world.status("a")["replicas"], world.status("a")["readyReplicas"]) == (2, 2)
+
+
+def test_a_suspended_endpoint_is_not_waited_for(world):
+    world.change("a", suspend=True)
+    world.reconcile()
+    assert world.condition("a", "Reconciling") == ("False", "Suspended")
+    assert world.condition("a", "Stalled") == ("False", "Suspended")
+    assert "Ready" not in [each["type"] for each in world.status("a")["conditions"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"suspend": True}, "Suspended"), ({"resources": {"profile": "nowhere"}}, "ProfileNotFound")],
+)
+def test_accepted_is_said_only_of_a_version_that_is_in_the_serve_config(world, change, reason):
+    world.change("a", **change)
+    world.reconcile()
+    assert world.condition("a", "Accepted") == ("False", reason)

@@ -1,33 +1,34 @@
-"""The operator asks Ray's dashboard for numbers of replicas, over real HTTP, from a double of it."""
+"""The operator asks Ray's dashboard what Serve does, over real HTTP, from a double of it."""
 
 import asyncio
+import contextlib
 import json
 import logging
-import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from endpoint_operator.controller.dashboard import SHORTEST_INTERVAL_SECONDS, DashboardClient, count_replicas
-from endpoint_operator.controller.decide.conditions import Replicas
+from endpoint_operator.controller import dashboard as module
+from endpoint_operator.controller.dashboard import DashboardClient
+from endpoint_operator.controller.observed.rayservice import Replicas
+from tests.harness.builders import until
 from tests.unit.http_double import serving
 
-STATES = ("RUNNING", "RUNNING", "STARTING", "STOPPING")
-DETAILS = {
-    "applications": {"a": {"deployments": {"Model": {"replicas": [{"state": state} for state in STATES]}}}}
-}
+DETAILS = {"applications": {"a": {"status": "RUNNING"}}}
 
 
 class Dashboard(BaseHTTPRequestHandler):
     """Answers with `DETAILS`, whoever has the token, while the server's `status` is 200."""
 
     def do_GET(self):
+        self.server.asked.append(self.path)
         allowed = self.headers["Authorization"] == "Bearer secret"
         body = json.dumps(DETAILS).encode()
         self.send_response(self.server.status if allowed else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError):
+            self.wfile.write(body)
 
     def log_message(self, *arguments):
         """Be quiet."""
@@ -40,62 +41,135 @@ def token(tmp_path):
     return file
 
 
-def test_replicas_that_stop_are_not_reported(token):
-    with serving(Dashboard, status=200) as url:
-        status = DashboardClient(url, token, interval=0, patience=30)
-        assert asyncio.run(status.replicas("1")) == {"a": Replicas(total=3, ready=2)}
-        assert not status.unreachable
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(module, "SHORTEST_INTERVAL_SECONDS", 0.01)
 
 
-def test_it_is_not_asked_again_before_the_interval_is_over(token):
-    with serving(Dashboard, status=200) as url:
-        status = DashboardClient(url, token, interval=1000, patience=30)
-        first = asyncio.run(status.replicas("1"))
-    assert asyncio.run(status.replicas("1")) == first
-    assert 990 < status.requeue_after <= 1000
+@contextlib.asynccontextmanager
+async def running(client, changes):
+    task = asyncio.create_task(client.run(lambda: changes.append(client.report)))
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
-def test_it_is_asked_again_soon_when_the_service_has_changed(token):
-    with serving(Dashboard, status=200) as url:
-        status = DashboardClient(url, token, interval=1000, patience=30)
-        asyncio.run(status.replicas("1"))
-    assert asyncio.run(status.replicas("2")) is not None
-    time.sleep(SHORTEST_INTERVAL_SECONDS)
-    assert asyncio.run(status.replicas("1")) is not None
-    assert asyncio.run(status.replicas("2")) is None
+def run(story):
+    async def limited():
+        async with asyncio.timeout(20):
+            await story()
+
+    asyncio.run(limited())
 
 
-def test_silence_after_an_answer_is_a_loss_and_is_said_once(token, caplog):
-    with serving(Dashboard, status=200) as url:
-        status = DashboardClient(url, token, interval=0, patience=0.05)
-        asyncio.run(status.replicas("1"))
-    with caplog.at_level(logging.WARNING):
-        assert [asyncio.run(status.replicas("1")) for _ in range(3)] == [None] * 3
-    time.sleep(0.06)
-    assert status.unreachable
+def test_an_answer_is_of_the_cluster_that_was_active_when_it_was_asked(token):
+    async def story():
+        with serving(Dashboard, status=200, asked=[]) as url:
+            client, changes = DashboardClient(url, token, interval=0.01, patience=30), []
+            client.ask("one")
+            async with running(client, changes):
+                await until(lambda: client.report is not None)
+                assert client.report.cluster == "one"
+                client.ask("two")
+                await until(lambda: client.report.cluster == "two")
+        assert client.report.applications["a"].status == "RUNNING"
+        assert client.report.applications["a"].replicas == Replicas(0, 0)
+
+    run(story)
+
+
+def test_an_answer_that_stays_wakes_nobody(token):
+    async def story():
+        with serving(Dashboard, status=200, asked=[]) as url:
+            client, changes = DashboardClient(url, token, interval=0.01, patience=30), []
+            client.ask("one")
+            async with running(client, changes):
+                await until(lambda: client.report is not None)
+                before = len(changes)
+                await asyncio.sleep(0.2)
+                assert len(changes) == before
+
+    run(story)
+
+
+def test_silence_is_told_once_and_the_answer_before_counts_until_it_is_too_old(token, caplog):
+    async def story():
+        with serving(Dashboard, status=200, asked=[]) as url:
+            client, changes = DashboardClient(url, token, interval=0.01, patience=0.3), []
+            client.ask("one")
+            task = asyncio.create_task(client.run(lambda: changes.append(client.report)))
+            await until(lambda: client.report is not None)
+        await asyncio.sleep(0.1)
+        assert client.report is not None
+        await until(lambda: changes[-1] is None)
+        assert client.overdue
+        task.cancel()
+
+    with caplog.at_level(logging.WARNING, "endpoint_operator"):
+        run(story)
     assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("missing", ["the answer", "the token"])
-def test_a_dashboard_that_has_never_answered_is_no_loss_and_is_said_once(token, caplog, missing):
-    with serving(Dashboard, status=503 if missing == "the answer" else 200) as url:
-        if missing == "the token":
-            token.unlink()
-        status = DashboardClient(url, token, interval=0, patience=0)
-        with caplog.at_level(logging.WARNING):
-            assert [asyncio.run(status.replicas("1")) for _ in range(3)] == [None] * 3
-    assert not status.unreachable
+def test_a_dashboard_that_has_never_answered_is_overdue_after_a_while(token, caplog, missing):
+    async def story():
+        with serving(Dashboard, status=503 if missing == "the answer" else 200, asked=[]) as url:
+            if missing == "the token":
+                token.unlink()
+            client = DashboardClient(url, token, interval=0.01, patience=0.2)
+            client.ask("one")
+            assert not client.overdue
+            async with running(client, []):
+                await until(lambda: client.overdue)
+
+    with caplog.at_level(logging.WARNING, "endpoint_operator"):
+        run(story)
     assert len(caplog.records) == 1
 
 
+def test_it_is_not_asked_and_not_missed_before_there_is_a_cluster(token):
+    async def story():
+        client = DashboardClient("http://127.0.0.1:9", token, interval=0.01, patience=0)
+        async with running(client, []):
+            await asyncio.sleep(0.1)
+            assert not client.overdue
+            assert client.report is None
+
+    run(story)
+
+
 def test_nobody_is_asked_without_an_address():
-    status = DashboardClient("", None, interval=0, patience=0)
-    assert asyncio.run(status.replicas("1")) is None
-    assert status.requeue_after is None
+    async def story():
+        client = DashboardClient("", None, interval=0, patience=0)
+        client.ask("one")
+        await client.run(lambda: pytest.fail("nothing can change"))
+        assert client.report is None
+        assert not client.overdue
+
+    run(story)
 
 
-def test_replicas_that_stop_do_not_count():
-    states = ["RUNNING", "STARTING", "STOPPING"]
-    replicas = [{"state": state} for state in states]
-    details = {"applications": {"a": {"deployments": {"Model": {"replicas": replicas}}}}}
-    assert count_replicas(details) == {"a": Replicas(total=2, ready=1)}
+def test_it_is_asked_soon_when_somebody_wants_it(token):
+    async def story():
+        with serving(Dashboard, status=200, asked=[]) as url:
+            client, changes = DashboardClient(url, token, interval=1000, patience=30), []
+            async with running(client, changes):
+                await asyncio.sleep(0.05)
+                client.ask("one")
+                await until(lambda: client.report is not None)
+
+    run(story)
+
+
+def test_while_somebody_hurries_it_is_asked_again_and_again(token):
+    async def story():
+        asked = []
+        with serving(Dashboard, status=200, asked=asked) as url:
+            client = DashboardClient(url, token, interval=1000, patience=30)
+            client.ask("one")
+            client.hurry(True)
+            async with running(client, []):
+                await until(lambda: len(asked) >= 3)
+
+    run(story)

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from endpoint_operator.api.status import parse_status
 from endpoint_operator.controller.events import drift_event, status_events
 from endpoint_operator.controller.observed.endpoint import parse_observed
 from endpoint_operator.controller.observed.rayservice import parse_ray_service
-from tests.unit.small_world import FAILED, World
+from tests.unit.small_world import FAILED, World, application
 
 
 def announced(world, name, before):
@@ -14,18 +16,33 @@ def announced(world, name, before):
     return [(event.type, event.reason) for event in status_events(before, after)]
 
 
-def test_what_is_new_is_announced_and_nothing_else():
+def test_each_change_of_the_reason_is_announced_and_nothing_else():
     world = World("a")
     before = parse_observed(world.endpoints["a"])
     world.serve()
-    assert announced(world, "a", before) == [("Normal", "Accepted")]
+    assert announced(world, "a", before) == [("Normal", "Serving")]
     before = parse_observed(world.endpoints["a"])
     world.change("a", resources={"profile": "nowhere"})
     world.reconcile()
-    assert announced(world, "a", before) == [("Warning", "Rejected")]
+    assert announced(world, "a", before) == [("Warning", "ProfileNotFound")]
     before = parse_observed(world.endpoints["a"])
     world.reconcile()
     assert announced(world, "a", before) == []
+    world.change("a", suspend=True)
+    world.reconcile()
+    assert announced(world, "a", before) == [("Normal", "Suspended")]
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"), [(FAILED, "DeployFailed"), (application("UNHEALTHY"), "Unhealthy")]
+)
+def test_what_goes_wrong_is_announced_as_a_warning(report, reason):
+    world = World("a")
+    world.serve()
+    before = parse_observed(world.endpoints["a"])
+    world.follow(a=report)
+    world.reconcile()
+    assert announced(world, "a", before) == [("Warning", reason)]
 
 
 def test_a_rollback_is_announced():

@@ -12,7 +12,7 @@ CHART = ROOT / "charts" / "model-endpoints"
 
 def exposition():
     metrics = Metrics()
-    metrics.show_endpoints({"a": Reason.SERVING, "b": Reason.EXCEEDS_PROFILE})
+    metrics.show_endpoints("models", {"a": Reason.SERVING, "b": Reason.EXCEEDS_PROFILE})
     return metrics.exposition(1_700_000_000.5).decode()
 
 
@@ -21,6 +21,14 @@ def test_endpoints_are_counted_by_reason():
     assert 'model_endpoints_operator_endpoints{reason="ExceedsProfile"} 1.0' in lines
     assert 'model_endpoints_operator_endpoints{reason="ProfileNotFound"} 0.0' in lines
     assert "model_endpoints_operator_rejected_endpoints 1.0" in lines
+
+
+def test_each_endpoint_has_one_series_with_its_state():
+    lines = [line for line in exposition().splitlines() if line.startswith("model_endpoints_endpoint_ready{")]
+    assert lines == [
+        'model_endpoints_endpoint_ready{name="a",namespace="models",reason="Serving"} 1.0',
+        'model_endpoints_endpoint_ready{name="b",namespace="models",reason="ExceedsProfile"} 0.0',
+    ]
 
 
 def test_the_last_success_is_a_unix_time():

@@ -9,7 +9,7 @@ from ray.serve._private.utils import DeploymentOptionUpdateType
 from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
-from endpoint_operator.api.status import Refused
+from endpoint_operator.api.status import Rollout
 from endpoint_operator.cli.plan import Action, Served, plan_endpoints
 from endpoint_operator.serveconfig.compiler import compile_application
 from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
@@ -197,8 +197,8 @@ def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
 
 
 def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
-    refused = Refused(fingerprint=fingerprint(entry(model={"dtype": "float16"})), message="no memory")
-    served = Served({"sentiment": entry()}, {"sentiment": refused})
+    failed = Rollout(fingerprint=fingerprint(entry(model={"dtype": "float16"})), message="no memory")
+    served = Served({"sentiment": entry()}, {"sentiment": failed})
     again = the_plan(endpoint(model={"dtype": "float16"}), served)
     assert again.action is Action.REJECTED
     assert "no memory" in again.reason

@@ -31,3 +31,12 @@ def test_during_an_upgrade_the_pending_cluster_reports():
     assert (upgrading.reporting.cluster, upgrading.reporting.role) == ("two", Role.PENDING)
     assert upgrading.applications["a"].status == "DEPLOY_FAILED"
     assert upgrading.active.applications == {}
+
+
+def test_a_ray_cluster_that_was_deleted_serves_nobody_although_its_name_stays():
+    lost = {"rayClusterName": "one", "rayClusterStatus": {"desiredCPU": "0", "head": {}}}
+    there = lost | {"rayClusterStatus": {"state": "ready", "head": {}}}
+    assert service(activeServiceStatus=lost).active is None
+    assert service(activeServiceStatus=there).active.cluster == "one"
+    replaced = service(activeServiceStatus=lost, pendingServiceStatus=there)
+    assert not replaced.is_upgrading

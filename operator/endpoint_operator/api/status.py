@@ -1,7 +1,7 @@
 """A ModelEndpoint's status as frozen models: conditions, their reasons, and the operator's records.
 
-The operator stores nothing anywhere else. After a restart it reads the last version that ran and the version
-that failed from here.
+The operator stores nothing anywhere else. After a restart it reads from here how far the rollout of the
+spec's version is, and which versions have run.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,15 @@ class ConditionType(StrEnum):
     UPGRADE_BLOCKED = "UpgradeBlocked"
     """Only there, and True, while this endpoint keeps KubeRay from moving to a new Ray cluster."""
 
+
+# As metav1.Condition says it.
+CONDITION_TYPE_PATTERN: Final = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+)
+
+# Longer than an entry can be, so that a good version can always be stored.
+LONGEST_APPLICATION: Final = 65_536
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
@@ -46,22 +55,26 @@ class Reason(StrEnum):
     """The Serve config has no room for another endpoint."""
     REJECTED_BY_RAY = "RejectedByRay"
     """Ray rejected the whole Serve config because of this version."""
+    INTERNAL_ERROR = "InternalError"
+    """The operator could not decide about this endpoint because of an error of its own."""
     QUARANTINED = "Quarantined"
     """Ray did not accept a Serve config with several new versions; the operator tries smaller groups."""
     WAITING_FOR_GATEWAY = "WaitingForGateway"
-    """The RayService has never run; models are added once the gateway runs."""
+    """No Ray cluster serves, so the gateway comes first; models are added once it runs."""
     DEPLOYING = "Deploying"
     """Ray builds the application, loads the model, or replaces an older version."""
     UNSCHEDULABLE = "Unschedulable"
     """A replica cannot be scheduled: no node has what it asks for."""
     DEPLOY_FAILED = "DeployFailed"
-    """Ray gave up on the version; the operator rolls it back soon."""
+    """Ray gave up on the version; the operator deploys it again, or rolls it back, soon."""
     UNHEALTHY = "Unhealthy"
     """Replicas fail their health checks, and Ray replaces them."""
+    NO_READY_REPLICA = "NoReadyReplica"
+    """Ray runs the application, but none of its replicas is ready."""
     ROLLED_BACK = "RolledBack"
-    """The version failed, and the last good version serves again."""
+    """The version failed, and an earlier good version is in the Serve config until it is tried again."""
     WITHDRAWN = "Withdrawn"
-    """The version failed, and there is no good version to go back to."""
+    """The version failed, has never run, and has no good version to go back to; it is tried again later."""
     APPLICATION_MISSING = "ApplicationMissing"
     """Ray reports no application for the endpoint, although the Serve config has one."""
     RAY_SERVICE_NOT_FOUND = "RayServiceNotFound"
@@ -78,9 +91,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Meaning:
-    """The conditions of a reason: Ready, and whether kstatus calls it in progress or failed."""
+    """The conditions of a reason: Ready, and whether kstatus calls it in progress or failed.
 
-    ready: ConditionStatus
+    Without a Ready condition, kstatus calls an object current: there is nothing to wait for.
+    """
+
+    ready: ConditionStatus | None
     reconciling: bool = False
     stalled: bool = False
 
@@ -91,12 +107,13 @@ _UNKNOWN: Final = Meaning("Unknown", reconciling=True)
 
 REASONS: Final[dict[Reason, Meaning]] = {
     Reason.SERVING: Meaning("True"),
-    Reason.SUSPENDED: Meaning("False"),
+    Reason.SUSPENDED: Meaning(None),
     Reason.INVALID_SPEC: _FAILED,
     Reason.PROFILE_NOT_FOUND: _FAILED,
     Reason.EXCEEDS_PROFILE: _FAILED,
     Reason.SERVE_CONFIG_FULL: _FAILED,
     Reason.REJECTED_BY_RAY: _FAILED,
+    Reason.INTERNAL_ERROR: _FAILED,
     Reason.QUARANTINED: _IN_PROGRESS,
     Reason.WAITING_FOR_GATEWAY: _IN_PROGRESS,
     Reason.DEPLOYING: _IN_PROGRESS,
@@ -104,6 +121,7 @@ REASONS: Final[dict[Reason, Meaning]] = {
     Reason.UNSCHEDULABLE: _FAILED,
     Reason.DEPLOY_FAILED: _IN_PROGRESS,
     Reason.UNHEALTHY: _IN_PROGRESS,
+    Reason.NO_READY_REPLICA: _IN_PROGRESS,
     Reason.ROLLED_BACK: _FAILED,
     Reason.WITHDRAWN: _FAILED,
     Reason.APPLICATION_MISSING: _UNKNOWN,
@@ -133,9 +151,9 @@ class StatusModel(ApiModel):
 
 
 class Condition(StatusModel):
-    """One observation about the endpoint (metav1.Condition)."""
+    """One observation about the endpoint (metav1.Condition); others may add conditions of their own types."""
 
-    type: ConditionType = Field(strict=False)
+    type: str = Field(max_length=316, pattern=CONDITION_TYPE_PATTERN)
     status: ConditionStatus
     reason: str = Field(max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     message: str = Field(default="", max_length=32_768)
@@ -143,27 +161,57 @@ class Condition(StatusModel):
     last_transition_time: str = Field(max_length=64, json_schema_extra={"format": "date-time"})
 
 
-class LastGood(StatusModel):
-    """The last version that ran."""
+class GoodVersion(StatusModel):
+    """A version that ran."""
 
     generation: int = Field(default=0, ge=0, description="Generation of the spec.")
-    application: str = Field(default="", max_length=131_072, description="Its entry in the Serve config.")
+    application: str = Field(
+        default="", max_length=LONGEST_APPLICATION, description="Its entry in the Serve config."
+    )
 
 
-class Refused(StatusModel):
-    """The version that was taken back; the same one is not tried again."""
+class RolloutPhase(StrEnum):
+    """How far the rollout of a version is."""
 
-    generation: int = Field(default=0, ge=0, description="Generation of the spec.")
+    NEW = "New"
+    """It is to be handed to Ray, or Ray has not said yet that it has it."""
+    SETTLING = "Settling"
+    """Ray has it, and it has not run since."""
+    PROVEN = "Proven"
+    """It has run."""
+    FAILING = "Failing"
+    """Ray has given it up; it is left alone until a deadline, because it may still recover."""
+    BACKING_OFF = "BackingOff"
+    """It is left out of the Serve config until it is tried again."""
+    QUARANTINED = "Quarantined"
+    """Ray did not accept a Serve config that it was in; it is tried again in a smaller group."""
+
+
+class Rollout(StatusModel):
+    """The rollout of the version that the spec describes."""
+
     fingerprint: str = Field(default="", max_length=64, description="Of its entry in the Serve config.")
-    reason: str = Field(default="", max_length=64)
+    generation: int = Field(default=0, ge=0, description="Generation of the spec.")
+    phase: RolloutPhase = Field(default=RolloutPhase.NEW, strict=False)
+    attempts: int = Field(default=0, ge=0, description="Attempts that failed since it last ran.")
+    rejections: int = Field(
+        default=0, ge=0, description="Serve configs with it that Ray did not accept, one after another."
+    )
+    failed_fallbacks: int = Field(
+        default=0, ge=0, description="Good versions that failed in its place since the last attempt."
+    )
+    last_failure_time: str = Field(default="", max_length=64, description="When the last attempt failed.")
+    next_attempt_time: str = Field(default="", max_length=64, description="When it is tried again.")
+    reason: str = Field(default="", max_length=64, description="Why it is left out.")
     message: str = Field(default="", max_length=1024)
 
 
 class ModelEndpointStatus(StatusModel):
     """What the operator has seen."""
 
-    observed_generation: int = Field(default=0, ge=0)
-    conditions: list[Condition] = Field(default_factory=list, max_length=8)
+    # -1 until the operator has seen the object: a default of the CRD, so that kstatus says InProgress.
+    observed_generation: int = Field(default=-1, ge=-1)
+    conditions: list[Condition] = Field(default_factory=list, max_length=32)
     url: str = Field(default="", max_length=1024)
     # None while the numbers are not known.
     replicas: int | None = Field(default=None, ge=0)
@@ -171,17 +219,36 @@ class ModelEndpointStatus(StatusModel):
     profile: str = Field(default="", max_length=63)
     application: str = Field(default="", max_length=40)
     last_error: str = Field(default="", max_length=1024)
-    last_good: LastGood | None = None
-    refused: Refused | None = None
+    last_good: GoodVersion | None = None
+    previous_good: GoodVersion | None = None
+    rollout: Rollout | None = None
 
-    def condition(self, kind: ConditionType) -> Condition | None:
+    def condition(self, kind: str) -> Condition | None:
         """Return the condition of a type; None if there is none."""
-        return next((condition for condition in self.conditions if condition.type is kind), None)
+        return next((condition for condition in self.conditions if condition.type == kind), None)
 
 
 def parse_status(document: Any) -> ModelEndpointStatus:
-    """Parse the status of a decoded object; return an empty one if it is missing or cannot be parsed."""
-    try:
-        return ModelEndpointStatus.model_validate(document or {})
-    except ValidationError:
+    """Parse the status of a decoded object; what cannot be parsed, and conditions of others, are left out."""
+    if not isinstance(document, dict):
         return ModelEndpointStatus()
+    parts = {key: value for key, value in document.items() if _can_be_parsed(key, value)}
+    conditions = document.get("conditions")
+    if isinstance(conditions, list):
+        parts["conditions"] = [condition for condition in conditions if _is_ours(condition)]
+    return ModelEndpointStatus.model_validate(parts)
+
+
+def _can_be_parsed(key: str, value: Any) -> bool:
+    try:
+        ModelEndpointStatus.model_validate({key: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_ours(condition: Any) -> bool:
+    try:
+        return Condition.model_validate(condition).type in set(ConditionType)
+    except ValidationError:
+        return False

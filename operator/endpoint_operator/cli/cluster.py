@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from endpoint_operator.api.status import parse_status
+from endpoint_operator.api.status import RolloutPhase, parse_status
 from endpoint_operator.cli.plan import Served
 from endpoint_operator.cli.status import EndpointRow, endpoint_rows
 from endpoint_operator.kube.errors import KubeError
@@ -39,7 +39,11 @@ async def read_served(
         }
         served = Served(
             entries=read_entries(service["spec"].get("serveConfigV2", "")),
-            refused={name: status.refused for name, status in statuses.items() if status.refused},
+            failed={
+                name: status.rollout
+                for name, status in statuses.items()
+                if status.rollout and status.rollout.phase is RolloutPhase.BACKING_OFF
+            },
             namespace=reader.namespace,
         )
         if not with_profiles:

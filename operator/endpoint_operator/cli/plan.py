@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
-from endpoint_operator.api.status import Refused
+from endpoint_operator.api.status import Rollout
 from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.cli.display import Display
 from endpoint_operator.cli.inputs import (
@@ -73,10 +73,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Served:
-    """What is served now: entries by application, and the versions that the operator will not try again."""
+    """What is served now: entries by application, and the versions that are left out because they failed."""
 
     entries: Mapping[str, str]
-    refused: Mapping[str, Refused] = field(default_factory=dict)
+    failed: Mapping[str, Rollout] = field(default_factory=dict)
     # None for a file, in which namespaces mean nothing.
     namespace: str | None = None
 
@@ -153,9 +153,10 @@ def _plan(endpoint: ModelEndpoint, profiles: Profiles, served: Served) -> Plan:
         wanted = compile_application(endpoint, profiles)
     except UnfitResourcesError as error:
         return _rejected(name, str(error), live)
-    refused = served.refused.get(name)
-    if refused is not None and refused.fingerprint == fingerprint(to_entry(wanted)):
-        return _rejected(name, f"this version has failed before: {refused.message}", live)
+    failed = served.failed.get(name)
+    if failed is not None and failed.fingerprint == fingerprint(to_entry(wanted)):
+        again = f"it is tried again at {failed.next_attempt_time}"
+        return _rejected(name, f"this version has failed, and {again}: {failed.message}", live)
     if live is None:
         return Plan(name, Action.NEW, reason="it is not served yet")
     return _compare(live, wanted)

@@ -1,18 +1,20 @@
-"""Ask Ray's dashboard for the number of replicas of each application, and notice when it stops answering.
+"""Ask Ray's dashboard what Serve does, again and again, in a task of its own: a slow head delays no write.
 
-KubeRay's status of the RayService has no numbers of replicas, and it stays as it is when Ray's head is gone.
-The operator works without the dashboard.
+KubeRay's status of the RayService says less, and it stays as it is when Ray's head is gone. The operator also
+works without the dashboard.
 """
 
+import asyncio
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
-from endpoint_operator.controller.decide.conditions import Replicas
+from endpoint_operator.controller.observed.ray_view import DashboardReport
+from endpoint_operator.controller.observed.rayservice import ApplicationReport
+from endpoint_operator.controller.observed.serve_details import parse_serve_details
 
 logger = logging.getLogger(__name__)
 
@@ -22,60 +24,96 @@ SHORTEST_INTERVAL_SECONDS: Final = 1.0
 
 
 class DashboardClient:
-    """The dashboard at `url`; it is never asked if `url` is empty."""
+    """The dashboard at `url`; it is never asked if `url` is empty.
+
+    It is asked every `interval` seconds, and more often while somebody hurries. An answer counts for
+    `patience` seconds.
+    """
 
     def __init__(self, url: str, token_file: Path | None, interval: float, patience: float) -> None:
         self._url = url
         self._token_file = token_file
         self._interval = interval
         self._patience = patience
-        self._asked: float | None = None
-        self._asked_at_version = ""
-        self._answered: float | None = None
+        # The active Ray cluster, to which the address leads; empty before there is one.
+        self._cluster = ""
+        self._report: DashboardReport | None = None
+        # When it answered last, or when there was a cluster to ask for the first time.
+        self._answered_at: float | None = None
+        self._hurried = False
+        self._wanted = asyncio.Event()
         self._silent = False
-        self._replicas: dict[str, Replicas] | None = None
 
     @property
-    def unreachable(self) -> bool:
-        """Whether the dashboard has answered before, but not within `patience` seconds."""
-        return self._answered is not None and time.monotonic() - self._answered > self._patience
+    def report(self) -> DashboardReport | None:
+        """The newest answer; None if it is too old."""
+        return None if self.overdue else self._report
 
     @property
-    def requeue_after(self) -> float | None:
-        """Seconds until the dashboard may be asked again; None if it is never asked."""
-        if not self._url or self._asked is None:
-            return None
-        return max(0.0, self._asked + self._interval - time.monotonic())
+    def overdue(self) -> bool:
+        """Whether it has not answered for too long although there is a cluster to ask."""
+        if not self._url or self._answered_at is None:
+            return False
+        return _now() - self._answered_at > self._patience
 
-    async def replicas(self, version: str) -> Mapping[str, Replicas] | None:
-        """Return the replicas of each application; None if they are not known.
+    def ask(self, cluster: str) -> None:
+        """Ask soon; `cluster` is the active Ray cluster, empty if there is none."""
+        if cluster != self._cluster:
+            self._cluster = cluster
+            self._answered_at = _now() if cluster else None
+        self._wanted.set()
 
-        `version` is the resourceVersion of the RayService: once it changes, earlier numbers are out of date.
-        """
-        if not self._url:
-            return None
-        shortest = SHORTEST_INTERVAL_SECONDS if version != self._asked_at_version else self._interval
-        if self._asked is None or time.monotonic() - self._asked >= min(shortest, self._interval):
-            self._asked = time.monotonic()
-            self._asked_at_version = version
-            await self._ask()
-        return self._replicas
+    def hurry(self, wanted: bool) -> None:
+        """Ask often while something is expected to change."""
+        self._hurried = wanted
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Ask until cancelled; call `on_change` when the answer has changed, and when answers stop."""
+        told: object = None
+        while self._url:
+            self._wanted.clear()
+            began = _now()
+            if self._cluster:
+                await self._ask()
+            if (state := (self._report, self.overdue)) != told:
+                told = state
+                on_change()
+            # A head that is slow to answer is asked less often.
+            pause = min(max(SHORTEST_INTERVAL_SECONDS, 5 * (_now() - began)), self._interval)
+            await asyncio.sleep(pause)
+            if not self._hurried:
+                await self._wait(self._interval - pause)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
 
     async def _ask(self) -> None:
+        cluster = self._cluster
         try:
-            # A new connection each time: the Kubernetes Service may lead to another Ray cluster by now.
-            async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as http:
-                answer = await http.get(f"{self._url}/api/serve/applications/", headers=self._headers())
-            answer.raise_for_status()
-            self._replicas = count_replicas(answer.json())
-            self._answered = time.monotonic()
-            self._silent = False
+            applications = await self._applications()
         except (httpx.HTTPError, OSError, ValueError) as error:
             # Logged once, not for every attempt.
             if not self._silent:
-                logger.warning("Ray's dashboard at %s gives no numbers of replicas: %r", self._url, error)
+                logger.warning("Ray's dashboard at %s does not say what Serve does: %r", self._url, error)
             self._silent = True
-            self._replicas = None
+            return
+        if cluster == self._cluster:
+            self._report = DashboardReport(cluster, applications)
+            self._answered_at = _now()
+        if self._silent:
+            logger.info("Ray's dashboard at %s answers again.", self._url)
+        self._silent = False
+
+    async def _applications(self) -> Mapping[str, ApplicationReport]:
+        # A new connection each time: the Kubernetes Service may lead to another Ray cluster by now.
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as http:
+            answer = await http.get(f"{self._url}/api/serve/applications/", headers=self._headers())
+        answer.raise_for_status()
+        return parse_serve_details(answer.json())
 
     def _headers(self) -> dict[str, str]:
         if self._token_file is None:
@@ -84,15 +122,5 @@ class DashboardClient:
         return {"Authorization": f"Bearer {self._token_file.read_text(encoding='utf-8').strip()}"}
 
 
-def count_replicas(details: Mapping[str, Any]) -> dict[str, Replicas]:
-    """Return the replicas of each application in Serve's REST answer; replicas that stop do not count."""
-    counted = {}
-    for name, application in details.get("applications", {}).items():
-        states = [
-            replica["state"]
-            for deployment in application.get("deployments", {}).values()
-            for replica in deployment.get("replicas", [])
-        ]
-        alive = [state for state in states if state != "STOPPING"]
-        counted[name] = Replicas(total=len(alive), ready=alive.count("RUNNING"))
-    return counted
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from endpoint_operator.api.status import ConditionType, ModelEndpointStatus, Reason
+from endpoint_operator.api.status import REASONS, ConditionType, ModelEndpointStatus, Reason
+from endpoint_operator.controller.decide.upgrade import FAILURES
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.rayservice import RayService
@@ -91,21 +92,16 @@ class EventRecorder:
 
 
 def status_events(observed: ObservedEndpoint, status: ModelEndpointStatus) -> Iterator[Event]:
-    """Yield an event for each notable difference between the stored status of an endpoint and `status`."""
+    """Yield an event for a change of the reason between the stored status of an endpoint and `status`."""
 
     def about(kind: Literal["Normal", "Warning"], reason: str, note: str) -> Event:
         return Event(kind, reason, note, MODEL_ENDPOINT, observed.name, observed.uid)
 
     before = observed.status
-    accepted = _reason(status, ConditionType.ACCEPTED)
-    if accepted != _reason(before, ConditionType.ACCEPTED):
-        if accepted == Reason.ACCEPTED:
-            yield about("Normal", "Accepted", "The spec is valid.")
-        else:
-            yield about("Warning", "Rejected", f"{accepted}: {status.last_error}")
-    ready = _reason(status, ConditionType.READY)
-    if ready != _reason(before, ConditionType.READY) and ready in (Reason.ROLLED_BACK, Reason.WITHDRAWN):
-        yield about("Warning", ready, status.last_error or ready)
+    state = status.condition(ConditionType.RECONCILING)
+    if state and state.reason != _reason(before, ConditionType.RECONCILING):
+        kind: Literal["Normal", "Warning"] = "Warning" if _is_bad(Reason(state.reason)) else "Normal"
+        yield about(kind, state.reason, state.message or state.reason)
     blocked = status.condition(ConditionType.UPGRADE_BLOCKED)
     if blocked and not before.condition(ConditionType.UPGRADE_BLOCKED):
         yield about("Warning", blocked.type, blocked.message)
@@ -115,6 +111,10 @@ def drift_event(service: RayService, name: str) -> Event:
     """Return the event that somebody else's change of the Serve config was undone."""
     note = "spec.serveConfigV2 was edited by hand; it follows from the ModelEndpoints and was put right."
     return Event("Warning", "DriftCorrected", note, RAY_SERVICE, name, service.uid)
+
+
+def _is_bad(reason: Reason) -> bool:
+    return REASONS[reason].stalled or REASONS[reason].ready == "Unknown" or reason in FAILURES.values()
 
 
 def _reason(status: ModelEndpointStatus, kind: ConditionType) -> str:

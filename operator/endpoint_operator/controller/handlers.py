@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import kopf
 
-from endpoint_operator.controller.reconciler import Reconciler
+from endpoint_operator.controller.loop import Reconciler
 from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE
 
 registry: Final = kopf.OperatorRegistry()

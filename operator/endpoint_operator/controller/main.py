@@ -11,10 +11,10 @@ import kopf
 from endpoint_operator.api.profiles import InvalidProfilesError
 from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.handlers import Memo, registry
+from endpoint_operator.controller.loop import Reconciler
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.probes import Heartbeat, health_server
 from endpoint_operator.controller.profiles_file import ProfilesFile
-from endpoint_operator.controller.reconciler import Reconciler
 from endpoint_operator.controller.settings import Settings, SettingsError
 from endpoint_operator.kube.client import FIELD_MANAGER, KubeClient, Scope, connect
 from endpoint_operator.kube.errors import KubeError
@@ -23,12 +23,18 @@ logger = logging.getLogger("endpoint_operator")
 
 ACCESS_RETRY_SECONDS: Final = 2.0
 
+# The API server stores objects that are nested 10,000 deep, and Python decodes JSON by recursion.
+RECURSION_LIMIT: Final = 25_000
+
 
 def main() -> None:
     """Run the operator until SIGTERM or SIGINT; exit with a sentence if it cannot start."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     # At INFO, kopf logs the success of every handler for every event.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # At INFO, httpx logs each request to the dashboard.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    sys.setrecursionlimit(RECURSION_LIMIT)
     try:
         settings = Settings.from_environment(os.environ)
         profiles = ProfilesFile(settings.profiles_file)

@@ -1,14 +1,37 @@
 """The operator's Prometheus metrics."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as Count
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from endpoint_operator.api.status import REFUSALS, Reason
+from endpoint_operator.api.status import REASONS, REFUSALS, Reason
 
 _PREFIX = "model_endpoints_operator"
+
+
+class _EndpointStates(Collector):
+    """One series for each endpoint: whether it is ready, with its reason as a label."""
+
+    def __init__(self) -> None:
+        self._namespace = ""
+        self._reasons: Mapping[str, Reason] = {}
+
+    def show(self, namespace: str, reasons: Mapping[str, Reason]) -> None:
+        self._namespace, self._reasons = namespace, reasons
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "model_endpoints_endpoint_ready",
+            "1 if the ModelEndpoint is ready; the reason is that of its conditions",
+            labels=("namespace", "name", "reason"),
+        )
+        for name, reason in self._reasons.items():
+            family.add_metric((self._namespace, name, reason), float(REASONS[reason].ready == "True"))
+        yield family
 
 
 class Metrics:
@@ -16,6 +39,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._states = _EndpointStates()
+        self._registry.register(self._states)
         self._endpoints = self._gauge(
             "endpoints", "ModelEndpoints by the reason of their Ready condition", "reason"
         )
@@ -28,7 +53,9 @@ class Metrics:
         self.writes = self._count("serve_config_writes", "Serve configs written")
         self.status_writes = self._count("status_writes", "Statuses written")
         self.conflicts = self._count("conflicts", "Writes refused because the object had changed")
-        self.rollbacks = self._count("rollbacks", "Versions taken back because they failed")
+        self.rollbacks = self._count(
+            "rollbacks", "Versions taken out of the Serve config because they failed"
+        )
         self.drifts = self._count("drifts_corrected", "Edits of the Serve config undone")
         self.forced_pushes = self._count(
             "forced_pushes", "Serve configs written anew because Ray lacked an application"
@@ -54,8 +81,9 @@ class Metrics:
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
         )
 
-    def show_endpoints(self, reasons: Mapping[str, Reason]) -> None:
-        """Count the endpoints by the reason of their Ready condition."""
+    def show_endpoints(self, namespace: str, reasons: Mapping[str, Reason]) -> None:
+        """Show the state of each endpoint, and count them by reason."""
+        self._states.show(namespace, reasons)
         counted = Counter(reasons.values())
         for reason in Reason:
             self._endpoints.labels(reason).set(counted[reason])

@@ -29,6 +29,10 @@ class Deadlines(BaseModel):
     failed_seconds: float = Field(
         default=120, ge=0, description="DEPLOY_FAILED of a version, before it is rolled back."
     )
+    retry_seconds: float = Field(
+        default=120, gt=0, description="First pause before a version that failed is tried again; it doubles."
+    )
+    retry_limit_seconds: float = Field(default=3600, gt=0, description="Longest such pause.")
     behind_seconds: float = Field(
         default=30, gt=0, description="KubeRay behind the RayService, or a silent dashboard."
     )
@@ -46,6 +50,12 @@ class Settings(Deadlines):
     namespace: str = Field(min_length=1, max_length=63)
     ray_service: str = Field(min_length=1, max_length=47, description="Name of the RayService.")
     profiles_file: Path = Field(description="The file of resource profiles.")
+    default_runtime: bool = Field(
+        default=True, description="Whether it also serves endpoints whose spec names no runtime."
+    )
+    service_port: int = Field(
+        default=8000, ge=1, le=65535, description="Port of the RayService's Service, for status.url."
+    )
     http_port: int = Field(default=8080, ge=0, le=65535, description="/healthz and /metrics; 0 takes any.")
     debounce_seconds: float = Field(
         default=0.5, ge=0, le=60, description="Time without events before a reconciliation."
@@ -69,7 +79,7 @@ class Settings(Deadlines):
     serve_api_url: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
-        description="URL of Ray's dashboard, for numbers of replicas; empty for none.",
+        description="URL of Ray's dashboard, which says what Serve does; empty for none.",
     )
     serve_api_token_file: Path | None = Field(default=None, description="Holds the dashboard's token.")
     serve_api_seconds: float = Field(default=10, gt=0, description="Interval of requests to the dashboard.")

@@ -21,10 +21,8 @@ PAGE_SIZE: Final = 500
 _APPLY: Final = "application/apply-patch+yaml"
 _EVENTS: Final = ("events.k8s.io", "v1")
 
-# The reason of KubeRay's event when it cannot give Ray a Serve config, and the part of its note that
-# means that Ray answered with a client error (KubeRay, rayservice_controller.go).
+# The reason of KubeRay's event when it cannot give Ray a Serve config (rayservice_controller.go).
 _UPDATE_FAILED: Final = "FailedToUpdateServeApplications"
-_REJECTED: Final = "UpdateDeployments fail: 4"
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,8 @@ class KubeClient:
             )
         return cast(dict[str, Any], written)
 
-    async def config_rejected_since(self, ray_service_uid: str, since: datetime) -> bool:
-        """Return whether KubeRay's events say that Ray has rejected a Serve config after `since`."""
+    async def update_failures(self, ray_service_uid: str, since: datetime) -> list[str]:
+        """Return the notes of KubeRay's events since `since` that it could not give Ray a Serve config."""
         with api_errors("list events"):
             listed = await self._objects.list_namespaced_custom_object(
                 *_EVENTS,
@@ -173,7 +171,7 @@ class KubeClient:
                 _request_timeout=self._timeout,
             )
         events = cast(dict[str, Any], listed)["items"]
-        return any(_REJECTED in event.get("note", "") and _last_seen(event) > since for event in events)
+        return [event.get("note", "") for event in events if _last_seen(event) > since]
 
     async def create_event(self, event: Mapping[str, Any]) -> None:
         """Create an event; `event` is an object of events.k8s.io/v1."""

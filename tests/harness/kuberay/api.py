@@ -18,6 +18,9 @@ class RayServices:
         self._http = http
         self._namespace = namespace
         self._path = f"/apis/ray.io/v1/namespaces/{namespace}/rayservices/{name}"
+        # As of KubeRay 1.7: client-go's new recorder merges events of one reason, keeps the first note, and
+        # writes the second of them and then none for 6 minutes (tools/events/event_broadcaster.go).
+        self.merges_notes = False
         self._events: dict[tuple[str, str], str] = {}
 
     def get(self) -> dict[str, Any] | None:
@@ -39,12 +42,15 @@ class RayServices:
     def record(self, service: dict[str, Any], kind: str, reason: str, message: str) -> None:
         """Record an event about the RayService; a repeated one is counted, as client-go does."""
         path = f"/api/v1/namespaces/{self._namespace}/events"
+        if self.merges_notes:
+            message = next((note for known, note in self._events if known == reason), message)
         if existing := self._events.get((reason, message)):
             answer = self._http.get(f"{path}/{existing}")
-            if answer.is_success:
+            if answer.is_success and not (self.merges_notes and answer.json()["count"] > 1):
                 change = {"count": answer.json()["count"] + 1, "lastTimestamp": now()}
                 merge = {"Content-Type": "application/merge-patch+json"}
                 _content(self._http.patch(f"{path}/{existing}", json=change, headers=merge))
+            if answer.is_success:
                 return
         metadata = service["metadata"]
         about = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")}

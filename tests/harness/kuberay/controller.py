@@ -13,7 +13,10 @@ It imitates `rayservice_controller.go` of KubeRay 1.6.2 towards the API server, 
   RUNNING; meanwhile Ready says no more than that the Services have endpoints;
 - during an upgrade only the pending cluster gets documents and reports applications; a further change of
   the cluster's spec, its return to the first one too, replaces the pending cluster by a newer one;
-- a change of observedGeneration alone is not written.
+- a change of observedGeneration alone is not written;
+- a RayCluster that was deleted keeps its name in the status, while another one is prepared;
+- requests to the dashboard have 2 s there; one that takes longer ends the reconcile, and Ray may have done
+  what it was asked for.
 
 It leaves out: RayClusters, pods and Services as objects (tests say what state they are in),
 incremental upgrades, validation of the spec, and initializing timeouts. A changed spec is met at the
@@ -58,6 +61,14 @@ class Head(StrEnum):
     MISSING = "missing"
 
 
+class TimesOut(StrEnum):
+    """Requests to the dashboard that KubeRay does not wait for."""
+
+    NOTHING = "nothing"
+    STATUS = "status"
+    PUT = "put"
+
+
 class ReconcileError(Exception):
     """What ends a reconcile before the status is written."""
 
@@ -69,6 +80,7 @@ class KubeRay:
         self.head = Head.READY
         self.down = False
         self.suspended = False
+        self.times_out = TimesOut.NOTHING
         # By the model's uri or the application's name.
         self.outcomes: dict[str, Outcome] = {}
         # Uris of models that make Serve refuse the whole document.
@@ -80,6 +92,8 @@ class KubeRay:
         self.cycle = cycle
         self.services_at = ""
         self._api = RayServices(http, namespace, name)
+        # Names of RayClusters that were deleted by hand.
+        self._deleted: set[str] = set()
         self._cache: dict[str, str] = {}
         # The version of rayClusterConfig, that of each cluster, and what differs on clusters of a version.
         self._version = 0
@@ -105,6 +119,20 @@ class KubeRay:
     def roll_back(self) -> None:
         """Behave as after the return to the first rayClusterConfig: prepare a RayCluster of that."""
         self._version = 0
+
+    def merge_events(self) -> None:
+        """Record events as KubeRay 1.7 does, whose recorder merges notes."""
+        self._api.merges_notes = True
+
+    def delete_clusters(self) -> None:
+        """Delete all RayClusters by hand, and with them the pods behind the Services."""
+        self._deleted |= self.serve.keys()
+        self._forget_clusters()
+
+    def details(self) -> dict[str, Any] | None:
+        """Return what the dashboard answers to which the head Service leads; None if nobody is there."""
+        serve = self.serve.get(self.services_at)
+        return serve.details() if serve and self.head is Head.READY else None
 
     def delete_services(self) -> None:
         """Take the head and the serve Service away."""
@@ -164,7 +192,8 @@ class KubeRay:
             self._api.write_status(service, status | {"lastUpdateTime": now()})
 
     def _calculate(self, service: dict[str, Any], status: dict[str, Any]) -> None:
-        active, pending = cluster_name(status, "active"), cluster_name(status, "pending")
+        named, pending = cluster_name(status, "active"), cluster_name(status, "pending")
+        active = "" if named in self._deleted else named
         for name in filter(None, (active, pending)):
             if name not in self.serve:
                 self._versions.setdefault(name, self._version)
@@ -178,9 +207,14 @@ class KubeRay:
         ready, applications = self._reconcile_serve(service, target) if target else (False, {})
         if ready:
             self.services_at = target
-        for kind, name in (("active", active), ("pending", pending)):
+        for kind, name in (("active", named), ("pending", pending)):
             reported = applications if name and name == target else {}
-            status[f"{kind}ServiceStatus"] = {"rayClusterName": name, "applicationStatuses": reported}
+            exists = {"state": "ready"} if name in self.serve else {}
+            status[f"{kind}ServiceStatus"] = {
+                "rayClusterName": name,
+                "rayClusterStatus": exists,
+                "applicationStatuses": reported,
+            }
         if ready and target == pending:
             status["activeServiceStatus"] = status["pendingServiceStatus"]
             status["pendingServiceStatus"] = {}
@@ -198,6 +232,8 @@ class KubeRay:
         """Return whether all applications run, and their states as they were before a document is put."""
         if self.head is not Head.READY:
             return False, {}
+        if self.times_out is TimesOut.STATUS:
+            raise ReconcileError("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
         applications = self.serve[cluster].report()
         ready = bool(applications) and all(app["status"] == "RUNNING" for app in applications.values())
         document = service["spec"].get("serveConfigV2", "")
@@ -217,6 +253,11 @@ class KubeRay:
             self._api.record(service, "Warning", "FailedToUpdateServeApplications", message)
             raise ReconcileError(message) from error
         self.documents.append(document)
+        if self.times_out is TimesOut.PUT:
+            late = "err: Put: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            message = f"Failed to update serve applications to {place}: {late}"
+            self._api.record(service, "Warning", "FailedToUpdateServeApplications", message)
+            raise ReconcileError(message)
         message = f"Updated serve applications to {place}"
         self._api.record(service, "Normal", "UpdatedServeApplications", message)
 

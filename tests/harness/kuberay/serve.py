@@ -108,6 +108,24 @@ class Application:
         if not self.deleting:
             self.deleting, self.left = True, _DELETING_CYCLES
 
+    def details(self) -> dict[str, Any]:
+        """Return its state as the dashboard answers it."""
+        report = self.report()
+        runs = report["status"] == "RUNNING"
+        deployments = report.get("serveDeploymentStatuses", {})
+        return {
+            "status": report["status"],
+            "message": report.get("message", ""),
+            "deployed_app_config": None if self.deleting else self.entry,
+            "deployments": {
+                name: {
+                    "message": deployment.get("message", ""),
+                    "replicas": [{"state": "RUNNING"}] * (_replicas(self.entry) if runs else 0),
+                }
+                for name, deployment in deployments.items()
+            },
+        }
+
     def report(self) -> dict[str, Any]:
         """Return its state as KubeRay writes it to a RayService."""
         if self.deleting:
@@ -126,6 +144,12 @@ class Application:
             name = self.entry["deployments"][0]["name"]
             report["serveDeploymentStatuses"] = {name: _without_empty(deployment)}
         return _without_empty(report)
+
+
+def _replicas(entry: Mapping[str, Any]) -> int:
+    deployment = entry["deployments"][0]
+    scaling = deployment.get("autoscaling_config")
+    return int(scaling["min_replicas"] if scaling else deployment["num_replicas"])
 
 
 def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +189,10 @@ class Serve:
         """Return where the application of `entry` is to end up."""
         uri = entry["args"].get("uri", "")
         return self.outcomes.get(uri) or self.outcomes.get(entry["name"]) or runs()
+
+    def details(self) -> dict[str, Any]:
+        """Return what the dashboard answers to `GET /api/serve/applications/`."""
+        return {"applications": {name: each.details() for name, each in dict(self.applications).items()}}
 
     def tick(self) -> None:
         """Let a cycle pass."""

@@ -11,7 +11,8 @@ from typing import Final
 from endpoint_operator.api.status import Reason
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.messages import failure_cause, unschedulable_message
-from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
+from endpoint_operator.controller.observed.ray_view import RayView, answers, is_deployed
+from endpoint_operator.controller.observed.rayservice import ApplicationReport
 
 # Stored reasons of endpoints that did not answer when the upgrade began. During an upgrade, the reason of an
 # endpoint that answers stays `Serving`.
@@ -21,8 +22,11 @@ _NOT_SERVING: Final = frozenset(
         Reason.UNSCHEDULABLE,
         Reason.DEPLOY_FAILED,
         Reason.UNHEALTHY,
+        Reason.NO_READY_REPLICA,
         Reason.APPLICATION_MISSING,
         Reason.RAY_SERVICE_UPGRADING,
+        Reason.RAY_SERVICE_NOT_READY,
+        Reason.WAITING_FOR_GATEWAY,
     }
 )
 
@@ -38,19 +42,20 @@ class Blocked:
     message: str
 
 
-def has_run_on_active(endpoint: ObservedEndpoint, entry: str, service: RayService) -> bool:
-    """Whether an upgrade is in progress and `entry` ran before; the pending cluster cannot disprove it."""
-    return service.is_upgrading and entry == endpoint.last_good_entry
-
-
-def serves_on_active(endpoint: ObservedEndpoint, entry: str, service: RayService) -> bool:
+def serves_on_active(endpoint: ObservedEndpoint, entry: str, view: RayView) -> bool:
     """Whether an upgrade is in progress and the active cluster answers with `entry` meanwhile."""
-    return has_run_on_active(endpoint, entry, service) and endpoint.stored_reason not in _NOT_SERVING
+    if view.service is None or not view.service.is_upgrading:
+        return False
+    if view.active is not None:
+        report = view.active.get(endpoint.name)
+        return report is not None and is_deployed(report, entry) and answers(report, entry)
+    return entry == endpoint.last_good_entry and endpoint.stored_reason not in _NOT_SERVING
 
 
-def upgrade_block(endpoint: ObservedEndpoint, entry: str, service: RayService) -> Blocked | None:
+def upgrade_block(endpoint: ObservedEndpoint, entry: str, view: RayView) -> Blocked | None:
     """Return why `entry`, which the active cluster serves, holds the upgrade; None if it does not."""
-    if not serves_on_active(endpoint, entry, service):
+    service = view.service
+    if service is None or not serves_on_active(endpoint, entry, view):
         return None
     report = service.applications.get(endpoint.name)
     reason = _reason_not_to_run(report) if report else None

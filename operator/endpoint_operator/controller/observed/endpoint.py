@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from endpoint_operator.api.status import ConditionType, ModelEndpointStatus, parse_status
+from endpoint_operator.api.profiles import ProfileNotFoundError, Profiles, UnfitResourcesError
+from endpoint_operator.api.status import ConditionType, GoodVersion, ModelEndpointStatus, Reason, parse_status
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import describe
-from endpoint_operator.serveconfig.document import own_entry
+from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.document import own_entry, to_entry
+
+LONGEST_PROBLEM: Final = 900
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class ObservedEndpoint:
     generation: int
     created: str
     deleting: bool
+    # The RayService that is to serve it; empty for the namespace's default.
+    runtime: str
     endpoint: ModelEndpoint | None
     problem: str
     status: ModelEndpointStatus
@@ -37,29 +43,71 @@ class ObservedEndpoint:
     @cached_property
     def last_good_entry(self) -> str | None:
         """The entry of the last version that ran; None if there is none, or if it was edited."""
-        last = self.status.last_good
-        return own_entry(last.application, self.name) if last else None
+        return self._own(self.status.last_good)
+
+    @cached_property
+    def previous_good_entry(self) -> str | None:
+        """The entry of the version that had run before the last one; None as above."""
+        return self._own(self.status.previous_good)
+
+    def has_run(self, entry: str) -> bool:
+        """Whether `entry` is one of the two versions that are known to have run."""
+        return entry in (self.last_good_entry, self.previous_good_entry)
 
     @property
     def stored_reason(self) -> str:
-        """The stored reason of Ready for the current generation; empty if there is none."""
-        ready = self.status.condition(ConditionType.READY)
-        return ready.reason if ready and ready.observed_generation == self.generation else ""
+        """The stored reason of its state for the current generation; empty if there is none."""
+        state = self.status.condition(ConditionType.RECONCILING)
+        return state.reason if state and state.observed_generation == self.generation else ""
 
     @property
     def owns_entry(self) -> bool:
         """Whether the entry of its name was made for this object, not for an earlier one of the same name."""
         return self.status.application == self.name
 
+    def _own(self, version: GoodVersion | None) -> str | None:
+        return own_entry(version.application, self.name) if version else None
+
+
+@dataclass(frozen=True)
+class CompiledEndpoint:
+    """The entry that an endpoint's spec describes; without one, `reason` and `problem` say why."""
+
+    entry: str | None
+    reason: Reason | None = None
+    problem: str = ""
+
+
+def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> CompiledEndpoint:
+    """Compile the spec of `observed` into its entry of the Serve config; any error concerns it alone."""
+    if observed.endpoint is None:
+        return CompiledEndpoint(None, Reason.INVALID_SPEC, observed.problem)
+    try:
+        return CompiledEndpoint(to_entry(compile_application(observed.endpoint, profiles)))
+    except ProfileNotFoundError as error:
+        return CompiledEndpoint(None, Reason.PROFILE_NOT_FOUND, str(error))
+    except UnfitResourcesError as error:
+        return CompiledEndpoint(None, Reason.EXCEEDS_PROFILE, str(error))
+    except Exception as error:
+        return CompiledEndpoint(None, Reason.INTERNAL_ERROR, internal_error(error))
+
+
+def internal_error(error: Exception) -> str:
+    """Return the message of a reason InternalError."""
+    return f"The operator has met an error of its own: {type(error).__name__}: {error}"[:LONGEST_PROBLEM]
+
 
 def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
-    """Parse an object that the API server returned."""
-    metadata = manifest["metadata"]
+    """Parse an object that the API server returned; an error in its spec becomes its `problem`."""
+    metadata, spec = manifest["metadata"], manifest.get("spec")
     endpoint, problem = None, ""
     try:
         endpoint = parse_endpoint(manifest)
     except ValidationError as error:
         problem = "; ".join(str(found) for found in describe(error, ModelEndpoint))
+    except Exception as error:
+        problem = internal_error(error)
+    runtime = spec.get("runtime", "") if isinstance(spec, dict) else ""
     return ObservedEndpoint(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -67,6 +115,7 @@ def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
         generation=metadata.get("generation", 0),
         created=metadata.get("creationTimestamp", ""),
         deleting="deletionTimestamp" in metadata,
+        runtime=runtime if isinstance(runtime, str) else "",
         endpoint=endpoint,
         problem=problem,
         status=parse_status(manifest.get("status")),

@@ -7,16 +7,33 @@ explains what must not be concluded from it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+# Fields of a RayCluster's status that are there as soon as KubeRay has looked at it once.
+_SIGNS_OF_LIFE: Final = frozenset(
+    {"state", "lastUpdateTime", "observedGeneration", "conditions", "endpoints"}
+)
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """How many replicas an application has, and how many of them are ready."""
+
+    total: int
+    ready: int
 
 
 @dataclass(frozen=True)
 class ApplicationReport:
-    """What KubeRay reports of one Serve application."""
+    """What is reported of one Serve application; KubeRay's copy has neither replicas nor a configuration."""
 
     status: str
     message: str = ""
     deployment_messages: tuple[str, ...] = ()
+    # None if they are not known.
+    replicas: Replicas | None = None
+    # The application's part of the Serve config that Ray has accepted, decoded; None if it is not known.
+    deployed: Mapping[str, Any] | None = None
 
 
 class Role(StrEnum):
@@ -111,7 +128,7 @@ def parse_ray_service(manifest: Mapping[str, Any]) -> RayService:
 
 def _cluster_report(status: Mapping[str, Any], role: Role) -> ClusterReport | None:
     name = status.get("rayClusterName")
-    if not name:
+    if not name or _is_lost(status):
         return None
     applications = status.get("applicationStatuses") or {}
     return ClusterReport(name, role, {key: _application_report(each) for key, each in applications.items()})
@@ -124,3 +141,13 @@ def _application_report(application: Mapping[str, Any]) -> ApplicationReport:
         application.get("message", ""),
         tuple(deployment.get("message", "") for deployment in deployments),
     )
+
+
+def _is_lost(status: Mapping[str, Any]) -> bool:
+    """Whether the RayCluster does not exist any more.
+
+    KubeRay then leaves its name in the status, and writes the empty status of no RayCluster beside it
+    (`calculateStatus`), while it prepares another one.
+    """
+    cluster = status.get("rayClusterStatus")
+    return cluster is not None and not cluster.keys() & _SIGNS_OF_LIFE

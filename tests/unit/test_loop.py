@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from endpoint_operator.controller.reconciler import IncompleteListError
+from endpoint_operator.controller.decide import desired
+from endpoint_operator.controller.decide.readiness import evaluate
+from endpoint_operator.controller.observe import IncompleteListError
 from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError
 from endpoint_operator.serveconfig.document import to_document
 from tests.harness.builders import run, until
@@ -73,8 +75,8 @@ def test_a_status_that_cannot_be_written_holds_nothing_else_up(scene):
     run(story())
 
 
-@pytest.mark.parametrize("call", ["list", "service", "document"])
-def test_nothing_is_written_if_something_could_not_be_read_or_written(scene, call):
+@pytest.mark.parametrize("call", ["list", "service"])
+def test_nothing_is_written_if_something_could_not_be_read(scene, call):
     async def story():
         scene.client.errors[call] = KubeError("no")
         with pytest.raises(KubeError):
@@ -82,6 +84,96 @@ def test_nothing_is_written_if_something_could_not_be_read_or_written(scene, cal
         assert scene.client.written == []
 
     run(story())
+
+
+def test_statuses_are_written_although_the_document_is_refused(scene):
+    async def story():
+        scene.client.errors["document"] = InvalidError("etcdserver: request is too large")
+        with pytest.raises(InvalidError):
+            await scene.reconciler.reconcile()
+        assert scene.client.written == ["a", "b"]
+
+    run(story())
+
+
+def test_a_status_that_kuberay_writes_in_between_holds_no_document_up(scene):
+    async def story():
+        await scene.serve()
+        scene.world.change("a", model={"uri": "file:///models/other"})
+        scene.reconciler.endpoint_changed("a", "new")
+        scene.client.conflicts = 3
+        assert "document" in await scene.reconcile()
+        assert "other" in scene.world.document
+        assert scene.metric("conflicts_total") == 3
+
+    run(story())
+
+
+@pytest.mark.parametrize("change", ["document", "uid"])
+def test_a_document_is_not_written_over_what_somebody_else_has_written_in_between(scene, change):
+    async def story():
+        await scene.serve()
+        scene.world.change("a", model={"uri": "file:///models/other"})
+        scene.reconciler.endpoint_changed("a", "new")
+
+        def change_it():
+            if change == "document":
+                scene.world.service["spec"]["serveConfigV2"] += " "
+            else:
+                scene.world.service["metadata"]["uid"] = "another"
+
+        scene.client.conflicts, scene.client.on_conflict = 1, change_it
+        with pytest.raises(ConflictError):
+            await scene.reconciler.reconcile()
+        assert "other" not in scene.world.document
+
+    run(story())
+
+
+def test_endpoints_of_another_runtime_are_left_alone(tmp_path):
+    async def story():
+        scene = Scene(tmp_path, "a", "b", "c", default_runtime=False)
+        scene.world.endpoints["a"]["spec"]["runtime"] = "ray"
+        scene.world.endpoints["b"]["spec"]["runtime"] = "another"
+        await scene.serve()
+        assert list(scene.world.entries) == ["a", "gateway"]
+        assert [name for name, stored in scene.world.endpoints.items() if "status" in stored] == ["a"]
+
+    run(story())
+
+
+def test_one_that_moves_to_another_runtime_leaves(scene):
+    async def story():
+        await scene.serve()
+        scene.world.change("a")
+        scene.world.endpoints["a"]["spec"]["runtime"] = "another"
+        scene.reconciler.endpoint_changed("a", "new")
+        assert await scene.reconcile() == ["document"]
+        assert list(scene.world.entries) == ["b", "gateway"]
+
+    run(story())
+
+
+def test_an_error_of_the_operator_s_own_is_logged_once(scene, monkeypatch, caplog):
+    async def story():
+        await scene.serve()
+        monkeypatch.setattr(desired, "evaluate", lambda given: evaluate_all_but_a(given))
+        for _ in range(3):
+            await scene.reconcile()
+
+    def evaluate_all_but_a(given):
+        if (
+            given.selected.entry is not None
+            and '"name":"a"' in given.selected.entry
+            and not given.selected.reason
+        ):
+            raise ZeroDivisionError
+        return evaluate(given)
+
+    run(story())
+    assert [record.message.splitlines()[0] for record in caplog.records if record.levelname == "ERROR"] == [
+        "Nothing could be decided about a; its entry stays:"
+    ]
 
 
 @pytest.mark.parametrize("hidden", [{"a"}, {"a", "b"}])

@@ -1,12 +1,6 @@
 """A new Ray cluster on which models do not run takes nothing from the one that answers."""
 
-from tests.unit.small_world import BROKEN, ERROR, FAILED, FAILED_SECONDS, application
-
-WAITS = application(
-    "DEPLOYING",
-    "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. "
-    'Resources required for each replica: {"GPU": 1}, total resources available: {}. Use `ray status`.',
-)
+from tests.unit.small_world import BROKEN, ERROR, FAILED, FAILED_SECONDS, WAITS, application, details
 
 
 def blocked(world, name):
@@ -43,7 +37,7 @@ def test_all_models_that_fail_on_the_new_cluster_hold_the_upgrade_for_ever(world
         assert "two" in message
         assert ERROR.partition(": ")[2] in message
         assert "lastGood" in world.status(name)
-        assert "refused" not in world.status(name)
+        assert world.status(name)["rollout"]["phase"] == "Proven"
 
 
 def test_a_rollback_of_the_upgrade_leaves_no_trace(world):
@@ -76,6 +70,41 @@ def test_a_restarted_operator_holds_the_upgrade_too(world):
     assert "a" in world.entries
     assert world.condition("a") == ("True", "Serving")
     assert blocked(world, "a")[0] == "DeployFailed"
+
+
+def test_ready_is_what_the_active_cluster_says_of_itself(world):
+    world.upgrade(a=application("DEPLOYING"), b=application("DEPLOYING"))
+    world.answer(a=details("RUNNING", ready=0))
+    world.reconcile()
+    assert world.condition("a") == ("Unknown", "RayServiceUpgrading")
+    assert world.condition("b") == ("True", "Serving")
+    world.answer()
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_a_version_that_the_active_cluster_serves_holds_the_upgrade_whatever_was_said_of_it_before(world):
+    world.follow(a=application("DEPLOYING"))
+    world.reconcile()
+    before = world.document
+    world.upgrade(a=FAILED)
+    world.answer()
+    for _ in range(3):
+        world.reconcile(after=FAILED_SECONDS)
+    assert world.document == before
+    assert blocked(world, "a")[0] == "DeployFailed"
+
+
+def test_an_answer_of_the_cluster_before_is_not_taken_for_that_of_the_new_one(world):
+    world.upgrade()
+    world.answer()
+    world.dashboard_cluster = "one"
+    world.promote()
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+    world.service["status"]["activeServiceStatus"]["applicationStatuses"]["a"] = FAILED
+    world.reconcile()
+    assert world.condition("a") == ("False", "DeployFailed")
 
 
 def test_one_that_cannot_be_scheduled_on_the_new_cluster_is_named(world):

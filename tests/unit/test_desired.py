@@ -1,6 +1,9 @@
 """What is decided for the Serve config and the statuses over time, in a small world."""
 
-from endpoint_operator.controller.decide.decision import Decider
+import pytest
+
+from endpoint_operator.controller.decide import desired
+from endpoint_operator.controller.decide.stopwatch import Stopwatch
 from tests.unit.small_world import DEADLINES, World
 
 
@@ -87,14 +90,71 @@ def test_a_document_of_another_shape_is_replaced(world):
 
 
 def test_two_operators_do_not_unsay_what_the_faster_one_knows(world):
-    ours, theirs = world.decider, Decider(DEADLINES, world.document_limit, "http://ray")
-    world.decider = theirs
+    ours, theirs = world.watch, Stopwatch()
+    world.watch = theirs
     world.reconcile()
     world.change("a", limits={"maxQueuedRequests": 7})
-    world.decider = ours
+    world.watch = ours
     world.settle()
     assert world.condition("a") == ("True", "Serving")
     before = world.status("a")
-    world.decider = theirs
+    world.watch = theirs
     world.reconcile()
     assert world.status("a") == before
+
+
+def test_a_restored_ray_service_is_followed_from_its_own_generation_on(world):
+    world.service["metadata"]["generation"] = 15
+    world.change("a", batching={"maxBatchSize": 2})
+    world.reconcile()
+    before = world.document
+    world.service = {
+        "metadata": {"uid": "restored", "resourceVersion": "90", "generation": 1},
+        "spec": {"serveConfigV2": before},
+        "status": {},
+    }
+    world.reconcile(after=DEADLINES.settle_seconds)
+    world.settle()
+    world.settle()
+    assert world.document == before
+    assert world.condition("a") == ("True", "Serving")
+
+
+@pytest.mark.parametrize("part", ["advance", "select_version", "evaluate"])
+def test_an_error_about_one_endpoint_leaves_its_entry_and_concerns_nobody_else(world, monkeypatch, part):
+    before = world.document
+    real = getattr(desired, part)
+
+    def fails_for_a(*arguments, **options):
+        if any("models/odd" in repr(each) for each in arguments) and not is_our_report(arguments):
+            raise ZeroDivisionError("odd")
+        return real(*arguments, **options)
+
+    def is_our_report(arguments):
+        return any(
+            getattr(getattr(each, "selected", None), "reason", "") == "InternalError" for each in arguments
+        )
+
+    monkeypatch.setattr(desired, part, fails_for_a)
+    world.change("a", model={"uri": "file:///models/odd"})
+    world.create("c")
+    found = world.reconcile()
+    assert world.condition("a") == ("False", "InternalError")
+    assert "ZeroDivisionError: odd" in world.status("a")["lastError"]
+    assert "ZeroDivisionError" in found.errors["a"]
+    assert '"a"' in before
+    assert world.entries.keys() == {"a", "b", "c", "gateway"}
+    assert "odd" not in world.entries["a"]
+    monkeypatch.undo()
+    world.reconcile()
+    assert "odd" in world.entries["a"]
+
+
+def test_a_loss_of_the_ray_service_s_memory_of_an_endpoint_is_no_loss_of_its_entry(world):
+    before = world.document
+    del world.endpoints["a"]["status"]
+    world.restart()
+    world.reconcile()
+    assert world.document == before
+    world.settle()
+    assert world.condition("a") == ("True", "Serving")

@@ -1,0 +1,145 @@
+"""Write what differs: rollouts that must not be lost, then the Serve config, then statuses and events."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from endpoint_operator.api.status import RolloutPhase
+from endpoint_operator.controller.concurrency import gather_limited
+from endpoint_operator.controller.decide.desired import DesiredState, Observation
+from endpoint_operator.controller.events import EventRecorder, drift_event, status_events
+from endpoint_operator.controller.metrics import Metrics
+from endpoint_operator.controller.observe import CONCURRENCY, Observer
+from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
+from endpoint_operator.controller.observed.rayservice import RayService
+from endpoint_operator.controller.settings import Settings
+from endpoint_operator.kube.client import KubeClient
+from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
+
+logger = logging.getLogger(__name__)
+
+# Statuses written per reconciliation, so that a change does not wait for a thousand of them.
+STATUSES_AT_ONCE: Final = 200
+
+# Attempts to write the Serve config while KubeRay updates the status of the same object.
+_WRITES_AT_ONCE: Final = 5
+
+
+class Applier:
+    """Writes the Serve config of one RayService and the statuses of its endpoints."""
+
+    def __init__(self, settings: Settings, client: KubeClient, observer: Observer, metrics: Metrics) -> None:
+        self._settings = settings
+        self._client = client
+        self._observer = observer
+        self._metrics = metrics
+        self._events = EventRecorder(client, settings.namespace, metrics)
+        # The last document that this process found or made right. It tells an edit by hand from our own
+        # change.
+        self._right_document = ""
+
+    async def apply(self, observed: Observation, desired: DesiredState) -> bool:
+        """Write what differs, and return whether more statuses wait to be written.
+
+        Raises KubeError if the Serve config could not be written; the statuses are written all the same.
+        """
+        endpoints = {endpoint.name: endpoint for endpoint in observed.endpoints}
+        await self._store_rollouts([endpoints[name] for name in sorted(desired.write_first)], desired)
+        problem: KubeError | None = None
+        if observed.view.service is not None:
+            try:
+                await self._write_document(observed.view.service, desired)
+            except KubeError as error:
+                problem = error
+        changed = [
+            endpoint
+            for endpoint in observed.endpoints
+            if desired.statuses[endpoint.name] != endpoint.status and endpoint.name not in desired.write_first
+        ]
+        await self._write_statuses(changed[:STATUSES_AT_ONCE], desired)
+        if problem is not None:
+            raise problem
+        return len(changed) > STATUSES_AT_ONCE
+
+    async def _store_rollouts(self, endpoints: Sequence[ObservedEndpoint], desired: DesiredState) -> None:
+        """Write the statuses that must be stored before the Serve config may be written."""
+
+        async def store(endpoint: ObservedEndpoint) -> None:
+            try:
+                await self._write_status(endpoint, desired)
+            except InvalidError as error:
+                # The API server would reject it each time, and all other endpoints would wait for it.
+                logger.error("A restart will try the failed version again: %s", error)
+
+        await gather_limited(store, endpoints, CONCURRENCY)
+
+    async def _write_document(self, service: RayService, desired: DesiredState) -> None:
+        document = desired.document
+        assert document is not None
+        self._metrics.serve_config_bytes.set(len(document))
+        if document == service.document:
+            self._right_document = document
+            return
+        drifted = document == self._right_document
+        forced = document.rstrip("\n") == service.document.rstrip("\n")
+        await self._write_over(service, document)
+        self._right_document = document
+        self._metrics.writes.inc()
+        logger.info("Wrote the Serve config: %d bytes.", len(document))
+        if forced:
+            self._metrics.forced_pushes.inc()
+            logger.warning(
+                "Ray lacks applications that it was given; KubeRay is made to hand them over again."
+            )
+        elif drifted:
+            self._metrics.drifts.inc()
+            await self._events.record([drift_event(service, self._settings.ray_service)])
+        if len(document) > self._settings.serve_config_alarm_bytes:
+            logger.warning(
+                "The Serve config has %d bytes; above %d, newcomers are left out.",
+                len(document),
+                self._settings.serve_config_limit_bytes,
+            )
+
+    async def _write_over(self, service: RayService, document: str) -> None:
+        """Write `document` over that of `service`, also if KubeRay updates its status meanwhile."""
+        known: RayService | None = service
+        for _ in range(_WRITES_AT_ONCE):
+            if known is None or (known.uid, known.document) != (service.uid, service.document):
+                break
+            try:
+                written = await self._client.apply_serve_config(known.uid, known.resource_version, document)
+            except ConflictError as error:
+                self._metrics.conflicts.inc()
+                conflict = error
+                known = await self._observer.read_service()
+            else:
+                self._observer.service_written(written)
+                return
+        raise conflict
+
+    async def _write_statuses(self, endpoints: Sequence[ObservedEndpoint], desired: DesiredState) -> None:
+        """Write the statuses; an object that has changed meanwhile is left for the next reconciliation."""
+
+        async def write(endpoint: ObservedEndpoint) -> None:
+            try:
+                await self._write_status(endpoint, desired)
+            except (NotFoundError, ConflictError, InvalidError) as error:
+                self._observer.list_soon()
+                logger.info("%s", error)
+
+        await gather_limited(write, endpoints, CONCURRENCY)
+
+    async def _write_status(self, endpoint: ObservedEndpoint, desired: DesiredState) -> None:
+        status = desired.statuses[endpoint.name]
+        content = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        written = await self._client.apply_status(
+            endpoint.name, endpoint.uid, endpoint.resource_version, content
+        )
+        self._observer.endpoint_written(written)
+        self._metrics.status_writes.inc()
+        before, after = endpoint.status.rollout, status.rollout
+        if after and after.phase is RolloutPhase.BACKING_OFF and (not before or before.phase != after.phase):
+            self._metrics.rollbacks.inc()
+            logger.warning("Took %s out: %s", endpoint.name, after.message or after.reason)
+        await self._events.record(status_events(endpoint, status))

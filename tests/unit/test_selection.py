@@ -1,0 +1,167 @@
+"""Which entry an endpoint gets: that of its spec, an older one, or none."""
+
+import pytest
+
+from tests.unit.small_world import (
+    DEADLINES,
+    ERROR,
+    FAILED,
+    FAILED_SECONDS,
+    WAITS,
+    World,
+    application,
+    cluster_status,
+)
+
+NO_SUCH_PROFILE = {"profile": "nowhere"}
+
+
+def test_before_the_service_has_run_there_is_only_the_gateway():
+    world = World("a")
+    world.reconcile()
+    assert list(world.entries) == ["gateway"]
+    assert world.condition("a") == ("False", "WaitingForGateway")
+    world.follow()
+    world.reconcile()
+    assert list(world.entries) == ["a", "gateway"]
+
+
+def test_after_a_loss_of_the_cluster_the_gateway_comes_first_and_then_the_models(world):
+    before = world.document
+    # KubeRay keeps the name of the cluster that is gone, and prepares another one.
+    status = world.service["status"]
+    status["activeServiceStatus"] = {"rayClusterName": "one", "rayClusterStatus": {"head": {}}}
+    status["pendingServiceStatus"] = cluster_status("two", {})
+    status["conditions"] = [{"type": "Ready", "status": "False"}]
+    world.reconcile()
+    assert world.document == before
+    world.reconcile(after=DEADLINES.settle_seconds)
+    assert list(world.entries) == ["gateway"]
+    assert world.condition("a") == ("False", "WaitingForGateway")
+    world.follow_pending()
+    world.promote()
+    status["conditions"] = [{"type": "Ready", "status": "True"}]
+    world.reconcile()
+    assert world.document == before
+
+
+def test_a_status_that_is_empty_for_a_moment_takes_nothing_out(world):
+    before, status = world.document, world.service["status"]
+    world.service["status"] = {}
+    world.restart()
+    world.reconcile()
+    world.service["status"] = status
+    world.reconcile(after=DEADLINES.settle_seconds)
+    assert world.document == before
+
+
+@pytest.mark.parametrize("report", [WAITS, FAILED, application("UNHEALTHY")])
+def test_one_that_does_not_run_leaves_until_there_are_services_again(world, report):
+    world.service["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    world.follow(a=report)
+    world.service["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    world.reconcile()
+    assert "a" in world.entries
+    world.reconcile(after=FAILED_SECONDS)
+    assert list(world.entries) == ["b", "gateway"]
+    world.follow()
+    world.reconcile(after=DEADLINES.retry_seconds)
+    assert list(world.entries) == ["a", "b", "gateway"]
+
+
+def test_what_the_gateway_fails_of_is_said():
+    world = World("a")
+    world.reconcile()
+    world.service["status"] = {
+        "pendingServiceStatus": cluster_status("one", {"gateway": FAILED}),
+        "conditions": [{"type": "Ready", "status": "False"}],
+    }
+    world.reconcile()
+    assert world.condition("a") == ("False", "WaitingForGateway")
+    assert ERROR.partition(": ")[2] in world.status("a")["lastError"]
+
+
+def test_what_grows_beyond_the_room_keeps_the_entry_that_it_has(world):
+    before = world.document
+    world.document_limit = len(before) + 50
+    world.change("a", model={"uri": f"file:///models/{'x' * 100}"})
+    world.reconcile()
+    assert world.document == before
+    assert world.condition("a") == ("False", "ServeConfigFull")
+    assert world.condition("b") == ("True", "Serving")
+    world.document_limit += 100
+    world.reconcile()
+    assert "xxx" in world.entries["a"]
+
+
+def test_two_that_grow_do_not_both_take_the_room_that_one_has(world):
+    world.document_limit = len(world.document) + 100
+    for name in "ab":
+        world.change(name, model={"uri": f"file:///models/{'x' * 80}"})
+    world.reconcile()
+    assert len(world.document) <= world.document_limit
+    assert [("xxx" in world.entries[name]) for name in "ab"] == [True, False]
+
+
+def test_a_version_that_fits_nowhere_leaves_the_one_before(world):
+    before = world.document
+    world.change("a", resources=NO_SUCH_PROFILE)
+    world.reconcile()
+    assert world.document == before
+    assert world.condition("a", "Accepted") == ("False", "ProfileNotFound")
+    assert "nowhere" in world.status("a")["lastError"]
+
+
+def test_an_endpoint_that_never_fitted_is_left_out_and_changes_nothing(world):
+    before = world.document
+    world.create("c", resources=NO_SUCH_PROFILE)
+    world.reconcile()
+    assert world.document == before
+    assert world.condition("c", "Stalled") == ("True", "ProfileNotFound")
+
+
+def test_an_endpoint_that_is_larger_than_a_worker_says_so(world):
+    world.create("c", resources={"memory": "999Gi"})
+    world.reconcile()
+    assert world.condition("c", "Accepted") == ("False", "ExceedsProfile")
+    assert "a worker of profile 'cpu' has 16Gi" in world.status("c")["lastError"]
+
+
+def test_an_invalid_spec_that_got_past_the_api_server_is_left_out_with_its_reason(world):
+    world.create("c")
+    world.endpoints["c"]["spec"]["model"]["uri"] = "ftp://x"
+    world.reconcile()
+    assert "c" not in world.entries
+    assert world.condition("c") == ("False", "InvalidSpec")
+    assert "spec.model.uri" in world.status("c")["lastError"]
+
+
+def test_one_created_again_does_not_inherit_what_is_live(world):
+    world.create("a", resources=NO_SUCH_PROFILE)
+    world.reconcile()
+    assert "a" not in world.entries
+
+
+def test_the_document_has_room_for_the_oldest_and_for_what_is_served(world):
+    world.document_limit = len(world.document) + 100
+    world.restart()
+    world.create("c")
+    world.reconcile()
+    assert list(world.entries) == ["a", "b", "gateway"]
+    assert world.condition("c") == ("False", "ServeConfigFull")
+    del world.endpoints["b"]
+    world.reconcile()
+    world.reconcile()
+    assert list(world.entries) == ["a", "c", "gateway"]
+
+
+def test_what_is_served_goes_before_what_is_older():
+    world = World("a", "b", "c")
+    world.change("a", suspend=True)
+    world.serve()
+    world.document_limit = len(world.document) + 100
+    world.restart()
+    world.change("a", suspend=False)
+    world.reconcile()
+    assert list(world.entries) == ["b", "c", "gateway"]
+    assert world.condition("a") == ("False", "ServeConfigFull")
