@@ -68,7 +68,7 @@ def test_the_api_server_keeps_the_schema_as_it_is(crd):
 def test_what_is_left_out_gets_the_defaults_of_the_models(kubectl, sentiment):
     spec = kubectl.get(sentiment)["spec"]
     expected = parse_endpoint(document()).spec.model_dump(by_alias=True, mode="json")
-    # The one open map: the API server has no default for it, and none is needed.
+    # The API server has no default for them, and none is needed.
     assert expected["model"].pop("parameters") == {}
     assert spec == expected
 
@@ -120,9 +120,22 @@ def test_apply_refuses_an_unknown_field(kubectl, crd, mode, message):
 
 
 def test_parameters_are_kept_as_they_are_written(kubectl, crd):
-    parameters = {"top_k": 3, "temperature": 0.5, "stop": ["a", "b"], "prefix": "", "sample": True}
+    parameters = {
+        "top_k": 3,
+        "temperature": 0.5,
+        "candidate_labels": ["a", "b"],
+        "prefix": "",
+        "normalize": True,
+    }
     stored = created(kubectl, document(model={"parameters": parameters}))
     assert stored["spec"]["model"]["parameters"] == parameters
+
+
+@pytest.mark.parametrize("mode", ["--server-side=false", "--server-side"])
+def test_apply_refuses_an_unknown_parameter(kubectl, crd, mode):
+    misspelt = document(model={"parameters": {"topk": 3}})
+    with pytest.raises(KubectlError, match=r"spec\.model\.parameters\.topk"):
+        kubectl("apply", mode, "--dry-run=server", "--filename=-", manifest=misspelt)
 
 
 def test_the_status_is_written_by_itself_and_leaves_the_generation(kubectl, sentiment):

@@ -199,7 +199,7 @@ def summaries(folder: Path, prefix: str, **options) -> list[dict]:
         {"prefix": ""},
         {"num_beams": 1},
         {"min_length": 0, "max_length": 5},
-        {"min_length": 9, "max_length": 20, "length_penalty": -2.0, "early_stopping": "never"},
+        {"min_length": 9, "max_length": 20, "length_penalty": -2.0, "early_stopping": False},
         {"no_repeat_ngram_size": 0},
         {"max_new_tokens": 7},
     ],
