@@ -11,9 +11,9 @@ from ray.serve.schema import ServeApplicationSchema
 
 from endpoint_operator.api.status import Refused
 from endpoint_operator.cli.plan import Action, Served, plan_endpoints
-from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.compiler import compile_entry
 from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
-from endpoint_operator.serveconfig.document import fingerprint, to_entry
+from endpoint_operator.serveconfig.document import fingerprint
 from endpoint_operator.serveconfig.schema import Deployment
 from tests.harness.builders import CLUSTER, endpoint, spec_fields
 
@@ -83,12 +83,8 @@ CHANGES = [
 ]
 
 
-def application(spec):
-    return compile_application(endpoint(**spec), CLUSTER)
-
-
 def entry(**spec):
-    return to_entry(application(spec))
+    return compile_entry(endpoint(**spec), CLUSTER)
 
 
 def the_plan(endpoint, served):
@@ -194,6 +190,15 @@ def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
     assert plan.action is Action.REJECTED
     assert plan.reason.startswith("resources.profile: no profile is named 'tpu'")
     assert plan.reason.endswith("what is served stays") == kept
+
+
+def test_what_would_be_too_large_is_rejected_and_what_is_served_stays():
+    labels = ["\N{SLIGHTLY SMILING FACE}" * 200] * 20
+    large = {"task": "zero-shot-classification", "parameters": {"candidate_labels": labels}}
+    plan = plan_of(entry(), model=large)
+    assert plan.action is Action.REJECTED
+    assert plan.reason.startswith("model.parameters.candidate_labels: has 48,")
+    assert plan.reason.endswith("; what is served stays")
 
 
 def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():

@@ -28,10 +28,9 @@ from endpoint_operator.cli.inputs import (
     read_manifests,
     read_text,
 )
-from endpoint_operator.serveconfig.compiler import compile_application
+from endpoint_operator.serveconfig.compiler import EntryTooLargeError, compile_entry
 from endpoint_operator.serveconfig.diff import Change, Effect, diff_entries
-from endpoint_operator.serveconfig.document import fingerprint, own_entry, read_entries, to_entry
-from endpoint_operator.serveconfig.schema import Application
+from endpoint_operator.serveconfig.document import fingerprint, own_entry, read_entries
 
 
 class Action(StrEnum):
@@ -150,15 +149,15 @@ def _plan(endpoint: ModelEndpoint, profiles: Profiles, served: Served) -> Plan:
     if endpoint.spec.suspend:
         return _plan_suspended(name, live)
     try:
-        wanted = compile_application(endpoint, profiles)
-    except UnfitResourcesError as error:
+        wanted = compile_entry(endpoint, profiles)
+    except (UnfitResourcesError, EntryTooLargeError) as error:
         return _rejected(name, str(error), live)
     refused = served.refused.get(name)
-    if refused is not None and refused.fingerprint == fingerprint(to_entry(wanted)):
+    if refused is not None and refused.fingerprint == fingerprint(wanted):
         return _rejected(name, f"this version has failed before: {refused.message}", live)
     if live is None:
         return Plan(name, Action.NEW, reason="it is not served yet")
-    return _compare(live, wanted)
+    return _compare(name, live, wanted)
 
 
 def _namespace(endpoint: ModelEndpoint) -> str | None:
@@ -177,8 +176,7 @@ def _rejected(name: str, reason: str, live: str | None) -> Plan:
     return Plan(name, Action.REJECTED, reason=reason + kept)
 
 
-def _compare(live: str, wanted: Application) -> Plan:
-    name = wanted.name
+def _compare(name: str, live: str, wanted: str) -> Plan:
     try:
         changes = diff_entries(live, wanted) if own_entry(live, name) is not None else None
     except (ValueError, KeyError):

@@ -4,9 +4,10 @@ Each endpoint becomes one application, whose entry depends on that endpoint alon
 therefore changes no byte of another's entry.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from endpoint_operator.api.profiles import Placement, Profiles, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
@@ -37,6 +38,14 @@ GATEWAY_MAX_REQUESTS: Final = 4096
 GATEWAY_MEMORY_BYTES: Final = 256 * 2**20
 
 
+# All entries share one Kubernetes object. Of the defaults, an entry has about 500 bytes.
+MAX_ENTRY_BYTES: Final = 32 * 1024
+
+
+class EntryTooLargeError(Exception):
+    """The entry of an endpoint has more bytes than one may have; the message names its largest field."""
+
+
 @dataclass(frozen=True)
 class Rejection:
     """An endpoint that is left out, and a sentence that says why."""
@@ -56,9 +65,9 @@ class Compilation:
 def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles) -> Compilation:
     """Return the Serve config of `endpoints`; their order does not matter.
 
-    Suspended endpoints are left out. Endpoints that fit no profile, or whose name an older served endpoint
-    has, are left out and listed as rejections. The name of an endpoint that is left out is free for another
-    one.
+    Suspended endpoints are left out. Endpoints that fit no profile, whose entry is too large, or whose name
+    an older served endpoint has, are left out and listed as rejections. The name of an endpoint that is left
+    out is free for another one.
     """
     entries = {GATEWAY_APPLICATION: to_entry(gateway_application(profiles))}
     rejections = []
@@ -70,14 +79,41 @@ def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles)
             rejections.append(Rejection(endpoint.key, reason))
             continue
         try:
-            entries[endpoint.name] = to_entry(compile_application(endpoint, profiles))
-        except UnfitResourcesError as error:
+            entries[endpoint.name] = compile_entry(endpoint, profiles)
+        except (UnfitResourcesError, EntryTooLargeError) as error:
             rejections.append(Rejection(endpoint.key, str(error)))
     return Compilation(to_document(entries), tuple(rejections))
 
 
 def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
     return (endpoint.metadata.creation_timestamp, endpoint.key)
+
+
+def compile_entry(endpoint: ModelEndpoint, profiles: Profiles) -> str:
+    """Return the entry of `endpoint`.
+
+    Raises UnfitResourcesError if it fits no profile, and EntryTooLargeError if it has too many bytes.
+    """
+    entry = to_entry(compile_application(endpoint, profiles))
+    # An entry is ASCII.
+    if len(entry) > MAX_ENTRY_BYTES:
+        sizes = {field: len(json.dumps(value)) for field, value in _fields(endpoint.spec)}
+        largest = max(sizes, key=lambda field: sizes[field])
+        raise EntryTooLargeError(
+            f"{largest}: has {sizes[largest]:,} of the {len(entry):,} bytes that the endpoint's entry in the "
+            f"Serve config would have; an entry may have {MAX_ENTRY_BYTES:,}, and a character beyond ASCII "
+            "takes 6 or 12"
+        )
+    return entry
+
+
+def _fields(spec: ModelEndpointSpec) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each field of the spec; each parameter is one."""
+    for section, content in spec.model_dump(mode="json", by_alias=True).items():
+        fields = dict(content) if isinstance(content, dict) else {}
+        parameters = fields.pop("parameters", {})
+        yield from ((f"{section}.{name}", value) for name, value in fields.items())
+        yield from ((f"{section}.parameters.{name}", value) for name, value in parameters.items())
 
 
 def compile_application(endpoint: ModelEndpoint, profiles: Profiles) -> Application:

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from endpoint_operator.api.profiles import PROFILE_LABEL
-from endpoint_operator.serveconfig.document import to_entry
 from endpoint_operator.serveconfig.schema import Application
 from serve_app.contract import MODEL_DEPLOYMENT, ModelArgs, UserConfig
 
@@ -104,18 +103,18 @@ class Change:
         return {"field": self.field, "from": self.old, "to": self.new, "effect": str(self.effect)}
 
 
-def diff_entries(live: str, wanted: Application) -> tuple[Change, ...]:
+def diff_entries(live: str, wanted: str) -> tuple[Change, ...]:
     """Return the changes, those that replace replicas first; ValueError if `live` has another shape."""
-    running = Application.model_validate_json(live)
-    before, after = _leaves(running), _leaves(wanted)
+    running, next_one = Application.model_validate_json(live), Application.model_validate_json(wanted)
+    before, after = _leaves(running), _leaves(next_one)
     paths = {path for path in before.keys() & after.keys() if before[path] != after[path]}
     # Only parameters can be added or removed. The autoscaler's other numbers exist only together with it.
     paths |= {path for path in before.keys() ^ after.keys() if path.startswith(_PARAMETERS)}
     told = [path for path in paths if not _implied_by_another(path, paths, before, after)]
     changes = [_change(path, before.get(path), after.get(path)) for path in told]
-    if _is_autoscaled(running) != _is_autoscaled(wanted):
+    if _is_autoscaled(running) != _is_autoscaled(next_one):
         changes = [_replacing(change) if change.field in _BOUNDS else change for change in changes]
-    changes += _spelling_only(live, to_entry(wanted), {path.partition(".")[0] for path in told})
+    changes += _spelling_only(live, wanted, {path.partition(".")[0] for path in told})
     return tuple(sorted(changes, key=lambda change: (change.effect is not Effect.REPLACED, change.field)))
 
 
