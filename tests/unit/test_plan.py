@@ -10,7 +10,7 @@ from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
 from endpoint_operator.api.status import Refused
-from endpoint_operator.cli.plan import Action, Served, plan_endpoints
+from endpoint_operator.cli.plan import Action, Place, Served, plan_endpoints
 from endpoint_operator.serveconfig.compiler import compile_entry
 from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
 from endpoint_operator.serveconfig.document import fingerprint
@@ -108,8 +108,8 @@ def test_every_field_is_tried():
 
 
 def test_every_field_of_the_spec_is_known_to_the_plan():
-    """A suspended endpoint has no entry, and parameters are compared one by one."""
-    assert spec_fields() == {*FIELDS.values(), "model.parameters", "suspend"}
+    """These two decide whether there is an entry, and parameters are compared one by one."""
+    assert spec_fields() == {*FIELDS.values(), "model.parameters", "suspend", "runtime"}
 
 
 @pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
@@ -212,7 +212,41 @@ def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
 
 @pytest.mark.parametrize(("planned", "action"), [("default", Action.NEW), ("b", Action.REJECTED)])
 def test_a_manifest_for_another_namespace_is_rejected(planned, action):
-    assert the_plan(endpoint(namespace="default"), Served({}, namespace=planned)).action is action
+    place = Place(planned, "ray", is_default=True)
+    assert the_plan(endpoint(namespace="default"), Served({}, place=place)).action is action
+
+
+@pytest.mark.parametrize(
+    ("runtime", "is_default", "live", "action", "reason"),
+    [
+        ("ray", False, False, Action.NEW, "it is not served yet"),
+        ("", True, False, Action.NEW, "it is not served yet"),
+        (
+            "",
+            False,
+            False,
+            Action.UNCHANGED,
+            "runtime is not set, and 'ray' is not the namespace's default runtime",
+        ),
+        (
+            "other",
+            True,
+            False,
+            Action.UNCHANGED,
+            "runtime is 'other', and this plan is for 'ray': it is not served here",
+        ),
+        ("other", True, True, Action.STOP, "runtime is 'other', and this plan is for 'ray': its replicas go"),
+    ],
+)
+def test_an_endpoint_is_planned_on_the_ray_service_that_serves_it(runtime, is_default, live, action, reason):
+    served = Served({"sentiment": entry()} if live else {}, place=Place("default", "ray", is_default))
+    plan = the_plan(endpoint(runtime=runtime), served)
+    assert plan.action is action
+    assert plan.reason.startswith(reason)
+
+
+def test_a_runtime_means_nothing_to_a_file():
+    assert plan_of(entry(), runtime="other").action is Action.UNCHANGED
 
 
 def edited(text, **changes):

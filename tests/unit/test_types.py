@@ -37,6 +37,7 @@ DEFAULTS = {
     },
     "health": {"periodSeconds": 10, "timeoutSeconds": 30, "gracefulShutdownSeconds": 20},
     "suspend": False,
+    "runtime": "",
 }
 
 INTEGERS = {
@@ -68,6 +69,7 @@ STRINGS = [
     "model.dtype",
     "resources.profile",
     "resources.memory",
+    "runtime",
 ]
 SECTIONS = ["model", "resources", "scaling", "batching", "limits", "health"]
 FLAGS = ["limits.truncateInput", "suspend"]
@@ -177,7 +179,7 @@ def test_a_value_beyond_a_bound_is_refused_with_the_bound(path, bounds):
     ("where", "allowed"),
     [
         ("", "apiVersion, kind, metadata, spec, status"),
-        ("spec.", "batching, health, limits, model, resources, scaling, suspend"),
+        ("spec.", "batching, health, limits, model, resources, runtime, scaling, suspend"),
         ("spec.model.", "dtype, parameters, revision, task, uri"),
         ("spec.resources.", "count, cpus, memory, profile"),
         ("spec.batching.", "maxBatchSize, maxBatchTokens, maxWaitMilliseconds"),

@@ -190,6 +190,13 @@ class ModelEndpointSpec(ApiModel):
     limits: Limits = Field(default_factory=Limits)
     health: Health = Field(default_factory=Health)
     suspend: bool = Field(default=False, description="Keep the object, serve nothing.")
+    runtime: str = Field(
+        default="",
+        # As long as the name of a RayService may be.
+        max_length=47,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="RayService that serves the model; without it, the namespace's default one.",
+    )
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         at_most(

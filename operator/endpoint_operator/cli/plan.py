@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
+from endpoint_operator.api.runtime import belongs
 from endpoint_operator.api.status import Refused
 from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.cli.display import Display
@@ -43,7 +44,7 @@ class Action(StrEnum):
     RESTART = "restart"
     """New replicas take the place of the running ones."""
     STOP = "stop"
-    """It is suspended, and its replicas go."""
+    """It is suspended, or another RayService is to serve it, and its replicas go."""
     UNCHANGED = "unchanged"
     """What is served is what the manifest describes."""
     REJECTED = "rejected"
@@ -71,13 +72,31 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The RayService that a plan is for, and whether it serves the endpoints that name no runtime."""
+
+    namespace: str
+    ray_service: str
+    is_default: bool
+
+    def objection(self, endpoint: ModelEndpoint) -> str:
+        """Return why this RayService does not serve `endpoint`; an empty text if it does."""
+        runtime = endpoint.spec.runtime
+        if belongs(runtime, self.ray_service, is_default=self.is_default):
+            return ""
+        if runtime:
+            return f"runtime is {runtime!r}, and this plan is for {self.ray_service!r}"
+        return f"runtime is not set, and {self.ray_service!r} is not the namespace's default runtime"
+
+
+@dataclass(frozen=True)
 class Served:
     """What is served now: entries by application, and the versions that the operator will not try again."""
 
     entries: Mapping[str, str]
     refused: Mapping[str, Refused] = field(default_factory=dict)
-    # None for a file, in which namespaces mean nothing.
-    namespace: str | None = None
+    # None for a file, in which namespaces and runtimes mean nothing.
+    place: Place | None = None
 
 
 def plan(
@@ -91,7 +110,7 @@ def plan(
         typer.Option(help="File of resource profiles; without it, the live cluster's or this machine."),
     ] = None,
     ray_service: Annotated[
-        str | None, typer.Option(help="RayService; without it, the only one of the namespace.")
+        str | None, typer.Option(help="RayService; without it, the only one or the default of the namespace.")
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
@@ -143,11 +162,13 @@ def plan_endpoints(
 
 def _plan(endpoint: ModelEndpoint, profiles: Profiles, served: Served) -> Plan:
     name, live = endpoint.name, served.entries.get(endpoint.name)
-    if served.namespace is not None and _namespace(endpoint) not in (None, served.namespace):
-        reason = f"metadata.namespace: is {_namespace(endpoint)!r}, and this plan is for {served.namespace!r}"
+    place = served.place
+    if place is not None and _namespace(endpoint) not in (None, place.namespace):
+        reason = f"metadata.namespace: is {_namespace(endpoint)!r}, and this plan is for {place.namespace!r}"
         return Plan(name, Action.REJECTED, reason=reason)
-    if endpoint.spec.suspend:
-        return _plan_suspended(name, live)
+    elsewhere = place.objection(endpoint) if place is not None else ""
+    if elsewhere or endpoint.spec.suspend:
+        return _plan_stop(name, live, elsewhere)
     try:
         wanted = compile_entry(endpoint, profiles)
     except (UnfitResourcesError, EntryTooLargeError) as error:
@@ -165,10 +186,11 @@ def _namespace(endpoint: ModelEndpoint) -> str | None:
     return metadata.namespace if "namespace" in metadata.model_fields_set else None
 
 
-def _plan_suspended(name: str, live: str | None) -> Plan:
+def _plan_stop(name: str, live: str | None, elsewhere: str) -> Plan:
+    cause, here = (elsewhere, " here") if elsewhere else ("suspend", "")
     if live is None:
-        return Plan(name, Action.UNCHANGED, reason="suspend: it is not served, and stays so")
-    return Plan(name, Action.STOP, reason="suspend: its replicas go, and it no longer answers")
+        return Plan(name, Action.UNCHANGED, reason=f"{cause}: it is not served{here}, and stays so")
+    return Plan(name, Action.STOP, reason=f"{cause}: its replicas go, and it no longer answers{here}")
 
 
 def _rejected(name: str, reason: str, live: str | None) -> Plan:
