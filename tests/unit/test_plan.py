@@ -12,9 +12,10 @@ from ray.serve.schema import ServeApplicationSchema
 from endpoint_operator.api.status import Refused
 from endpoint_operator.cli.plan import Action, Place, Served, plan_endpoints
 from endpoint_operator.serveconfig.compiler import compile_entry
-from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
 from endpoint_operator.serveconfig.document import fingerprint
-from endpoint_operator.serveconfig.schema import Deployment
+from endpoint_operator.serveconfig.fields import DERIVED, FIELDS, NOT_IN_THE_ENTRY, Effect, effect_of
+from endpoint_operator.serveconfig.schema import AutoscalingConfig, Deployment, RayActorOptions
+from serve_app.contract import ModelArgs, UserConfig
 from tests.harness.builders import CLUSTER, endpoint, spec_fields
 
 SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}
@@ -104,12 +105,24 @@ def test_a_change_is_told_once_in_the_words_of_the_manifest(field, before, after
 
 
 def test_every_field_is_tried():
-    assert {row[0] for row in CHANGES} == {*FIELDS.values(), "model.parameters.top_k"}
+    fields = {field.spec for field in FIELDS} - {"model.parameters"}
+    assert {row[0] for row in CHANGES} == fields | {"model.parameters.top_k"}
 
 
-def test_every_field_of_the_spec_is_known_to_the_plan():
-    """These two decide whether there is an entry, and parameters are compared one by one."""
-    assert spec_fields() == {*FIELDS.values(), "model.parameters", "suspend", "runtime"}
+def test_every_field_of_the_spec_has_one_row():
+    assert sorted(spec_fields()) == sorted([*(field.spec for field in FIELDS), *NOT_IN_THE_ENTRY])
+
+
+def test_every_option_that_is_written_comes_from_one_row_or_is_derived():
+    sections = {
+        "args": ModelArgs,
+        "user_config": UserConfig,
+        "autoscaling_config": AutoscalingConfig,
+        "ray_actor_options": RayActorOptions,
+    }
+    places = {f"{section}.{name}" for section, model in sections.items() for name in model.model_fields}
+    places |= Deployment.model_fields.keys() - sections.keys()
+    assert sorted([*(field.place for field in FIELDS), *DERIVED]) == sorted(places - {"name", "args.name"})
 
 
 @pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
@@ -132,12 +145,11 @@ def ray_version(spec):
 
 def test_every_field_that_we_write_has_an_effect_and_ray_agrees():
     written = Deployment.model_fields.keys() - {"name"} | {"args"}
-    assert EFFECTS.keys() == written
     for name in written & DeploymentConfig.model_fields.keys():
         update = DeploymentConfig.model_fields[name].json_schema_extra["update_type"]
         assert update is not DeploymentOptionUpdateType.HeavyWeight
-        assert EFFECTS[name] is Effect.IN_PLACE
-    replaced = {name for name, effect in EFFECTS.items() if effect is Effect.REPLACED}
+        assert effect_of(name) is Effect.IN_PLACE
+    replaced = {name for name in written if effect_of(name) is Effect.REPLACED}
     assert replaced == written - DeploymentConfig.model_fields.keys()
 
 

@@ -30,8 +30,9 @@ from endpoint_operator.cli.inputs import (
     read_text,
 )
 from endpoint_operator.serveconfig.compiler import EntryTooLargeError, compile_entry
-from endpoint_operator.serveconfig.diff import Change, Effect, diff_entries
+from endpoint_operator.serveconfig.diff import Change, diff_entries
 from endpoint_operator.serveconfig.document import fingerprint, own_entry, read_entries
+from endpoint_operator.serveconfig.fields import Effect
 
 
 class Action(StrEnum):
