@@ -29,6 +29,10 @@ STATUS = {
 }
 
 
+# What kstatus takes for an object in progress.
+UNSEEN = {"observedGeneration": -1, "url": "", "profile": "", "application": "", "lastError": ""}
+
+
 @pytest.fixture
 def sentiment(kubectl, crd):
     """A stored ModelEndpoint that says only what it must."""
@@ -159,7 +163,18 @@ def test_who_writes_the_spec_cannot_change_the_status(kubectl, sentiment):
     patch(kubectl, sentiment, {"spec": {"suspend": True}, "status": STATUS})
     stored = kubectl.get(sentiment)
     assert stored["spec"]["suspend"] is True
-    assert "status" not in stored
+    assert stored["status"] == UNSEEN
+
+
+def test_an_object_that_nobody_has_seen_says_so(kubectl, sentiment):
+    assert kubectl.get(sentiment)["status"] == UNSEEN
+
+
+def test_another_controller_may_add_a_condition(kubectl, sentiment):
+    conditions = [READY, READY | {"type": "example.com/Audited"}]
+    patch(kubectl, sentiment, {"status": STATUS | {"conditions": conditions}}, "--subresource=status")
+    stored = kubectl.get(sentiment)["status"]["conditions"]
+    assert [condition["type"] for condition in stored] == ["Ready", "example.com/Audited"]
 
 
 def test_two_writers_keep_each_others_conditions(kubectl, sentiment):
@@ -174,7 +189,12 @@ def test_two_writers_keep_each_others_conditions(kubectl, sentiment):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("type", "Fine"), ("status", "Maybe"), ("reason", "two words"), ("lastTransitionTime", "yesterday")],
+    [
+        ("type", "two words"),
+        ("status", "Maybe"),
+        ("reason", "two words"),
+        ("lastTransitionTime", "yesterday"),
+    ],
 )
 def test_a_condition_that_breaks_the_convention_is_refused(kubectl, sentiment, field, value):
     status = {"conditions": [READY | {field: value}]}

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import yaml
 from pydantic import Field
 
 from endpoint_operator.api import crd
+from endpoint_operator.api.status import ConditionType
 from endpoint_operator.api.types import ApiModel, parse_endpoint
 from serve_app.parameters import PARAMETERS
 from tests.harness.builders import manifest
@@ -99,7 +101,7 @@ def test_parameters_of_one_name_that_have_no_common_schema_are_refused(one, othe
 
 
 def test_a_section_that_is_left_out_gets_its_defaults():
-    sections = {path for path, schema in leaves("object") if "default" in schema}
+    sections = {path for path, schema in leaves("object") if "default" in schema} - {"status"}
     assert sections == {f"spec.{name}" for name in ("resources", "scaling", "batching", "limits", "health")}
 
 
@@ -144,6 +146,25 @@ def test_conditions_are_merged_by_type():
     conditions = ROOT["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+def test_other_controllers_may_add_conditions():
+    conditions = ROOT["properties"]["status"]["properties"]["conditions"]
+    kind = conditions["items"]["properties"]["type"]
+    assert "enum" not in kind
+    assert all(
+        re.search(kind["pattern"], name) for name in [*ConditionType, "example.com/Audited", "a.b_c-d"]
+    )
+    assert not any(
+        re.search(kind["pattern"], name) for name in ("", "two words", "/Ready", "Ready.", "A/Ready")
+    )
+    assert conditions["maxItems"] == 32
+
+
+def test_an_object_that_nobody_has_seen_has_a_generation_that_no_object_has():
+    status = ROOT["properties"]["status"]
+    assert status["default"] == {"observedGeneration": -1}
+    assert status["properties"]["observedGeneration"]["minimum"] == -1
 
 
 def test_the_columns_read_fields_that_exist():

@@ -35,8 +35,22 @@ _COPIED: Final = frozenset(
 _DROPPED: Final = frozenset({"title", "additionalProperties", "$defs", "items"})
 # Of two tasks with a parameter of the same name, the wider bound holds.
 _WIDER: Final[dict[str, Callable[[Any, Any], Any]]] = {"minimum": min, "maximum": max}
-# For the list of conditions, which the API server merges by type.
-_CONDITIONS: Final = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+# The API server merges conditions by type. Other controllers may add theirs, so the type is any that
+# metav1.Condition allows, and there is room.
+_CONDITIONS: Final = {
+    "maxItems": 32,
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["type"],
+}
+_DNS_LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_CONDITION_TYPE: Final = {
+    "type": "string",
+    "maxLength": 316,
+    "pattern": rf"^({_DNS_LABEL}(\.{_DNS_LABEL})*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+}
+
+# Of an object that the operator has not seen yet. Without a status, kstatus would call it current.
+_UNSEEN: Final = -1
 
 COLUMNS: Final[tuple[Schema, ...]] = (
     {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
@@ -96,10 +110,16 @@ def _root_schema() -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": _object_schema(ModelEndpointSpec),
-            "status": _object_schema(ModelEndpointStatus),
+            "status": _status_schema(),
         },
         **_validations(ModelEndpoint),
     }
+
+
+def _status_schema() -> Schema:
+    schema = _object_schema(ModelEndpointStatus)
+    schema["properties"]["observedGeneration"] |= {"minimum": _UNSEEN, "default": _UNSEEN}
+    return {**schema, "default": {"observedGeneration": _UNSEEN}}
 
 
 def _object_schema(model: type[BaseModel]) -> Schema:
@@ -197,7 +217,9 @@ def _scalar(schema: Schema) -> Schema:
 def _list(schema: Schema) -> Schema:
     """Translate the schema of a list of conditions or of scalars."""
     if schema.get("items") == {"$ref": Condition.__name__}:
-        return {**_scalar(schema), "items": _object_schema(Condition), **_CONDITIONS}
+        condition = _object_schema(Condition)
+        condition["properties"]["type"] = _CONDITION_TYPE
+        return {**_scalar(schema), "items": condition, **_CONDITIONS}
     items = _scalar(schema.get("items", {}))
     if items["type"] == "array":
         raise UntranslatableError(f"{schema} is a list of lists")
