@@ -4,7 +4,7 @@ Names and meanings are those of the transformers pipelines and of `GenerationCon
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +13,8 @@ from serve_app.contract import ParameterValue, StrictModel, Task
 from serve_app.text import quoted, shortened
 
 MAX_NEW_TOKENS: Final = 4096
+
+Label = Annotated[str, Field(max_length=200)]
 
 # How messages describe contract.ParameterValue.
 PARAMETER_VALUES: Final = "text, a number, true, false or a list of texts"
@@ -43,7 +45,7 @@ class TokenClassificationParameters(StrictModel):
 class ZeroShotParameters(StrictModel):
     """The labels to choose from, and the sentence that puts each of them into words."""
 
-    candidate_labels: list[str] = Field(default_factory=list, max_length=100)
+    candidate_labels: list[Label] = Field(default_factory=list, max_length=100)
     hypothesis_template: str = Field(default="This example is {}.", max_length=500, pattern=r"\{\}")
     multi_label: bool = False
 
@@ -95,7 +97,8 @@ class SummarizationParameters(Text2TextGenerationParameters):
     max_length: int | None = Field(default=None, ge=2, le=MAX_NEW_TOKENS)
     length_penalty: float | None = Field(default=None, ge=-100, le=100)
     no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=1000)
-    early_stopping: bool | Literal["never"] | None = None
+    # Not "never" of transformers: a schema of Kubernetes cannot say "a boolean or this text".
+    early_stopping: bool | None = None
 
 
 TaskParameters = (

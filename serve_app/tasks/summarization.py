@@ -77,5 +77,9 @@ def _stated_parameters(config: Any) -> dict[str, Any]:
     if not isinstance(stated, Mapping):
         raise ValueError(f"got {quoted(stated)}; must be an object")
     known = SummarizationParameters.model_fields
-    parse_parameters(Task.SUMMARIZATION, {name: stated[name] for name in stated if name in known})
+    checked = {name: value for name, value in stated.items() if name in known}
+    # A model may also state "never", which a manifest and a request cannot.
+    if checked.get("early_stopping") == "never":
+        del checked["early_stopping"]
+    parse_parameters(Task.SUMMARIZATION, checked)
     return dict(stated)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from tests.harness.documents import document
+from tests.harness.documents import document, ray_service
 from tests.harness.operator_process import PROFILES
 
 
@@ -80,6 +80,50 @@ def test_without_a_ray_service_a_plan_says_so(crd, ray_services, modelendpoint, 
     code, _, complaint = modelendpoint("plan", file)
     assert code == 1
     assert complaint.startswith(f"namespace {namespace!r} must have one RayService")
+
+
+@pytest.fixture
+def two_runtimes(http, crd, ray_services, namespace):
+    """Two RayServices, of which `big` is the default, and an endpoint for each; nothing is served."""
+    label = {"serving.modelendpoint.dev/default-runtime": "true"}
+    for name, labels in (("big", label), ("small", {})):
+        service = ray_service(name)
+        service["metadata"]["labels"] = labels
+        http.post(f"/apis/ray.io/v1/namespaces/{namespace}/rayservices", json=service).raise_for_status()
+    path = f"/apis/serving.modelendpoint.dev/v1alpha1/namespaces/{namespace}/modelendpoints"
+    for sent in (document("a"), document("b", runtime="small")):
+        http.post(path, json=sent).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("options", "plans"),
+    [
+        ((), {"a": "new", "b": "unchanged"}),
+        (("--ray-service", "small"), {"a": "unchanged", "b": "new"}),
+    ],
+)
+def test_a_plan_is_for_the_endpoints_of_one_runtime(two_runtimes, modelendpoint, tmp_path, options, plans):
+    file = write(tmp_path / "all.yaml", document("a"), document("b", runtime="small"))
+    profiles = write(tmp_path / "profiles.yaml", PROFILES)
+    code, output, complaint = modelendpoint("plan", file, "--profiles", profiles, "-o", "json", *options)
+    assert (code, complaint) == (0, "")
+    assert {plan["name"]: plan["plan"] for plan in json.loads(output)["endpoints"]} == plans
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [((), ["a", "b"]), (("--ray-service", "big"), ["a"]), (("--ray-service", "small"), ["b"])],
+)
+def test_status_shows_all_endpoints_or_those_of_one_runtime(two_runtimes, modelendpoint, options, names):
+    code, output, complaint = modelendpoint("status", *options)
+    assert (code, complaint) == (0, "")
+    assert [line.split()[0] for line in output.splitlines()[1:]] == names
+
+
+def test_status_of_a_ray_service_that_is_not_there_is_an_error(two_runtimes, modelendpoint, namespace):
+    code, _, complaint = modelendpoint("status", "--ray-service", "tiny")
+    assert code == 1
+    assert complaint == f"namespace {namespace!r} has no RayService 'tiny'; there is big, small\n"
 
 
 def test_a_ray_service_without_profiles_is_said(ray, crd, modelendpoint, namespace, tmp_path):

@@ -29,6 +29,10 @@ STATUS = {
 }
 
 
+# What kstatus takes for an object in progress.
+UNSEEN = {"observedGeneration": -1, "url": "", "profile": "", "application": "", "lastError": ""}
+
+
 @pytest.fixture
 def sentiment(kubectl, crd):
     """A stored ModelEndpoint that says only what it must."""
@@ -68,7 +72,7 @@ def test_the_api_server_keeps_the_schema_as_it_is(crd):
 def test_what_is_left_out_gets_the_defaults_of_the_models(kubectl, sentiment):
     spec = kubectl.get(sentiment)["spec"]
     expected = parse_endpoint(document()).spec.model_dump(by_alias=True, mode="json")
-    # The one open map: the API server has no default for it, and none is needed.
+    # The API server has no default for them, and none is needed.
     assert expected["model"].pop("parameters") == {}
     assert spec == expected
 
@@ -120,9 +124,22 @@ def test_apply_refuses_an_unknown_field(kubectl, crd, mode, message):
 
 
 def test_parameters_are_kept_as_they_are_written(kubectl, crd):
-    parameters = {"top_k": 3, "temperature": 0.5, "stop": ["a", "b"], "prefix": "", "sample": True}
+    parameters = {
+        "top_k": 3,
+        "temperature": 0.5,
+        "candidate_labels": ["a", "b"],
+        "prefix": "",
+        "normalize": True,
+    }
     stored = created(kubectl, document(model={"parameters": parameters}))
     assert stored["spec"]["model"]["parameters"] == parameters
+
+
+@pytest.mark.parametrize("mode", ["--server-side=false", "--server-side"])
+def test_apply_refuses_an_unknown_parameter(kubectl, crd, mode):
+    misspelt = document(model={"parameters": {"topk": 3}})
+    with pytest.raises(KubectlError, match=r"spec\.model\.parameters\.topk"):
+        kubectl("apply", mode, "--dry-run=server", "--filename=-", manifest=misspelt)
 
 
 def test_the_status_is_written_by_itself_and_leaves_the_generation(kubectl, sentiment):
@@ -146,7 +163,18 @@ def test_who_writes_the_spec_cannot_change_the_status(kubectl, sentiment):
     patch(kubectl, sentiment, {"spec": {"suspend": True}, "status": STATUS})
     stored = kubectl.get(sentiment)
     assert stored["spec"]["suspend"] is True
-    assert "status" not in stored
+    assert stored["status"] == UNSEEN
+
+
+def test_an_object_that_nobody_has_seen_says_so(kubectl, sentiment):
+    assert kubectl.get(sentiment)["status"] == UNSEEN
+
+
+def test_another_controller_may_add_a_condition(kubectl, sentiment):
+    conditions = [READY, READY | {"type": "example.com/Audited"}]
+    patch(kubectl, sentiment, {"status": STATUS | {"conditions": conditions}}, "--subresource=status")
+    stored = kubectl.get(sentiment)["status"]["conditions"]
+    assert [condition["type"] for condition in stored] == ["Ready", "example.com/Audited"]
 
 
 def test_two_writers_keep_each_others_conditions(kubectl, sentiment):
@@ -161,7 +189,12 @@ def test_two_writers_keep_each_others_conditions(kubectl, sentiment):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("type", "Fine"), ("status", "Maybe"), ("reason", "two words"), ("lastTransitionTime", "yesterday")],
+    [
+        ("type", "two words"),
+        ("status", "Maybe"),
+        ("reason", "two words"),
+        ("lastTransitionTime", "yesterday"),
+    ],
 )
 def test_a_condition_that_breaks_the_convention_is_refused(kubectl, sentiment, field, value):
     status = {"conditions": [READY | {field: value}]}

@@ -1,11 +1,14 @@
 """What the API server refuses by itself: each rule, each bound, and names that cannot be served."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from endpoint_operator.api import types
 from endpoint_operator.api.crd import custom_resource_definition
 from endpoint_operator.api.types import ApiModel, parse_endpoint
+from serve_app.parameters import PARAMETERS
 from tests.harness.builders import with_value
 from tests.harness.documents import document
 from tests.unit.test_rules import BAD_NAMES, BAD_URIS, GOOD_NAMES, GOOD_URIS
@@ -125,11 +128,92 @@ def test_a_value_out_of_bounds_is_refused_by_the_api_server_and_by_us(create, pa
 def test_every_number_may_be_at_its_bound(create, bound):
     sent = document()
     for path, schema in leaves(SPEC, "spec"):
-        if bound in schema:
+        # A task takes some of the parameters, within bounds of its own.
+        if bound in schema and "parameters" not in path:
             just_above = 0.001 if bound == "minimum" and schema.get("exclusiveMinimum") else 0
             sent = with_value(sent, path, schema[bound] + just_above)
     assert create(sent).status_code == 201
     parse_endpoint(sent)
+
+
+def at_the_bounds(schema):
+    """Yield the values of a parameter that are at a bound of its JSON Schema, or one value of each type."""
+    schema, *_ = [*schema.get("anyOf", []), schema]
+    above = [schema["exclusiveMinimum"] + 0.001] if "exclusiveMinimum" in schema else []
+    numbers = [schema[bound] for bound in ("minimum", "maximum") if bound in schema]
+    yield from [*above, *numbers, *schema.get("enum", [])] or [LONGEST.get(schema["type"])]
+
+
+LONGEST = {
+    "boolean": True,
+    "string": "{}" + "\N{SLIGHTLY SMILING FACE}" * 498,
+    "array": ["\N{SLIGHTLY SMILING FACE}" * 200] * 100,
+}
+
+AT_THE_BOUNDS = [
+    pytest.param(task, name, value, id=f"{task}-{name}-{number}")
+    for task, model in PARAMETERS.items()
+    for name, schema in model.model_json_schema()["properties"].items()
+    for number, value in enumerate(at_the_bounds(schema))
+]
+
+
+@pytest.mark.parametrize(("task", "name", "value"), AT_THE_BOUNDS)
+def test_a_parameter_that_its_task_takes_is_taken(create, task, name, value):
+    sent = document(model={"task": str(task), "parameters": {name: value}})
+    parse_endpoint(sent)
+    assert create(sent).status_code == 201
+
+
+def nested(depth):
+    """Return a list of one list of one list…, as text, because Python's json would not write it."""
+    return "[" * depth + "]" * depth
+
+
+@pytest.fixture
+def send(http, crd):
+    """Return a function that asks for a verdict on parameters that are given as text."""
+
+    def ask(parameters, field_validation="Strict"):
+        text = json.dumps(document(model={"parameters": "HERE"})).replace('"HERE"', parameters)
+        options = {"dryRun": "All", "fieldValidation": field_validation}
+        return http.post(PATH, params=options, content=text, headers={"content-type": "application/json"})
+
+    return ask
+
+
+@pytest.mark.parametrize("field_validation", ["Strict", "Warn", "Ignore"])
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("candidate_labels", json.dumps(["a" * 140_000]), "[0]: Too long"),
+        ("candidate_labels", nested(1_500), "[0]: Invalid value"),
+        ("top_k", nested(1_500), ": Invalid value"),
+        ("do_sample", '"yes"', ": Invalid value"),
+    ],
+    ids=["long", "nested list", "nested", "wrong type"],
+)
+def test_a_parameter_without_a_bound_is_refused(send, name, value, complaint, field_validation):
+    answer = send(f'{{"{name}": {value}}}', field_validation)
+    assert answer.status_code == 422
+    assert f"spec.model.parameters.{name}{complaint}" in answer.json()["message"]
+
+
+UNKNOWN = f'{{"top_k": 3, "stop": {nested(1_500)}}}'
+
+
+def test_an_unknown_parameter_is_refused_by_strict_validation(send):
+    answer = send(UNKNOWN)
+    assert answer.status_code == 400
+    assert 'unknown field "spec.model.parameters.stop"' in answer.json()["message"]
+
+
+@pytest.mark.parametrize(("field_validation", "warns"), [("Warn", True), ("Ignore", False)])
+def test_an_unknown_parameter_is_dropped_without_strict_validation(send, field_validation, warns):
+    answer = send(UNKNOWN, field_validation)
+    assert answer.status_code == 201
+    assert answer.json()["spec"]["model"]["parameters"] == {"top_k": 3}
+    assert ("spec.model.parameters.stop" in answer.headers.get("warning", "")) == warns
 
 
 @pytest.mark.parametrize("path", ["spec.model.uri", "spec.model.task", "spec.model", "spec"])

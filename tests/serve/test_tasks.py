@@ -199,7 +199,7 @@ def summaries(folder: Path, prefix: str, **options) -> list[dict]:
         {"prefix": ""},
         {"num_beams": 1},
         {"min_length": 0, "max_length": 5},
-        {"min_length": 9, "max_length": 20, "length_penalty": -2.0, "early_stopping": "never"},
+        {"min_length": 9, "max_length": 20, "length_penalty": -2.0, "early_stopping": False},
         {"no_repeat_ngram_size": 0},
         {"max_new_tokens": 7},
     ],
@@ -249,12 +249,22 @@ def test_summaries_with_different_parameters_do_not_share_a_batch(folders):
     ],
 )
 def test_summarization_refuses_a_model_that_states_nonsense(tmp_path, stated, reason):
-    folder = tiny_models.write(Task.SUMMARIZATION, tmp_path / "model")
-    config = json.loads((folder / "config.json").read_text())
-    config["task_specific_params"] = {"summarization": stated}
-    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelLoadError, match=reason):
-        task_class(Task.SUMMARIZATION)(folder, "auto")
+        task_class(Task.SUMMARIZATION)(stating(tmp_path, stated), "auto")
+
+
+def test_a_model_may_state_what_a_manifest_cannot(tmp_path):
+    model = task_class(Task.SUMMARIZATION)(stating(tmp_path, {"early_stopping": "never"}), "auto")
+    assert model._pretrained.model.generation_config.early_stopping == "never"
+
+
+def stating(path, parameters):
+    """Return the folder of a model that states the parameters."""
+    folder = tiny_models.write(Task.SUMMARIZATION, path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["task_specific_params"] = {"summarization": parameters}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def test_an_abandoned_generation_stops_at_the_next_token(folders):

@@ -10,7 +10,7 @@ from tests.harness.builders import manifest
 names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name != GATEWAY_APPLICATION)
 
 # Quarters survive every way of writing a number down.
-seconds = st.integers(1, 4 * 3600).map(lambda quarters: quarters / 4)
+seconds = st.integers(4, 4 * 3600).map(lambda quarters: quarters / 4)
 
 uris = st.sampled_from(
     ["hf://org/name", "file:///models/a", "pvc://claim/a/b", "package://models_inside", "file:///models/ü"]
@@ -24,7 +24,7 @@ parameters = {
     Task.FILL_MASK: {"top_k": 2},
     Task.TEXT_GENERATION: {"temperature": 0.5, "do_sample": True},
     Task.TEXT2TEXT_GENERATION: {"prefix": "summarize: ", "num_beams": 2},
-    Task.SUMMARIZATION: {"min_length": 10, "early_stopping": "never"},
+    Task.SUMMARIZATION: {"min_length": 10, "early_stopping": True},
 }
 
 

@@ -63,6 +63,11 @@ def test_lines_are_sorted_by_name():
     assert [row.name for row in endpoint_rows([stored("b"), stored("a")])] == ["a", "b"]
 
 
+def test_a_program_gets_the_runtime_too():
+    [row] = endpoint_rows([manifest("a", runtime="small")])
+    assert row.to_json()["runtime"] == "small"
+
+
 @pytest.fixture
 def kubeconfig(tmp_path, monkeypatch):
     """A kubeconfig whose cluster nobody answers for."""

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_operator.api.types import parse_endpoint
-from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
+from endpoint_operator.serveconfig.compiler import (
+    MAX_ENTRY_BYTES,
+    Compilation,
+    EntryTooLargeError,
+    Rejection,
+    compile_entry,
+    compile_serve_config,
+)
 from tests.harness.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 from tests.unit import strategies
 
@@ -124,6 +131,37 @@ def test_a_younger_endpoint_of_the_same_name_changes_nothing(endpoints, document
     )
     before = compile_serve_config([*others, elder], CLUSTER)
     assert compile_serve_config([younger, *others, elder], CLUSTER).document == before.document
+
+
+def of_labels(*labels):
+    parameters = {"candidate_labels": list(labels)}
+    return endpoint(model={"task": "zero-shot-classification", "parameters": parameters})
+
+
+SMILES = "\N{SLIGHTLY SMILING FACE}" * 200
+
+
+def test_an_entry_may_have_its_greatest_size_and_no_byte_more():
+    missing = MAX_ENTRY_BYTES - len(compile_entry(of_labels(*[SMILES] * 13, ""), CLUSTER))
+    # This letter has 6 bytes in an entry.
+    last = "é" * (missing // 6) + "a" * (missing % 6)
+    assert len(compile_entry(of_labels(*[SMILES] * 13, last), CLUSTER)) == MAX_ENTRY_BYTES
+    with pytest.raises(EntryTooLargeError):
+        compile_entry(of_labels(*[SMILES] * 13, f"{last}a"), CLUSTER)
+
+
+def test_an_endpoint_whose_entry_is_too_large_is_rejected_with_its_largest_field():
+    labels = [SMILES] * 100
+    large = of_labels(*labels)
+    with pytest.raises(EntryTooLargeError) as caught:
+        compile_entry(large, CLUSTER)
+    size = len(json.dumps(labels))
+    assert size == 240_400
+    assert str(caught.value).startswith(f"model.parameters.candidate_labels: has {size:,} of the 240,")
+    assert "an entry may have 32,768" in str(caught.value)
+    assert compile_serve_config([large], CLUSTER) == Compilation(
+        compile_serve_config([], CLUSTER).document, (Rejection(large.key, str(caught.value)),)
+    )
 
 
 def test_two_endpoints_of_one_name_and_age_are_told_apart_by_their_namespace():

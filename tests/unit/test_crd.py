@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,9 @@ import yaml
 from pydantic import Field
 
 from endpoint_operator.api import crd
+from endpoint_operator.api.status import ConditionType
 from endpoint_operator.api.types import ApiModel, parse_endpoint
+from serve_app.parameters import PARAMETERS
 from tests.harness.builders import manifest
 
 COMMITTED = Path(__file__).parents[2] / "charts/model-endpoints/files/modelendpoints.yaml"
@@ -53,7 +56,7 @@ def test_every_part_has_one_type():
 
 
 def test_every_text_has_a_maximum_so_that_cel_stays_within_its_budget():
-    bounded = {"maxLength", "enum", "format"}
+    bounded = {"maxLength", "enum"}
     assert [path for path, schema in leaves("string") if not bounded & schema.keys()] == []
 
 
@@ -61,20 +64,44 @@ def test_every_list_has_a_maximum():
     assert [path for path, schema in leaves("array") if "maxItems" not in schema] == []
 
 
-def test_every_object_lists_its_fields_but_the_open_map():
-    unlisted = {path: schema for path, schema in leaves("object") if "properties" not in schema}
-    assert unlisted == {
-        "spec.model.parameters": {
-            "type": "object",
-            "description": "Defaults for the task's parameters; a request may override each of them.",
-            "maxProperties": 32,
-            "x-kubernetes-preserve-unknown-fields": True,
-        }
+def test_every_object_lists_its_fields():
+    assert [path for path, schema in leaves("object") if "properties" not in schema] == []
+    assert not {"x-kubernetes-preserve-unknown-fields", "additionalProperties"} & set(keywords(ROOT))
+
+
+def test_every_number_of_the_spec_has_both_bounds():
+    numbers = [*leaves("number"), *leaves("integer")]
+    unbounded = [path for path, schema in numbers if not {"minimum", "maximum"} <= schema.keys()]
+    assert [path for path in unbounded if path.startswith("spec")] == []
+
+
+def test_the_parameters_are_those_of_all_tasks_without_defaults():
+    parameters = ROOT["properties"]["spec"]["properties"]["model"]["properties"]["parameters"]["properties"]
+    assert parameters.keys() == {name for model in PARAMETERS.values() for name in model.model_fields}
+    assert [name for name, schema in parameters.items() if "default" in schema] == []
+    assert parameters["top_k"] == {"type": "integer", "minimum": 0, "maximum": 100_000}
+    assert parameters["candidate_labels"] == {
+        "type": "array",
+        "maxItems": 100,
+        "items": {"type": "string", "maxLength": 200},
     }
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"type": "integer"}, {"type": "number"}),
+        ({"type": "string", "maxLength": 5}, {"type": "string", "maxLength": 6}),
+        ({"type": "number", "minimum": 0}, {"type": "number"}),
+    ],
+)
+def test_parameters_of_one_name_that_have_no_common_schema_are_refused(one, other):
+    with pytest.raises(crd.UntranslatableError):
+        crd._wider(one, other)
+
+
 def test_a_section_that_is_left_out_gets_its_defaults():
-    sections = {path for path, schema in leaves("object") if "default" in schema}
+    sections = {path for path, schema in leaves("object") if "default" in schema} - {"status"}
     assert sections == {f"spec.{name}" for name in ("resources", "scaling", "batching", "limits", "health")}
 
 
@@ -97,11 +124,9 @@ def test_only_the_model_is_required():
 def test_a_bound_that_is_not_allowed_itself_is_marked():
     above = {path for path, schema in schemas() if schema.get("exclusiveMinimum") is True}
     assert above == {
-        "spec.resources.count",
-        "spec.resources.cpus",
-        "spec.limits.requestTimeoutSeconds",
-        "spec.health.periodSeconds",
-        "spec.health.timeoutSeconds",
+        "spec.model.parameters.repetition_penalty",
+        "spec.model.parameters.temperature",
+        "spec.model.parameters.top_p",
     }
     assert all(schema["minimum"] == 0 for path, schema in schemas() if path in above)
 
@@ -121,6 +146,25 @@ def test_conditions_are_merged_by_type():
     conditions = ROOT["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+def test_other_controllers_may_add_conditions():
+    conditions = ROOT["properties"]["status"]["properties"]["conditions"]
+    kind = conditions["items"]["properties"]["type"]
+    assert "enum" not in kind
+    assert all(
+        re.search(kind["pattern"], name) for name in [*ConditionType, "example.com/Audited", "a.b_c-d"]
+    )
+    assert not any(
+        re.search(kind["pattern"], name) for name in ("", "two words", "/Ready", "Ready.", "A/Ready")
+    )
+    assert conditions["maxItems"] == 32
+
+
+def test_an_object_that_nobody_has_seen_has_a_generation_that_no_object_has():
+    status = ROOT["properties"]["status"]
+    assert status["default"] == {"observedGeneration": -1}
+    assert status["properties"]["observedGeneration"]["minimum"] == -1
 
 
 def test_the_columns_read_fields_that_exist():
@@ -174,10 +218,16 @@ class WithOptional(Described):
     perhaps: int | None = Field(default=None, description="Perhaps a number.")
 
 
-class WithStrings(Described):
-    """Holds a list of another kind than conditions."""
+class WithLists(Described):
+    """Holds lists."""
 
-    names: list[str] = Field(description="Names.", max_length=3)
+    names: list[list[str]] = Field(description="Names.", max_length=3)
+
+
+class WithMap(Described):
+    """Holds an open map."""
+
+    names: dict[str, str] = Field(description="Names.", max_length=3)
 
 
 class WithMultiple(Described):
@@ -186,7 +236,7 @@ class WithMultiple(Described):
     even: int = Field(multiple_of=2, description="An even number.")
 
 
-@pytest.mark.parametrize("model", [WithTuple, WithUnion, WithStrings, WithMultiple])
+@pytest.mark.parametrize("model", [WithTuple, WithUnion, WithLists, WithMap, WithMultiple])
 def test_the_translator_refuses_what_it_does_not_know(model):
     with pytest.raises(crd.UntranslatableError):
         crd._object_schema(model)

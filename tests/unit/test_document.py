@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from endpoint_operator.serveconfig.compiler import compile_application
-from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document, to_entry
+from endpoint_operator.serveconfig.compiler import compile_entry
+from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document
 from tests.harness.builders import CLUSTER, endpoint, with_value
 
-ENTRY = to_entry(compile_application(endpoint("a"), CLUSTER))
+ENTRY = compile_entry(endpoint("a"), CLUSTER)
 
 
 def test_a_document_is_read_back_to_the_byte():

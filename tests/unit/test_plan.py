@@ -10,11 +10,12 @@ from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
 from endpoint_operator.api.status import Rollout
-from endpoint_operator.cli.plan import Action, Served, plan_endpoints
-from endpoint_operator.serveconfig.compiler import compile_application
-from endpoint_operator.serveconfig.diff import EFFECTS, FIELDS, Effect
-from endpoint_operator.serveconfig.document import fingerprint, to_entry
-from endpoint_operator.serveconfig.schema import Deployment
+from endpoint_operator.cli.plan import Action, Place, Served, plan_endpoints
+from endpoint_operator.serveconfig.compiler import compile_entry
+from endpoint_operator.serveconfig.document import fingerprint
+from endpoint_operator.serveconfig.fields import DERIVED, FIELDS, NOT_IN_THE_ENTRY, Effect, effect_of
+from endpoint_operator.serveconfig.schema import AutoscalingConfig, Deployment, RayActorOptions
+from serve_app.contract import ModelArgs, UserConfig
 from tests.harness.builders import CLUSTER, endpoint, spec_fields
 
 SCALED = {"scaling": {"minReplicas": 1, "maxReplicas": 4}}
@@ -83,12 +84,8 @@ CHANGES = [
 ]
 
 
-def application(spec):
-    return compile_application(endpoint(**spec), CLUSTER)
-
-
 def entry(**spec):
-    return to_entry(application(spec))
+    return compile_entry(endpoint(**spec), CLUSTER)
 
 
 def the_plan(endpoint, served):
@@ -108,12 +105,24 @@ def test_a_change_is_told_once_in_the_words_of_the_manifest(field, before, after
 
 
 def test_every_field_is_tried():
-    assert {row[0] for row in CHANGES} == {*FIELDS.values(), "model.parameters.top_k"}
+    fields = {field.spec for field in FIELDS} - {"model.parameters"}
+    assert {row[0] for row in CHANGES} == fields | {"model.parameters.top_k"}
 
 
-def test_every_field_of_the_spec_is_known_to_the_plan():
-    """A suspended endpoint has no entry, and parameters are compared one by one."""
-    assert spec_fields() == {*FIELDS.values(), "model.parameters", "suspend"}
+def test_every_field_of_the_spec_has_one_row():
+    assert sorted(spec_fields()) == sorted([*(field.spec for field in FIELDS), *NOT_IN_THE_ENTRY])
+
+
+def test_every_option_that_is_written_comes_from_one_row_or_is_derived():
+    sections = {
+        "args": ModelArgs,
+        "user_config": UserConfig,
+        "autoscaling_config": AutoscalingConfig,
+        "ray_actor_options": RayActorOptions,
+    }
+    places = {f"{section}.{name}" for section, model in sections.items() for name in model.model_fields}
+    places |= Deployment.model_fields.keys() - sections.keys()
+    assert sorted([*(field.place for field in FIELDS), *DERIVED]) == sorted(places - {"name", "args.name"})
 
 
 @pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
@@ -136,12 +145,11 @@ def ray_version(spec):
 
 def test_every_field_that_we_write_has_an_effect_and_ray_agrees():
     written = Deployment.model_fields.keys() - {"name"} | {"args"}
-    assert EFFECTS.keys() == written
     for name in written & DeploymentConfig.model_fields.keys():
         update = DeploymentConfig.model_fields[name].json_schema_extra["update_type"]
         assert update is not DeploymentOptionUpdateType.HeavyWeight
-        assert EFFECTS[name] is Effect.IN_PLACE
-    replaced = {name for name, effect in EFFECTS.items() if effect is Effect.REPLACED}
+        assert effect_of(name) is Effect.IN_PLACE
+    replaced = {name for name in written if effect_of(name) is Effect.REPLACED}
     assert replaced == written - DeploymentConfig.model_fields.keys()
 
 
@@ -196,6 +204,15 @@ def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
     assert plan.reason.endswith("what is served stays") == kept
 
 
+def test_what_would_be_too_large_is_rejected_and_what_is_served_stays():
+    labels = ["\N{SLIGHTLY SMILING FACE}" * 200] * 20
+    large = {"task": "zero-shot-classification", "parameters": {"candidate_labels": labels}}
+    plan = plan_of(entry(), model=large)
+    assert plan.action is Action.REJECTED
+    assert plan.reason.startswith("model.parameters.candidate_labels: has 48,")
+    assert plan.reason.endswith("; what is served stays")
+
+
 def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
     failed = Rollout(fingerprint=fingerprint(entry(model={"dtype": "float16"})), message="no memory")
     served = Served({"sentiment": entry()}, {"sentiment": failed})
@@ -207,7 +224,41 @@ def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
 
 @pytest.mark.parametrize(("planned", "action"), [("default", Action.NEW), ("b", Action.REJECTED)])
 def test_a_manifest_for_another_namespace_is_rejected(planned, action):
-    assert the_plan(endpoint(namespace="default"), Served({}, namespace=planned)).action is action
+    place = Place(planned, "ray", is_default=True)
+    assert the_plan(endpoint(namespace="default"), Served({}, place=place)).action is action
+
+
+@pytest.mark.parametrize(
+    ("runtime", "is_default", "live", "action", "reason"),
+    [
+        ("ray", False, False, Action.NEW, "it is not served yet"),
+        ("", True, False, Action.NEW, "it is not served yet"),
+        (
+            "",
+            False,
+            False,
+            Action.UNCHANGED,
+            "runtime is not set, and 'ray' is not the namespace's default runtime",
+        ),
+        (
+            "other",
+            True,
+            False,
+            Action.UNCHANGED,
+            "runtime is 'other', and this plan is for 'ray': it is not served here",
+        ),
+        ("other", True, True, Action.STOP, "runtime is 'other', and this plan is for 'ray': its replicas go"),
+    ],
+)
+def test_an_endpoint_is_planned_on_the_ray_service_that_serves_it(runtime, is_default, live, action, reason):
+    served = Served({"sentiment": entry()} if live else {}, place=Place("default", "ray", is_default))
+    plan = the_plan(endpoint(runtime=runtime), served)
+    assert plan.action is action
+    assert plan.reason.startswith(reason)
+
+
+def test_a_runtime_means_nothing_to_a_file():
+    assert plan_of(entry(), runtime="other").action is Action.UNCHANGED
 
 
 def edited(text, **changes):

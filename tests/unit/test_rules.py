@@ -201,7 +201,7 @@ def test_the_name_of_the_gateway_is_taken():
         ("fill-mask", {"top_k": 1}),
         ("text-generation", {"temperature": 1, "return_full_text": True}),
         ("text2text-generation", {"prefix": "summarize: ", "num_beams": 4}),
-        ("summarization", {"min_length": 10, "early_stopping": "never", "num_beams": 4}),
+        ("summarization", {"min_length": 10, "early_stopping": False, "num_beams": 4}),
     ],
 )
 def test_each_task_takes_its_parameters(task, parameters):
@@ -249,6 +249,26 @@ def test_a_parameter_that_no_task_could_take_is_named(value):
 def test_parameters_that_are_no_mapping_are_refused_as_such(parameters):
     [problem] = problems_of(manifest(model={"parameters": parameters}))
     assert problem == f"spec.model.parameters: got {parameters!r}; input should be a valid dictionary"
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (["a", "b" * 140_000], "candidate_labels.1: got 'bbb"),
+        (["a"] * 101, "candidate_labels: got ['a'"),
+    ],
+)
+def test_labels_have_a_greatest_length_and_number(labels, problem):
+    parameters = {"candidate_labels": labels}
+    [found] = problems_of(manifest(model={"task": "zero-shot-classification", "parameters": parameters}))
+    assert found.startswith(f"spec.model.parameters.{problem}")
+    assert len(found) < 300
+
+
+def test_early_stopping_is_true_or_false():
+    parameters = {"early_stopping": "never"}
+    [found] = problems_of(manifest(model={"task": "summarization", "parameters": parameters}))
+    assert found == "spec.model.parameters.early_stopping: got 'never'; Input should be a valid boolean"
 
 
 def test_more_than_32_parameters_are_refused_with_the_number():

@@ -1,17 +1,19 @@
 """Generate the CustomResourceDefinition from the API models; `make generate` writes it into the chart.
 
 The translation from JSON Schema to a structural schema rejects keywords that it does not know. A new kind of
-field can therefore not get into the CRD with half of its rules.
+field can therefore not get into the CRD with half of its rules. No part of the schema is open: the API server
+stores nothing whose size or depth has no bound.
 Rules of structural schemas: kubernetes.io, "Extend the Kubernetes API with CustomResourceDefinitions".
 """
 
+from collections.abc import Callable
 from types import UnionType
 from typing import Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel
 
-from endpoint_operator.api.status import Condition, ModelEndpointStatus
+from endpoint_operator.api.status import UNSEEN, Condition, ModelEndpointStatus
 from endpoint_operator.api.types import (
     GROUP,
     KIND,
@@ -21,6 +23,8 @@ from endpoint_operator.api.types import (
     ModelEndpoint,
     ModelEndpointSpec,
 )
+from serve_app.contract import ParameterValue
+from serve_app.parameters import PARAMETERS
 
 Schema = dict[str, Any]
 
@@ -28,13 +32,21 @@ _COPIED: Final = frozenset(
     {"type", "description", "enum", "pattern", "format", "default"}
     | {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required"}
 )
-_DROPPED: Final = frozenset({"title", "additionalProperties", "$defs"})
-# For the list of conditions, which the API server merges by type.
-_CONDITIONS: Final = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+_DROPPED: Final = frozenset({"title", "additionalProperties", "$defs", "items"})
+# Of two tasks with a parameter of the same name, the wider bound holds.
+_WIDER: Final[dict[str, Callable[[Any, Any], Any]]] = {"minimum": min, "maximum": max}
+# The API server merges conditions by type. Other controllers may add theirs, so the type is any that
+# metav1.Condition allows, and there is room.
+_CONDITIONS: Final = {
+    "maxItems": 32,
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["type"],
+}
 
 COLUMNS: Final[tuple[Schema, ...]] = (
     {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
-    {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
+    # A suspended endpoint has no condition Ready, and the reason is the same in this one.
+    {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Reconciling")].reason'},
     {"name": "Task", "type": "string", "jsonPath": ".spec.model.task"},
     {"name": "Profile", "type": "string", "jsonPath": ".spec.resources.profile"},
     {"name": "Replicas", "type": "integer", "jsonPath": ".status.readyReplicas"},
@@ -90,7 +102,8 @@ def _root_schema() -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": _object_schema(ModelEndpointSpec),
-            "status": _object_schema(ModelEndpointStatus),
+            # Without a status, kstatus would call an object that the operator has not seen yet current.
+            "status": {**_object_schema(ModelEndpointStatus), "default": {"observedGeneration": UNSEEN}},
         },
         **_validations(ModelEndpoint),
     }
@@ -103,7 +116,9 @@ def _object_schema(model: type[BaseModel]) -> Schema:
     for name, field in model.model_fields.items():
         alias = field.alias or name
         nested = _nested_model(field.annotation)
-        if nested is None:
+        if field.annotation == dict[str, ParameterValue]:
+            properties[alias] = {"type": "object", "description": field.description, **_parameters()}
+        elif nested is None:
             properties[alias] = _leaf_schema(schema["properties"][alias], schema.get("$defs", {}))
         else:
             properties[alias] = _object_schema(nested)
@@ -133,16 +148,36 @@ def _validations(model: type[BaseModel]) -> Schema:
     return {"x-kubernetes-validations": [{"rule": rule.cel, "message": rule.message} for rule in model.RULES]}
 
 
+def _parameters() -> Schema:
+    """Return the properties of every task's parameters, without defaults: each task has its own."""
+    properties: Schema = {}
+    for model in PARAMETERS.values():
+        schema = model.model_json_schema()
+        for name, described in schema["properties"].items():
+            leaf = _leaf_schema(described, {})
+            leaf.pop("default", None)
+            properties[name] = _wider(leaf, properties.get(name, leaf))
+    return {"properties": dict(sorted(properties.items()))}
+
+
+def _wider(one: Schema, other: Schema) -> Schema:
+    """Return the schema of what either of the two takes."""
+    wider = {key: pick(one[key], other[key]) for key, pick in _WIDER.items() if key in one and key in other}
+    if one | wider != other | wider:
+        raise UntranslatableError(f"{one} and {other} have no structural form in common")
+    return one | wider
+
+
 def _leaf_schema(schema: Schema, definitions: Schema) -> Schema:
-    """Translate the schema of a scalar, a list or an open map."""
+    """Translate the schema of a scalar or a list."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"]] | {k: v for k, v in schema.items() if k != "$ref"}
     if schema.get("default", "") is None:
         schema = _without_null(schema)
     if schema.get("type") == "object":
-        return _open_map(schema)
+        raise UntranslatableError(f"{schema} is open")
     if schema.get("type") == "array":
-        return _condition_list(schema)
+        return _list(schema)
     return _scalar(schema)
 
 
@@ -166,24 +201,15 @@ def _scalar(schema: Schema) -> Schema:
     return translated
 
 
-def _open_map(schema: Schema) -> Schema:
-    return {
-        "type": "object",
-        "description": schema["description"],
-        "maxProperties": schema["maxProperties"],
-        "x-kubernetes-preserve-unknown-fields": True,
-    }
-
-
-def _condition_list(schema: Schema) -> Schema:
-    if schema.get("items") != {"$ref": Condition.__name__}:
-        raise UntranslatableError(f"a list of {schema.get('items')} has no structural form yet")
-    return {
-        "type": "array",
-        "maxItems": schema["maxItems"],
-        "items": _object_schema(Condition),
-        **_CONDITIONS,
-    }
+def _list(schema: Schema) -> Schema:
+    """Translate the schema of a list of conditions or of scalars."""
+    if schema.get("items") == {"$ref": Condition.__name__}:
+        condition = _object_schema(Condition)
+        return {**_scalar(schema), "items": condition, **_CONDITIONS}
+    items = _scalar(schema.get("items", {}))
+    if items["type"] == "array":
+        raise UntranslatableError(f"{schema} is a list of lists")
+    return {**_scalar(schema), "items": items}
 
 
 def to_yaml() -> str:

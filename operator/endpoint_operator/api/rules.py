@@ -24,7 +24,7 @@ class Rule:
 
     def complaint(self, model: Any) -> str:
         """Return the message with the offending values of `model`."""
-        shown = ", ".join(f"{path} {_value_at(model, path)!r}" for path in self.fields)
+        shown = ", ".join(f"{path} {value_at(model, path)!r}" for path in self.fields)
         return f"{self.message}; got {shown}"
 
 
@@ -33,7 +33,7 @@ def matches(path: str, pattern: str, message: str) -> Rule:
     compiled = re.compile(pattern)
 
     def holds(model: Any) -> bool:
-        return compiled.fullmatch(_value_at(model, path)) is not None
+        return compiled.fullmatch(value_at(model, path)) is not None
 
     return Rule((path,), f"self.{path}.matches(r'^(?:{pattern})$')", message, holds)
 
@@ -42,12 +42,13 @@ def at_most(lower: str, upper: str, message: str) -> Rule:
     """Rule: the number at the path `lower` is not above the number at the path `upper`."""
 
     def holds(model: Any) -> bool:
-        return bool(_value_at(model, lower) <= _value_at(model, upper))
+        return bool(value_at(model, lower) <= value_at(model, upper))
 
     return Rule((lower, upper), f"self.{lower} <= self.{upper}", message, holds)
 
 
-def _value_at(model: Any, path: str) -> Any:
+def value_at(model: Any, path: str) -> Any:
+    """Return the value at a dotted camelCase path of a model."""
     for part in path.split("."):
         model = getattr(model, snake_case(part))
     return model

@@ -24,6 +24,9 @@ class ConditionType(StrEnum):
     """Only there, and True, while this endpoint keeps KubeRay from moving to a new Ray cluster."""
 
 
+# The observed generation of an object that the operator has not seen.
+UNSEEN: Final = -1
+
 # As metav1.Condition says it.
 CONDITION_TYPE_PATTERN: Final = (
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
@@ -209,8 +212,7 @@ class Rollout(StatusModel):
 class ModelEndpointStatus(StatusModel):
     """What the operator has seen."""
 
-    # -1 until the operator has seen the object: a default of the CRD, so that kstatus says InProgress.
-    observed_generation: int = Field(default=-1, ge=-1)
+    observed_generation: int = Field(default=UNSEEN, ge=UNSEEN)
     conditions: list[Condition] = Field(default_factory=list, max_length=32)
     url: str = Field(default="", max_length=1024)
     # None while the numbers are not known.

@@ -92,7 +92,7 @@ class ModelSource(ApiModel):
 
     @model_validator(mode="after")
     def _know_the_parameters(self) -> Self:
-        # Not in CEL: the CRD keeps `parameters` open, so that a new parameter needs no new CRD.
+        # Not in CEL: the CRD has the parameters of all tasks, and this check those of one.
         try:
             parse_parameters(self.task, self.parameters)
         except InvalidParameterError as error:
@@ -108,12 +108,12 @@ class Resources(ApiModel):
     profile: ProfileName = Field(default=CPU_PROFILE, description="Name of a resource profile.")
     count: float = Field(
         default=1,
-        gt=0,
+        ge=0.01,
         le=16,
         description="Accelerators for one replica; below 1, replicas share one. In a profile without "
         "accelerators it stays at its default.",
     )
-    cpus: float = Field(default=1, gt=0, le=256, description="CPU cores for one replica.")
+    cpus: float = Field(default=1, ge=0.01, le=256, description="CPU cores for one replica.")
     memory: str = Field(default="2Gi", max_length=16, description="Main memory for one replica.")
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -165,7 +165,7 @@ class Limits(ApiModel):
     max_queued_requests: int = Field(
         default=256, ge=1, le=100_000, description="Requests waiting; more are answered 429."
     )
-    request_timeout_seconds: float = Field(default=60, gt=0, le=3600)
+    request_timeout_seconds: float = Field(default=60, ge=0.1, le=3600)
     max_input_tokens: int = Field(default=512, ge=1, le=1_048_576, description="Tokens of one text.")
     truncate_input: bool = Field(
         default=False, description="Cut longer texts at maxInputTokens instead of answering 422."
@@ -175,8 +175,8 @@ class Limits(ApiModel):
 class Health(ApiModel):
     """How a sick replica is noticed, and how a healthy one leaves."""
 
-    period_seconds: float = Field(default=10, gt=0, le=3600)
-    timeout_seconds: float = Field(default=30, gt=0, le=3600)
+    period_seconds: float = Field(default=10, ge=1, le=3600)
+    timeout_seconds: float = Field(default=30, ge=1, le=3600)
     graceful_shutdown_seconds: float = Field(default=20, ge=0, le=3600)
 
 
@@ -190,6 +190,13 @@ class ModelEndpointSpec(ApiModel):
     limits: Limits = Field(default_factory=Limits)
     health: Health = Field(default_factory=Health)
     suspend: bool = Field(default=False, description="Keep the object, serve nothing.")
+    runtime: str = Field(
+        default="",
+        # As long as the name of a RayService may be.
+        max_length=47,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="RayService that serves the model; without it, the namespace's default one.",
+    )
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         at_most(

@@ -1,15 +1,16 @@
 """What `plan` and `status` ask a cluster for; imported only then, because it needs the Kubernetes client."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from endpoint_operator.api.runtime import belongs
 from endpoint_operator.api.status import RolloutPhase, parse_status
-from endpoint_operator.cli.plan import Served
+from endpoint_operator.cli.plan import Place, Served
 from endpoint_operator.cli.status import EndpointRow, endpoint_rows
 from endpoint_operator.kube.errors import KubeError
-from endpoint_operator.kube.reader import KubeReader, connect_reader
+from endpoint_operator.kube.reader import KubeReader, RayServiceView, connect_reader
 from endpoint_operator.serveconfig.document import read_entries
 
 # `status --watch` asks again after each pause.
@@ -32,45 +33,47 @@ async def read_served(
     """Return what the RayService serves and, `with_profiles`, the profiles file that its chart made."""
     async with connect_reader(context, namespace) as reader:
         service = await reader.ray_service(ray_service)
-        name = service["metadata"]["name"]
         statuses = {
             manifest["metadata"]["name"]: parse_status(manifest.get("status"))
             for manifest in await reader.endpoints()
+            if _belongs(manifest, service)
         }
         served = Served(
-            entries=read_entries(service["spec"].get("serveConfigV2", "")),
+            entries=read_entries(service.serve_config),
             failed={
                 name: status.rollout
                 for name, status in statuses.items()
                 if status.rollout and status.rollout.phase is RolloutPhase.BACKING_OFF
             },
-            namespace=reader.namespace,
+            place=Place(reader.namespace, service.name, service.is_default),
         )
         if not with_profiles:
             return served, None
-        return served, ProfilesText(f"the ConfigMap {name}-profiles", await reader.profiles(name))
+        source = f"the ConfigMap {service.name}-profiles"
+        return served, ProfilesText(source, await reader.profiles(service.name))
 
 
 async def show_rows(
     context: str | None,
     namespace: str | None,
+    ray_service: str | None,
     show: Callable[[str, Rows], None],
     complain: Callable[[str], None] | None,
 ) -> None:
-    """Call `show` with the namespace and the rows of its endpoints.
+    """Call `show` with the namespace and the rows of its endpoints, or of those of one RayService.
 
     With `complain`, go on for ever: `show` is called again when the rows have changed, and `complain` when
     the cluster does not answer.
     """
     async with connect_reader(context, namespace) as reader:
-        rows = await _rows(reader)
+        rows = await _rows(reader, ray_service)
         show(reader.namespace, rows)
         error = ""
         while complain is not None:
             await asyncio.sleep(PAUSE_SECONDS)
             last_rows, last_error = rows, error
             try:
-                rows, error = await _rows(reader), ""
+                rows, error = await _rows(reader, ray_service), ""
             except KubeError as raised:
                 error = str(raised)
             if error and error != last_error:
@@ -79,5 +82,14 @@ async def show_rows(
                 show(reader.namespace, rows)
 
 
-async def _rows(reader: KubeReader) -> Rows:
-    return endpoint_rows(await reader.endpoints())
+async def _rows(reader: KubeReader, ray_service: str | None) -> Rows:
+    manifests = await reader.endpoints()
+    if ray_service is not None:
+        service = await reader.ray_service(ray_service)
+        manifests = [manifest for manifest in manifests if _belongs(manifest, service)]
+    return endpoint_rows(manifests)
+
+
+def _belongs(manifest: Mapping[str, Any], service: RayServiceView) -> bool:
+    runtime = manifest.get("spec", {}).get("runtime", "")
+    return belongs(runtime, service.name, is_default=service.is_default)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
+from endpoint_operator.api.runtime import belongs
 from endpoint_operator.api.status import Rollout
 from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.cli.display import Display
@@ -28,10 +29,10 @@ from endpoint_operator.cli.inputs import (
     read_manifests,
     read_text,
 )
-from endpoint_operator.serveconfig.compiler import compile_application
-from endpoint_operator.serveconfig.diff import Change, Effect, diff_entries
-from endpoint_operator.serveconfig.document import fingerprint, own_entry, read_entries, to_entry
-from endpoint_operator.serveconfig.schema import Application
+from endpoint_operator.serveconfig.compiler import EntryTooLargeError, compile_entry
+from endpoint_operator.serveconfig.diff import Change, diff_entries
+from endpoint_operator.serveconfig.document import fingerprint, own_entry, read_entries
+from endpoint_operator.serveconfig.fields import Effect
 
 
 class Action(StrEnum):
@@ -44,7 +45,7 @@ class Action(StrEnum):
     RESTART = "restart"
     """New replicas take the place of the running ones."""
     STOP = "stop"
-    """It is suspended, and its replicas go."""
+    """It is suspended, or another RayService is to serve it, and its replicas go."""
     UNCHANGED = "unchanged"
     """What is served is what the manifest describes."""
     REJECTED = "rejected"
@@ -72,13 +73,31 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The RayService that a plan is for, and whether it serves the endpoints that name no runtime."""
+
+    namespace: str
+    ray_service: str
+    is_default: bool
+
+    def objection(self, endpoint: ModelEndpoint) -> str:
+        """Return why this RayService does not serve `endpoint`; an empty text if it does."""
+        runtime = endpoint.spec.runtime
+        if belongs(runtime, self.ray_service, is_default=self.is_default):
+            return ""
+        if runtime:
+            return f"runtime is {runtime!r}, and this plan is for {self.ray_service!r}"
+        return f"runtime is not set, and {self.ray_service!r} is not the namespace's default runtime"
+
+
+@dataclass(frozen=True)
 class Served:
     """What is served now: entries by application, and the versions that are left out because they failed."""
 
     entries: Mapping[str, str]
     failed: Mapping[str, Rollout] = field(default_factory=dict)
-    # None for a file, in which namespaces mean nothing.
-    namespace: str | None = None
+    # None for a file, in which namespaces and runtimes mean nothing.
+    place: Place | None = None
 
 
 def plan(
@@ -92,7 +111,7 @@ def plan(
         typer.Option(help="File of resource profiles; without it, the live cluster's or this machine."),
     ] = None,
     ray_service: Annotated[
-        str | None, typer.Option(help="RayService; without it, the only one of the namespace.")
+        str | None, typer.Option(help="RayService; without it, the only one or the default of the namespace.")
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
@@ -144,22 +163,24 @@ def plan_endpoints(
 
 def _plan(endpoint: ModelEndpoint, profiles: Profiles, served: Served) -> Plan:
     name, live = endpoint.name, served.entries.get(endpoint.name)
-    if served.namespace is not None and _namespace(endpoint) not in (None, served.namespace):
-        reason = f"metadata.namespace: is {_namespace(endpoint)!r}, and this plan is for {served.namespace!r}"
+    place = served.place
+    if place is not None and _namespace(endpoint) not in (None, place.namespace):
+        reason = f"metadata.namespace: is {_namespace(endpoint)!r}, and this plan is for {place.namespace!r}"
         return Plan(name, Action.REJECTED, reason=reason)
-    if endpoint.spec.suspend:
-        return _plan_suspended(name, live)
+    elsewhere = place.objection(endpoint) if place is not None else ""
+    if elsewhere or endpoint.spec.suspend:
+        return _plan_stop(name, live, elsewhere)
     try:
-        wanted = compile_application(endpoint, profiles)
-    except UnfitResourcesError as error:
+        wanted = compile_entry(endpoint, profiles)
+    except (UnfitResourcesError, EntryTooLargeError) as error:
         return _rejected(name, str(error), live)
     failed = served.failed.get(name)
-    if failed is not None and failed.fingerprint == fingerprint(to_entry(wanted)):
+    if failed is not None and failed.fingerprint == fingerprint(wanted):
         again = f"it is tried again at {failed.next_attempt_time}"
         return _rejected(name, f"this version has failed, and {again}: {failed.message}", live)
     if live is None:
         return Plan(name, Action.NEW, reason="it is not served yet")
-    return _compare(live, wanted)
+    return _compare(name, live, wanted)
 
 
 def _namespace(endpoint: ModelEndpoint) -> str | None:
@@ -167,10 +188,11 @@ def _namespace(endpoint: ModelEndpoint) -> str | None:
     return metadata.namespace if "namespace" in metadata.model_fields_set else None
 
 
-def _plan_suspended(name: str, live: str | None) -> Plan:
+def _plan_stop(name: str, live: str | None, elsewhere: str) -> Plan:
+    cause, here = (elsewhere, " here") if elsewhere else ("suspend", "")
     if live is None:
-        return Plan(name, Action.UNCHANGED, reason="suspend: it is not served, and stays so")
-    return Plan(name, Action.STOP, reason="suspend: its replicas go, and it no longer answers")
+        return Plan(name, Action.UNCHANGED, reason=f"{cause}: it is not served{here}, and stays so")
+    return Plan(name, Action.STOP, reason=f"{cause}: its replicas go, and it no longer answers{here}")
 
 
 def _rejected(name: str, reason: str, live: str | None) -> Plan:
@@ -178,8 +200,7 @@ def _rejected(name: str, reason: str, live: str | None) -> Plan:
     return Plan(name, Action.REJECTED, reason=reason + kept)
 
 
-def _compare(live: str, wanted: Application) -> Plan:
-    name = wanted.name
+def _compare(name: str, live: str, wanted: str) -> Plan:
     try:
         changes = diff_entries(live, wanted) if own_entry(live, name) is not None else None
     except (ValueError, KeyError):

@@ -34,6 +34,7 @@ class EndpointRow:
     ready: str
     reason: str
     task: str
+    runtime: str
     profile: str
     replicas: int | None
     ready_replicas: int | None
@@ -57,6 +58,9 @@ class EndpointRow:
 def status(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAMES…]", help="Without, all.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and show what changes.")] = False,
+    ray_service: Annotated[
+        str | None, typer.Option(help="Only endpoints that this RayService serves.")
+    ] = None,
     context: Context = None,
     namespace: Namespace = None,
     output: OutputOption = Output.TABLE,
@@ -65,17 +69,22 @@ def status(
     missing: list[str] = []
 
     def show(home: str, rows: list[EndpointRow]) -> None:
+        where = (
+            f"namespace {home!r}"
+            if ray_service is None
+            else f"RayService {ray_service!r} of namespace {home!r}"
+        )
         shown = [row for row in rows if not names or row.name in names]
         missing[:] = sorted(set(names or ()) - {row.name for row in shown})
         _show_status(shown, output, redraw=watch)
         for name in missing:
-            messages.complain(f"namespace {home!r} has no ModelEndpoint {name!r}")
+            messages.complain(f"{where} has no ModelEndpoint {name!r}")
         if not rows and not names:
-            messages.say(f"namespace {home!r} has no ModelEndpoints")
+            messages.say(f"{where} has no ModelEndpoints")
 
     with suppress(KeyboardInterrupt):
         complain = messages.complain if watch else None
-        ask_cluster(cluster_queries().show_rows(context, namespace, show, complain))
+        ask_cluster(cluster_queries().show_rows(context, namespace, ray_service, show, complain))
     if missing:
         raise typer.Exit(1)
 
@@ -106,6 +115,7 @@ def _row(manifest: Mapping[str, Any]) -> EndpointRow:
         ready=ready.status if ready and seen else "Unknown",
         reason=ready.reason if ready and seen else "",
         task=spec.get("model", {}).get("task", ""),
+        runtime=spec.get("runtime", ""),
         profile=spec.get("resources", {}).get("profile", ""),
         replicas=status.replicas,
         ready_replicas=status.ready_replicas,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from endpoint_operator.api.profiles import Profiles
+from endpoint_operator.api.runtime import belongs
 from endpoint_operator.controller.concurrency import gather_limited
 from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.decide.desired import Observation
@@ -155,9 +156,9 @@ class Observer:
         return self._service
 
     def _serves(self, endpoint: ObservedEndpoint) -> bool:
-        if not endpoint.runtime:
-            return self._settings.default_runtime
-        return endpoint.runtime == self._settings.ray_service
+        return belongs(
+            endpoint.runtime, self._settings.ray_service, is_default=self._settings.default_runtime
+        )
 
     async def _list_endpoints(self) -> None:
         self._list_is_due = False

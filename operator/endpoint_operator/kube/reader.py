@@ -6,11 +6,13 @@ Each request is tried once and raises KubeError with a sentence for people.
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
 from kubernetes.aio import client, config
 
+from endpoint_operator.api.runtime import is_default_runtime
 from endpoint_operator.kube.client import list_objects
 from endpoint_operator.kube.errors import KubeError, api_errors
 from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE
@@ -46,6 +48,15 @@ async def _load_kubeconfig(context: str | None, configuration: client.Configurat
     return str(loader.current_context["context"].get("namespace") or "default")
 
 
+@dataclass(frozen=True)
+class RayServiceView:
+    """A RayService, and whether it serves the endpoints that name no runtime."""
+
+    name: str
+    serve_config: str
+    is_default: bool
+
+
 class KubeReader:
     """The objects of one namespace."""
 
@@ -57,19 +68,23 @@ class KubeReader:
     async def endpoints(self) -> list[dict[str, Any]]:
         return await list_objects(self._objects, MODEL_ENDPOINT, self.namespace, TIMEOUT_SECONDS)
 
-    async def ray_service(self, name: str | None) -> dict[str, Any]:
-        """Return the RayService `name`; without a name, the namespace's only one."""
+    async def ray_service(self, name: str | None) -> RayServiceView:
+        """Return the RayService `name`; without a name, the namespace's only one or its default runtime."""
         found = await list_objects(self._objects, RAY_SERVICE, self.namespace, TIMEOUT_SECONDS)
-        by_name = {service["metadata"]["name"]: service for service in found}
-        there = ", ".join(sorted(by_name)) or "none"
-        if name is not None and name not in by_name:
+        views = [_view(service, is_only_one=len(found) == 1) for service in found]
+        there = ", ".join(sorted(view.name for view in views)) or "none"
+        if name is not None:
+            chosen = [view for view in views if view.name == name]
+        else:
+            chosen = views if len(views) == 1 else [view for view in views if view.is_default]
+        if len(chosen) == 1:
+            return chosen[0]
+        if name is not None:
             raise KubeError(f"namespace {self.namespace!r} has no RayService {name!r}; there is {there}")
-        if name is None and len(by_name) != 1:
-            raise KubeError(
-                f"namespace {self.namespace!r} must have one RayService, or --ray-service say which; "
-                f"there is {there}"
-            )
-        return by_name[name] if name is not None else found[0]
+        raise KubeError(
+            f"namespace {self.namespace!r} must have one RayService or one default runtime, or --ray-service "
+            f"say which; there is {there}"
+        )
 
     async def profiles(self, ray_service: str) -> str:
         """Return the text of the profiles file that the chart made for the RayService `ray_service`."""
@@ -82,3 +97,12 @@ class KubeReader:
         if text is None:
             raise KubeError(f"the ConfigMap {name!r} has no key {PROFILES_KEY!r}")
         return str(text)
+
+
+def _view(service: dict[str, Any], *, is_only_one: bool) -> RayServiceView:
+    metadata = service["metadata"]
+    return RayServiceView(
+        name=metadata["name"],
+        serve_config=service["spec"].get("serveConfigV2", ""),
+        is_default=is_default_runtime(metadata.get("labels") or {}, is_only_one=is_only_one),
+    )

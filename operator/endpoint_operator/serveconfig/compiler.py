@@ -4,13 +4,15 @@ Each endpoint becomes one application, whose entry depends on that endpoint alon
 therefore changes no byte of another's entry.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from endpoint_operator.api.profiles import Placement, Profiles, UnfitResourcesError
+from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
 from endpoint_operator.serveconfig.document import to_document, to_entry
+from endpoint_operator.serveconfig.fields import values_by_place
 from endpoint_operator.serveconfig.schema import (
     Application,
     AutoscalingConfig,
@@ -34,7 +36,16 @@ METRICS_INTERVAL_SECONDS: Final = 2.0
 LOOK_BACK_SECONDS: Final = 6.0
 
 GATEWAY_MAX_REQUESTS: Final = 4096
+GATEWAY_CPUS: Final = 0.1
 GATEWAY_MEMORY_BYTES: Final = 256 * 2**20
+
+
+# All entries share one Kubernetes object. Of the defaults, an entry has about 500 bytes.
+MAX_ENTRY_BYTES: Final = 32 * 1024
+
+
+class EntryTooLargeError(Exception):
+    """The entry of an endpoint has more bytes than one may have; the message names its largest field."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +67,9 @@ class Compilation:
 def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles) -> Compilation:
     """Return the Serve config of `endpoints`; their order does not matter.
 
-    Suspended endpoints are left out. Endpoints that fit no profile, or whose name an older served endpoint
-    has, are left out and listed as rejections. The name of an endpoint that is left out is free for another
-    one.
+    Suspended endpoints are left out. Endpoints that fit no profile, whose entry is too large, or whose name
+    an older served endpoint has, are left out and listed as rejections. The name of an endpoint that is left
+    out is free for another one.
     """
     entries = {GATEWAY_APPLICATION: to_entry(gateway_application(profiles))}
     rejections = []
@@ -70,8 +81,8 @@ def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles)
             rejections.append(Rejection(endpoint.key, reason))
             continue
         try:
-            entries[endpoint.name] = to_entry(compile_application(endpoint, profiles))
-        except UnfitResourcesError as error:
+            entries[endpoint.name] = compile_entry(endpoint, profiles)
+        except (UnfitResourcesError, EntryTooLargeError) as error:
             rejections.append(Rejection(endpoint.key, str(error)))
     return Compilation(to_document(entries), tuple(rejections))
 
@@ -80,86 +91,87 @@ def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
     return (endpoint.metadata.creation_timestamp, endpoint.key)
 
 
+def compile_entry(endpoint: ModelEndpoint, profiles: Profiles) -> str:
+    """Return the entry of `endpoint`.
+
+    Raises UnfitResourcesError if it fits no profile, and EntryTooLargeError if it has too many bytes.
+    """
+    entry = to_entry(compile_application(endpoint, profiles))
+    # An entry is ASCII.
+    if len(entry) > MAX_ENTRY_BYTES:
+        sizes = {field: len(json.dumps(value)) for field, value in _leaf_values(endpoint.spec)}
+        largest = max(sizes, key=lambda field: sizes[field])
+        raise EntryTooLargeError(
+            f"{largest}: has {sizes[largest]:,} of the {len(entry):,} bytes that the endpoint's entry in the "
+            f"Serve config would have; an entry may have {MAX_ENTRY_BYTES:,}, and a character beyond ASCII "
+            "takes 6 or 12"
+        )
+    return entry
+
+
+def _leaf_values(spec: ModelEndpointSpec) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each field of the spec; each parameter is one."""
+    for section, content in spec.model_dump(mode="json", by_alias=True).items():
+        fields = dict(content) if isinstance(content, dict) else {}
+        parameters = fields.pop("parameters", {})
+        yield from ((f"{section}.{name}", value) for name, value in fields.items())
+        yield from ((f"{section}.parameters.{name}", value) for name, value in parameters.items())
+
+
 def compile_application(endpoint: ModelEndpoint, profiles: Profiles) -> Application:
     """Return the Serve application of `endpoint`; raise UnfitResourcesError if it fits no profile."""
     spec = endpoint.spec
-    args = ModelArgs(
-        name=endpoint.name,
-        uri=spec.model.uri,
-        revision=spec.model.revision,
-        task=spec.model.task,
-        dtype=spec.model.dtype,
-    )
+    options = values_by_place(spec, profiles.place(spec.resources))
+    args = ModelArgs(name=endpoint.name, **options.pop("args"))
     return Application(
         name=endpoint.name,
         route_prefix=route_prefix(endpoint.name),
         import_path=BUILD_IMPORT_PATH,
         args=args.model_dump(mode="json", exclude_defaults=True),
-        deployments=(_model_deployment(spec, profiles.place(spec.resources)),),
+        deployments=(_model_deployment(**options),),
     )
 
 
-def _model_deployment(spec: ModelEndpointSpec, placement: Placement) -> Deployment:
-    tunables, autoscaling = _tunables(spec), _autoscaling(spec)
+def _model_deployment(
+    user_config: dict[str, Any],
+    autoscaling_config: dict[str, Any],
+    ray_actor_options: dict[str, Any],
+    **options: Any,
+) -> Deployment:
+    """Return the deployment with the options of `values_by_place`, and what is derived from them."""
+    tunables, autoscaling = UserConfig(**user_config), _autoscaling(autoscaling_config)
     return Deployment(
         name=MODEL_DEPLOYMENT,
-        num_replicas=None if autoscaling else spec.scaling.min_replicas,
+        num_replicas=None if autoscaling else autoscaling_config["min_replicas"],
         autoscaling_config=autoscaling,
-        # Serve takes 1 to 100, or None for no limit.
-        max_replicas_per_node=spec.scaling.max_replicas_per_node or None,
-        ray_actor_options=_actor_options(placement),
+        ray_actor_options=_actor_options(**ray_actor_options),
         user_config=tunables.model_dump(mode="json", exclude_defaults=True),
         # The replica counts requests itself, because only the replica can reject one with our error body and
         # still answer a readiness probe. Serve's own limits are higher and only a safeguard.
         max_ongoing_requests=2 * tunables.max_requests,
-        max_queued_requests=spec.limits.max_queued_requests,
-        health_check_period_s=spec.health.period_seconds,
-        health_check_timeout_s=spec.health.timeout_seconds,
-        graceful_shutdown_timeout_s=spec.health.graceful_shutdown_seconds,
+        max_queued_requests=tunables.max_queued_requests,
+        **options,
     )
 
 
-def _actor_options(placement: Placement) -> RayActorOptions:
-    labels = dict(placement.node_labels)
+def _autoscaling(options: dict[str, Any]) -> AutoscalingConfig | None:
+    """Return None for a fixed number of replicas, which costs Serve's controller no work."""
+    if options["min_replicas"] == options["max_replicas"]:
+        return None
+    return AutoscalingConfig(
+        metrics_interval_s=METRICS_INTERVAL_SECONDS, look_back_period_s=LOOK_BACK_SECONDS, **options
+    )
+
+
+def _actor_options(label_selector: dict[str, str], **options: Any) -> RayActorOptions:
     return RayActorOptions(
-        num_cpus=placement.cpus,
-        num_gpus=placement.accelerators,
-        memory=placement.memory_bytes,
-        label_selector=labels,
+        label_selector=label_selector,
         # Serve runs the build of an application on a node with the labels of its replicas. The build asks
         # for nothing else, so the autoscaler would never start the first such node, and the build would wait
         # for ever. With a fallback, Serve runs the build on any node. This fallback has the same labels, so
         # that replicas run nowhere else.
-        fallback_strategy=(NodeLabels(label_selector=labels),) if labels else None,
-    )
-
-
-def _tunables(spec: ModelEndpointSpec) -> UserConfig:
-    return UserConfig(
-        max_batch_size=spec.batching.max_batch_size,
-        max_batch_tokens=spec.batching.max_batch_tokens,
-        max_wait_milliseconds=spec.batching.max_wait_milliseconds,
-        max_ongoing_requests=spec.limits.max_ongoing_requests,
-        max_queued_requests=spec.limits.max_queued_requests,
-        request_timeout_seconds=spec.limits.request_timeout_seconds,
-        max_input_tokens=spec.limits.max_input_tokens,
-        truncate_input=spec.limits.truncate_input,
-        parameters=spec.model.parameters,
-    )
-
-
-def _autoscaling(spec: ModelEndpointSpec) -> AutoscalingConfig | None:
-    """Return None for a fixed number of replicas, which costs Serve's controller no work."""
-    if spec.scaling.min_replicas == spec.scaling.max_replicas:
-        return None
-    return AutoscalingConfig(
-        min_replicas=spec.scaling.min_replicas,
-        max_replicas=spec.scaling.max_replicas,
-        target_ongoing_requests=spec.scaling.target_ongoing_requests,
-        upscale_delay_s=spec.scaling.upscale_delay_seconds,
-        downscale_delay_s=spec.scaling.downscale_delay_seconds,
-        metrics_interval_s=METRICS_INTERVAL_SECONDS,
-        look_back_period_s=LOOK_BACK_SECONDS,
+        fallback_strategy=(NodeLabels(label_selector=label_selector),) if label_selector else None,
+        **options,
     )
 
 
@@ -175,7 +187,7 @@ def gateway_application(profiles: Profiles) -> Application:
                 name=GATEWAY_DEPLOYMENT,
                 num_replicas=1,
                 ray_actor_options=_actor_options(
-                    Placement(0.1, 0, GATEWAY_MEMORY_BYTES, profiles.gateway_labels)
+                    dict(profiles.gateway_labels), num_cpus=GATEWAY_CPUS, memory=GATEWAY_MEMORY_BYTES
                 ),
                 max_ongoing_requests=GATEWAY_MAX_REQUESTS,
                 max_queued_requests=GATEWAY_MAX_REQUESTS,

@@ -18,7 +18,7 @@ class Isolation:
     tracebacks: dict[str, str] = field(default_factory=dict)
 
     def run(self, name: str, call: Callable[[], Result], otherwise: Result) -> Result:
-        """Return what `call` returns; `otherwise` if it raises an error, or if an earlier call for `name` did."""
+        """Return what `call` returns; `otherwise` if it raises an error or an earlier call for `name` did."""
         if name in self.messages:
             return otherwise
         try:

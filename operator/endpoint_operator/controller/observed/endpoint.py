@@ -11,8 +11,8 @@ from endpoint_operator.api.profiles import ProfileNotFoundError, Profiles, Unfit
 from endpoint_operator.api.status import ConditionType, GoodVersion, ModelEndpointStatus, Reason, parse_status
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import describe
-from endpoint_operator.serveconfig.compiler import compile_application
-from endpoint_operator.serveconfig.document import own_entry, to_entry
+from endpoint_operator.serveconfig.compiler import EntryTooLargeError, compile_entry
+from endpoint_operator.serveconfig.document import own_entry
 
 LONGEST_PROBLEM: Final = 900
 
@@ -83,11 +83,13 @@ def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> Compiled
     if observed.endpoint is None:
         return CompiledEndpoint(None, Reason.INVALID_SPEC, observed.problem)
     try:
-        return CompiledEndpoint(to_entry(compile_application(observed.endpoint, profiles)))
+        return CompiledEndpoint(compile_entry(observed.endpoint, profiles))
     except ProfileNotFoundError as error:
         return CompiledEndpoint(None, Reason.PROFILE_NOT_FOUND, str(error))
     except UnfitResourcesError as error:
         return CompiledEndpoint(None, Reason.EXCEEDS_PROFILE, str(error))
+    except EntryTooLargeError as error:
+        return CompiledEndpoint(None, Reason.INVALID_SPEC, str(error))
     except Exception as error:
         return CompiledEndpoint(None, Reason.INTERNAL_ERROR, internal_error(error))
 
