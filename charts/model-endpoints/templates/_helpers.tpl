@@ -31,8 +31,21 @@ app.kubernetes.io/part-of: {{ .Chart.Name }}
 {{- default (printf "%s-auth" (include "model-endpoints.fullname" .)) .Values.auth.secretName -}}
 {{- end -}}
 
+{{/*
+An image: a dict of image, value (the name of that value) and defaultTag. There is no default repository: this project
+publishes no image, and a name that nobody owns could be taken by anybody.
+*/}}
 {{- define "model-endpoints.image" -}}
-{{- printf "%s:%s" .image.repository (default .context.Chart.AppVersion .image.tag) -}}
+{{- $tag := default .defaultTag .image.tag -}}
+{{- if not .image.repository -}}
+{{- fail (printf "%s.repository is empty: name the image that you built with 'make images' and pushed to your registry. No images are published." .value) -}}
+{{- else if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else if $tag -}}
+{{- printf "%s:%s" .image.repository $tag -}}
+{{- else -}}
+{{- fail (printf "%s.tag and %s.digest are empty: set one of them. 'make images' prints the tag. The chart's version is no default, because a new tag makes KubeRay replace the Ray cluster." .value .value) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Pod security "restricted", for each container. */}}

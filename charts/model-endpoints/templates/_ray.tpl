@@ -147,7 +147,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .name }}
-      image: {{ include "model-endpoints.image" (dict "image" .context.Values.image "context" .context) }}
+      image: {{ include "model-endpoints.image" (dict "image" .context.Values.image "value" "image" "defaultTag" "") }}
       imagePullPolicy: {{ .context.Values.image.pullPolicy }}
       securityContext:
         {{- include "model-endpoints.securityContext" .context | nindent 8 }}
