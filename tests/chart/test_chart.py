@@ -8,7 +8,6 @@ import yaml
 
 from endpoint_operator.api.profiles import parse_profiles
 from endpoint_operator.api.types import GROUP, Resources
-from endpoint_operator.controller.settings import Settings
 from hack.commands import run
 from hack.errors import CommandError
 from hack.generate import FILES
@@ -161,18 +160,6 @@ def test_people_get_models_and_no_way_to_run_code(default):
         assert {(g, r) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"]} == {
             (GROUP, "modelendpoints")
         }
-
-
-def test_settings_reach_the_operator_under_the_names_that_it_reads():
-    [operator] = of_kind(template("--set=operator.settings.failedSeconds=7"), "Deployment")
-    [container] = operator["spec"]["template"]["spec"]["containers"]
-    given = {variable["name"]: variable.get("value", "here") for variable in container["env"]}
-    settings = Settings.from_environment(given)
-    assert settings.failed_seconds == 7
-    assert settings.ray_service == "models-model-endpoints"
-    assert settings.serve_api_url == "http://models-model-endpoints-head-svc:8265"
-    known = {f"OPERATOR_{name.upper()}" for name in Settings.model_fields}
-    assert given.keys() <= known
 
 
 def test_a_long_release_name_fits_kuberay():

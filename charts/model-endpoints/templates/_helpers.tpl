@@ -48,6 +48,32 @@ publishes no image, and a name that nobody owns could be taken by anybody.
 {{- end -}}
 {{- end -}}
 
+{{/* Port of the operator's /healthz and /metrics. */}}
+{{- define "model-endpoints.operatorPort" -}}
+{{- int (default 8080 .Values.operator.settings.httpPort) -}}
+{{- end -}}
+
+{{/* The operator's settings but its namespace, as a JSON object of strings: those of the chart, and those of the values. */}}
+{{- define "model-endpoints.operatorSettings" -}}
+{{- $name := include "model-endpoints.fullname" . -}}
+{{- $settings := dict
+  "rayService" $name
+  "profilesFile" "/etc/model-endpoints/profiles.yaml"
+  "serveApiUrl" (printf "http://%s-head-svc:8265" $name)
+  "servicePort" (.Values.service.port | int | toString)
+-}}
+{{- if .Values.auth.enabled }}{{ $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" }}{{ end -}}
+{{- range $setting, $value := .Values.operator.settings -}}
+{{- if or (hasKey $settings $setting) (has $setting (list "namespace" "serveApiTokenFile")) -}}
+{{- fail (printf "operator.settings.%s is set by the chart from other values: remove it" $setting) -}}
+{{- end -}}
+{{/* Numbers of a values file are floats, and a large one would be written with an exponent. */}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $value = int64 $value }}{{ end -}}
+{{- $_ := set $settings $setting (toString $value) -}}
+{{- end -}}
+{{- toJson $settings -}}
+{{- end -}}
+
 {{/* Pod security "restricted", for each container. */}}
 {{- define "model-endpoints.securityContext" -}}
 runAsNonRoot: true
