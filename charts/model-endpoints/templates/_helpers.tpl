@@ -74,6 +74,23 @@ publishes no image, and a name that nobody owns could be taken by anybody.
 {{- toJson $settings -}}
 {{- end -}}
 
+{{/*
+Peers that are KubeRay's operator. The label is the one that its Helm chart and its manifests have in common. The name
+`kuberay` would not do: KubeRay gives it to every pod of Ray, in every namespace.
+*/}}
+{{- define "model-endpoints.kuberayPeers" -}}
+{{- with .Values.networkPolicy.kuberay -}}
+{{- if and .namespace .peers -}}
+{{- fail "networkPolicy.kuberay.namespace and networkPolicy.kuberay.peers are both given: peers are said in full, so name the namespace in them" -}}
+{{- else if .peers -}}
+{{- toYaml .peers -}}
+{{- else -}}
+- namespaceSelector: {{ if .namespace }}{matchLabels: {kubernetes.io/metadata.name: {{ .namespace }}}}{{ else }}{}{{ end }}
+  podSelector: {matchLabels: {app.kubernetes.io/component: kuberay-operator}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Pod security "restricted", for each container. */}}
 {{- define "model-endpoints.securityContext" -}}
 runAsNonRoot: true
