@@ -61,6 +61,7 @@ publishes no image, and a name that nobody owns could be taken by anybody.
   "profilesFile" "/etc/model-endpoints/profiles.yaml"
   "serveApiUrl" (printf "http://%s-head-svc:8265" $name)
   "servicePort" (.Values.service.port | int | toString)
+  "defaultRuntime" (toString .Values.runtime.default)
 -}}
 {{- if .Values.auth.enabled }}{{ $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" }}{{ end -}}
 {{- range $setting, $value := .Values.operator.settings -}}
@@ -87,6 +88,23 @@ Peers that are KubeRay's operator. The label is the one that its Helm chart and 
 {{- else -}}
 - namespaceSelector: {{ if .namespace }}{matchLabels: {kubernetes.io/metadata.name: {{ .namespace }}}}{{ else }}{}{{ end }}
   podSelector: {matchLabels: {app.kubernetes.io/component: kuberay-operator}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Fail if another release's RayService is the default runtime of the namespace. A rendering that cannot see the cluster finds
+none. A RayService of this release may have had another name before.
+*/}}
+{{- define "model-endpoints.refuseSecondDefault" -}}
+{{- if and .Values.runtime.default (.Capabilities.APIVersions.Has "ray.io/v1") -}}
+{{- range (lookup "ray.io/v1" "RayService" .Release.Namespace "").items -}}
+{{- $release := dig "annotations" "meta.helm.sh/release-name" "" .metadata -}}
+{{- $isDefault := eq (dig "labels" "serving.modelendpoint.dev/default-runtime" "" .metadata) "true" -}}
+{{- $isOurs := or (eq .metadata.name (include "model-endpoints.fullname" $)) (eq $release $.Release.Name) -}}
+{{- if and $isDefault (not $isOurs) (not .metadata.deletionTimestamp) -}}
+{{- fail (printf "runtime.default is true, but RayService %s of release %s is the default runtime of namespace %s already: set runtime.default to false for one of the two" .metadata.name (default "(unknown)" $release) $.Release.Namespace) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
