@@ -1,4 +1,4 @@
-"""What the chart looks up in the cluster when helm renders it there; nothing is installed."""
+"""What the chart looks up in the cluster when helm renders it there."""
 
 import pytest
 
@@ -11,7 +11,6 @@ REQUIRED = "image.repository=a.example/serve,image.tag=build-1,operator.image.re
 # Objects of the whole cluster would be those of other tests, too.
 SHARED = "crds.install=false,rbac.aggregate=false"
 DEFAULT_LABEL = "serving.modelendpoint.dev/default-runtime"
-TOKEN = "c2VjcmV0"
 
 
 def ownership(release, namespace):
@@ -73,13 +72,42 @@ def test_one_that_is_no_default_does_not_matter(render, there):
     assert f'{DEFAULT_LABEL}: "true"' in render()
 
 
-def test_a_token_is_made_once(render, http, namespace):
-    first, second = render(), render()
-    # Nothing is installed, so each has a token of its own.
-    assert first != second
-    name = "models-model-endpoints-auth"
-    metadata = {"name": name, **ownership("models", namespace)}
-    secret = {"metadata": metadata, "data": {"auth_token": TOKEN}}
-    http.post(f"/api/v1/namespaces/{namespace}/secrets", json=secret).raise_for_status()
-    assert f"auth_token: {TOKEN}" in render()
-    assert render() == render()
+@pytest.fixture
+def install(api_server, ray_services, crd, namespace):
+    """Return a function that installs or upgrades a release; no controller makes pods of it."""
+    helm = Helm(api_server)
+
+    def install(release, *options):
+        helm(
+            *("upgrade", "--install", release, str(CHART), f"--namespace={namespace}"),
+            *(f"--set={REQUIRED},{SHARED}", *options),
+        )
+
+    return install
+
+
+def test_a_token_is_made_once(install, kubectl, namespace):
+    def token():
+        return kubectl.get("secret", "models-model-endpoints-auth", f"--namespace={namespace}")["data"]
+
+    install("models")
+    made = token()
+    assert made["auth_token"]
+    install("models", "--set=operator.settings.failedSeconds=7")
+    assert token() == made
+
+
+def test_two_releases_in_one_namespace(install, kubectl, namespace):
+    install("models")
+    with pytest.raises(CommandError, match="RayService models-model-endpoints of release models"):
+        install("second")
+    install("second", "--set=runtime.default=false")
+    # The first goes on being the default, and hands over once it is asked to.
+    install("models")
+    install("models", "--set=runtime.default=false")
+    install("second", "--set=runtime.default=true")
+    services = kubectl.get("rayservices", f"--namespace={namespace}")["items"]
+    labels = {
+        service["metadata"]["name"]: service["metadata"]["labels"].get(DEFAULT_LABEL) for service in services
+    }
+    assert labels == {"models-model-endpoints": None, "second-model-endpoints": "true"}

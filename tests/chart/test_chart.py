@@ -112,6 +112,9 @@ def test_worker_groups_say_what_kuberay_would_write_back(default):
         ("1024Mi", "1Gi"),
         ("1536Mi", "1536Mi"),
         ("2048Gi", "2Ti"),
+        ("2000k", "2M"),
+        ("1000000m", "1k"),
+        ("4000000000", "4G"),
     ],
 )
 def test_quantities_are_written_as_kubernetes_writes_them_back(given, written):
@@ -119,6 +122,13 @@ def test_quantities_are_written_as_kubernetes_writes_them_back(given, written):
     documents = template(f"{options},profiles[0].requests.cpu={given},head.resources.requests.cpu={given}")
     for pod in ray_pods(documents):
         assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == written
+
+
+def test_a_quantity_may_be_a_large_number_of_a_values_file(tmp_path):
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"head": {"resources": {"limits": {"memory": 4_000_000_001}}}}))
+    head, *_ = ray_pods(template(f"--values={values}"))
+    assert head["spec"]["containers"][0]["resources"]["limits"]["memory"] == "4000000001"
 
 
 def test_every_container_is_restricted(default):
