@@ -12,6 +12,7 @@ from hack.generate import generate, verify
 from hack.images.project_images import build_for_people
 from hack.toolchain.binaries import binary_path
 from hack.toolchain.catalogue import CATALOGUE
+from hack.toolchain.debian_programs import PACKAGES, debian_program
 
 
 def main() -> None:
@@ -42,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     add("generate", generate, "write the files that are made from others")
     add("verify", verify, "check that the generated CRD is fresh")
     build = add("build", _build, "make binaries that are neither on the PATH nor in the cache")
-    build.add_argument("names", nargs="+", metavar="NAME", help=f"one of: {', '.join(CATALOGUE)}")
+    build.add_argument(
+        "names", nargs="+", metavar="NAME", help=f"one of: {', '.join([*CATALOGUE, *PACKAGES])}"
+    )
     return parser
 
 
@@ -62,7 +65,7 @@ def _images(models: str) -> None:
 
 def _build(names: list[str]) -> None:
     for name in names:
-        print(binary_path(name))
+        print(debian_program(name) if name in PACKAGES else binary_path(name))
 
 
 if __name__ == "__main__":

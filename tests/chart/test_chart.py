@@ -8,36 +8,14 @@ import yaml
 
 from endpoint_operator.api.profiles import parse_profiles
 from endpoint_operator.api.types import GROUP, Resources
-from endpoint_operator.controller.settings import Settings
 from hack.commands import run
 from hack.errors import CommandError
 from hack.generate import FILES
 from hack.paths import CHART
 from hack.toolchain.binaries import binary_path
+from tests.chart.rendering import EVERYTHING, REQUIRED, SCENARIOS, of_kind, ray_pods, template
 
 READ = ("get", "list", "watch")
-SCENARIOS = sorted((CHART / "ci").glob("*.yaml"))
-EVERYTHING = [
-    "--set=monitoring.podMonitor=true,monitoring.serviceMonitor=true,monitoring.prometheusRule=true",
-    "--set=monitoring.grafanaDashboard=true,hub.tokenSecret.name=hub,hub.cacheClaim=cache",
-    "--set=modelVolumes={first,second},imagePullSecrets[0].name=registry,rbac.aggregate=true",
-]
-
-
-def template(*options):
-    text = run(binary_path("helm"), "template", "models", str(CHART), "--namespace=here", *options)
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
-def of_kind(documents, kind):
-    return [document for document in documents if document["kind"] == kind]
-
-
-def ray_pods(documents):
-    [service] = of_kind(documents, "RayService")
-    cluster = service["spec"]["rayClusterConfig"]
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    return [group["template"] for group in groups]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +32,7 @@ def test_a_generated_file_is_fresh(path):
     "options", [[], EVERYTHING, *([f"--values={path}"] for path in SCENARIOS)], ids=["default", "all", "kind"]
 )
 def test_helm_finds_nothing_wrong(options):
-    run(binary_path("helm"), "lint", "--strict", str(CHART), *options)
+    run(binary_path("helm"), "lint", "--strict", str(CHART), *REQUIRED, *options)
     documents = template(*options)
     names = [(d["kind"], d["metadata"]["name"]) for d in documents]
     assert len(names) == len(set(names))
@@ -134,6 +112,9 @@ def test_worker_groups_say_what_kuberay_would_write_back(default):
         ("1024Mi", "1Gi"),
         ("1536Mi", "1536Mi"),
         ("2048Gi", "2Ti"),
+        ("2000k", "2M"),
+        ("1000000m", "1k"),
+        ("4000000000", "4G"),
     ],
 )
 def test_quantities_are_written_as_kubernetes_writes_them_back(given, written):
@@ -143,10 +124,11 @@ def test_quantities_are_written_as_kubernetes_writes_them_back(given, written):
         assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == written
 
 
-def test_no_pod_of_ray_changes_with_the_chart_s_version(default):
-    """A changed pod makes KubeRay replace the whole Ray cluster."""
-    for pod in ray_pods(default):
-        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & pod["metadata"]["labels"].keys()
+def test_a_quantity_may_be_a_large_number_of_a_values_file(tmp_path):
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"head": {"resources": {"limits": {"memory": 4_000_000_001}}}}))
+    head, *_ = ray_pods(template(f"--values={values}"))
+    assert head["spec"]["containers"][0]["resources"]["limits"]["memory"] == "4000000001"
 
 
 def test_every_container_is_restricted(default):
@@ -190,21 +172,8 @@ def test_people_get_models_and_no_way_to_run_code(default):
         }
 
 
-def test_settings_reach_the_operator_under_the_names_that_it_reads():
-    [operator] = of_kind(template("--set=operator.settings.failedSeconds=7"), "Deployment")
-    [container] = operator["spec"]["template"]["spec"]["containers"]
-    given = {variable["name"]: variable.get("value", "here") for variable in container["env"]}
-    settings = Settings.from_environment(given)
-    assert settings.failed_seconds == 7
-    assert settings.ray_service == "models-model-endpoints"
-    assert settings.serve_api_url == "http://models-model-endpoints-head-svc:8265"
-    known = {f"OPERATOR_{name.upper()}" for name in Settings.model_fields}
-    assert given.keys() <= known
-
-
 def test_a_long_release_name_fits_kuberay():
-    text = run(binary_path("helm"), "template", "a" * 53, str(CHART))
-    [service] = of_kind([d for d in yaml.safe_load_all(text) if d], "RayService")
+    [service] = of_kind(template(release="a" * 53), "RayService")
     assert len(service["metadata"]["name"]) <= 47
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from hack.commands import run
 from hack.paths import CHART
-from tests.chart.test_chart import EVERYTHING, SCENARIOS, of_kind, ray_pods, template
+from tests.chart.rendering import EVERYTHING, SCENARIOS, of_kind, ray_pods, template
 
 EXPLAINED = CHART / ".checkov.yaml"
 KUBERNETES = "1.35"
@@ -24,7 +24,7 @@ def scanner(requirement, *arguments):
 @pytest.fixture(scope="module", params=VALUES)
 def objects(request, tmp_path_factory):
     """The rendered objects, and the pods of the RayService, which scanners do not know, as pods."""
-    documents = template("--set=auth.secretName=ray-auth", *VALUES[request.param])
+    documents = template(*VALUES[request.param])
     pods = [
         {
             "apiVersion": "v1",

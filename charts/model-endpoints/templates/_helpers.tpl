@@ -31,8 +31,82 @@ app.kubernetes.io/part-of: {{ .Chart.Name }}
 {{- default (printf "%s-auth" (include "model-endpoints.fullname" .)) .Values.auth.secretName -}}
 {{- end -}}
 
+{{/*
+An image: a dict of image, value (the name of that value) and defaultTag. There is no default repository: this project
+publishes no image, and a name that nobody owns could be taken by anybody.
+*/}}
 {{- define "model-endpoints.image" -}}
-{{- printf "%s:%s" .image.repository (default .context.Chart.AppVersion .image.tag) -}}
+{{- $tag := default .defaultTag .image.tag -}}
+{{- if not .image.repository -}}
+{{- fail (printf "%s.repository is empty: name the image that you built with 'make images' and pushed to your registry. No images are published." .value) -}}
+{{- else if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else if $tag -}}
+{{- printf "%s:%s" .image.repository $tag -}}
+{{- else -}}
+{{- fail (printf "%s.tag and %s.digest are empty: set one of them. 'make images' prints the tag. The chart's version is no default, because a new tag makes KubeRay replace the Ray cluster." .value .value) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Port of the operator's /healthz and /metrics. */}}
+{{- define "model-endpoints.operatorPort" -}}
+{{- int (default 8080 .Values.operator.settings.httpPort) -}}
+{{- end -}}
+
+{{/* The operator's settings but its namespace, as a JSON object of strings: those of the chart, and those of the values. */}}
+{{- define "model-endpoints.operatorSettings" -}}
+{{- $name := include "model-endpoints.fullname" . -}}
+{{- $settings := dict
+  "rayService" $name
+  "profilesFile" "/etc/model-endpoints/profiles.yaml"
+  "serveApiUrl" (printf "http://%s-head-svc:8265" $name)
+  "servicePort" (.Values.service.port | int | toString)
+  "defaultRuntime" (toString .Values.runtime.default)
+-}}
+{{- if .Values.auth.enabled }}{{ $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" }}{{ end -}}
+{{- range $setting, $value := .Values.operator.settings -}}
+{{- if or (hasKey $settings $setting) (has $setting (list "namespace" "serveApiTokenFile")) -}}
+{{- fail (printf "operator.settings.%s is set by the chart from other values: remove it" $setting) -}}
+{{- end -}}
+{{/* Numbers of a values file are floats, and a large one would be written with an exponent. */}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $value = int64 $value }}{{ end -}}
+{{- $_ := set $settings $setting (toString $value) -}}
+{{- end -}}
+{{- toJson $settings -}}
+{{- end -}}
+
+{{/*
+Peers that are KubeRay's operator. The label is the one that its Helm chart and its manifests have in common. The name
+`kuberay` would not do: KubeRay gives it to every pod of Ray, in every namespace.
+*/}}
+{{- define "model-endpoints.kuberayPeers" -}}
+{{- with .Values.networkPolicy.kuberay -}}
+{{- if and .namespace .peers -}}
+{{- fail "networkPolicy.kuberay.namespace and networkPolicy.kuberay.peers are both given: peers are said in full, so name the namespace in them" -}}
+{{- else if .peers -}}
+{{- toYaml .peers -}}
+{{- else -}}
+- namespaceSelector: {{ if .namespace }}{matchLabels: {kubernetes.io/metadata.name: {{ .namespace }}}}{{ else }}{}{{ end }}
+  podSelector: {matchLabels: {app.kubernetes.io/component: kuberay-operator}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Fail if another release's RayService is the default runtime of the namespace. A rendering that cannot see the cluster finds
+none. A RayService of this release may have had another name before.
+*/}}
+{{- define "model-endpoints.refuseSecondDefault" -}}
+{{- if and .Values.runtime.default (.Capabilities.APIVersions.Has "ray.io/v1") -}}
+{{- range (lookup "ray.io/v1" "RayService" .Release.Namespace "").items -}}
+{{- $release := dig "annotations" "meta.helm.sh/release-name" "" .metadata -}}
+{{- $isDefault := eq (dig "labels" "serving.modelendpoint.dev/default-runtime" "" .metadata) "true" -}}
+{{- $isOurs := or (eq .metadata.name (include "model-endpoints.fullname" $)) (eq $release $.Release.Name) -}}
+{{- if and $isDefault (not $isOurs) (not .metadata.deletionTimestamp) -}}
+{{- fail (printf "runtime.default is true, but RayService %s of release %s is the default runtime of namespace %s already: set runtime.default to false for one of the two" .metadata.name (default "(unknown)" $release) $.Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Pod security "restricted", for each container. */}}

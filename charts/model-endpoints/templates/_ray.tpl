@@ -80,7 +80,8 @@ A quantity in Kubernetes' canonical form. KubeRay writes the worker groups back 
 would then belong to KubeRay's field manager, and the next upgrade would be rejected.
 */}}
 {{- define "model-endpoints.quantity" -}}
-{{- $text := toString . -}}
+{{/* Numbers of a values file are floats, and a large one would be written with an exponent. */}}
+{{- $text := kindIs "float64" . | ternary (int64 .) . | toString -}}
 {{- $larger := dict "Ki" "Mi" "Mi" "Gi" "Gi" "Ti" -}}
 {{- range list "Ki" "Mi" "Gi" -}}
 {{- if hasSuffix . $text -}}
@@ -90,10 +91,13 @@ would then belong to KubeRay's field manager, and the next upgrade would be reje
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if hasSuffix "m" $text -}}
-{{- $number := trimSuffix "m" $text | int64 -}}
-{{- if eq (mod $number 1000) 0 -}}
-{{- $text = toString (div $number 1000) -}}
+{{- range list (list "m" "") (list "" "k") (list "k" "M") (list "M" "G") (list "G" "T") -}}
+{{- $suffix := first . -}}
+{{- if regexMatch (printf "^[0-9]+%s$" $suffix) $text -}}
+{{- $number := trimSuffix $suffix $text | int64 -}}
+{{- if and (gt $number 0) (eq (mod $number 1000) 0) -}}
+{{- $text = printf "%d%s" (div $number 1000) (last .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $text -}}
@@ -147,7 +151,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .name }}
-      image: {{ include "model-endpoints.image" (dict "image" .context.Values.image "context" .context) }}
+      image: {{ include "model-endpoints.image" (dict "image" .context.Values.image "value" "image" "defaultTag" "") }}
       imagePullPolicy: {{ .context.Values.image.pullPolicy }}
       securityContext:
         {{- include "model-endpoints.securityContext" .context | nindent 8 }}
