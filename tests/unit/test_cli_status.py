@@ -16,12 +16,15 @@ UNREACHABLE = "https://127.0.0.1:9"
 
 def stored(name="a", ready="True", reason="Serving", message="The model answers.", generation=1, **status):
     """Return a ModelEndpoint as an API server lists it, its status written for generation 1."""
-    condition = {"type": "Ready", "status": ready, "reason": reason, "message": message}
+    told = {"reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    conditions = [{"type": "Reconciling", "status": "False", **told}]
+    if ready is not None:
+        conditions.append({"type": "Ready", "status": ready, **told})
     endpoint = manifest(name, resources={"profile": "cpu"})
     endpoint["metadata"]["generation"] = generation
     endpoint["status"] = {
         "observedGeneration": 1,
-        "conditions": [condition | {"lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        "conditions": conditions,
         **status,
     }
     return endpoint
@@ -30,6 +33,11 @@ def stored(name="a", ready="True", reason="Serving", message="The model answers.
 def cells(endpoint):
     [row] = endpoint_rows([endpoint])
     return dict(zip(HEADER, row.cells, strict=True))
+
+
+def test_a_suspended_endpoint_has_a_reason_and_is_neither_ready_nor_not():
+    told = cells(stored(ready=None, reason="Suspended"))
+    assert (told["READY"], told["REASON"], told["ERROR"]) == ("-", "Suspended", "-")
 
 
 def test_a_line_tells_what_the_status_says():

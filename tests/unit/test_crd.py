@@ -175,7 +175,7 @@ def test_the_columns_read_fields_that_exist():
     assert plain <= known
     assert set(columns.values()) - plain == {
         '.status.conditions[?(@.type=="Ready")].status',
-        '.status.conditions[?(@.type=="Ready")].reason',
+        '.status.conditions[?(@.type=="Reconciling")].reason',
     }
 
 

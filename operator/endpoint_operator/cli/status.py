@@ -108,12 +108,13 @@ def endpoint_rows(manifests: Iterable[Mapping[str, Any]]) -> list[EndpointRow]:
 def _row(manifest: Mapping[str, Any]) -> EndpointRow:
     metadata, spec = manifest["metadata"], manifest.get("spec", {})
     status = parse_status(manifest.get("status"))
-    ready = status.condition(ConditionType.READY)
-    seen = ready is not None and status.observed_generation >= metadata.get("generation", 0)
+    # A suspended endpoint has no condition Ready, and the reason is the same in this one.
+    ready, state = status.condition(ConditionType.READY), status.condition(ConditionType.RECONCILING)
+    seen = state is not None and status.observed_generation >= metadata.get("generation", 0)
     return EndpointRow(
         name=metadata["name"],
-        ready=ready.status if ready and seen else "Unknown",
-        reason=ready.reason if ready and seen else "",
+        ready=_ready(ready) if seen else "Unknown",
+        reason=state.reason if state and seen else "",
         task=spec.get("model", {}).get("task", ""),
         runtime=spec.get("runtime", ""),
         profile=spec.get("resources", {}).get("profile", ""),
@@ -121,6 +122,10 @@ def _row(manifest: Mapping[str, Any]) -> EndpointRow:
         ready_replicas=status.ready_replicas,
         error=_error(ready, status.last_error) if seen else _UNSEEN,
     )
+
+
+def _ready(condition: Condition | None) -> str:
+    return condition.status if condition else ""
 
 
 def _error(ready: Condition | None, last_error: str) -> str:

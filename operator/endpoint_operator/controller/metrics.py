@@ -16,9 +16,10 @@ _PREFIX = "model_endpoints_operator"
 class _EndpointStates(Collector):
     """One series for each endpoint: whether it is ready, with its reason as a label."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._namespace = ""
         self._reasons: Mapping[str, Reason] = {}
+        registry.register(self)
 
     def show(self, namespace: str, reasons: Mapping[str, Reason]) -> None:
         self._namespace, self._reasons = namespace, reasons
@@ -39,11 +40,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._states = _EndpointStates()
-        self._registry.register(self._states)
-        self._endpoints = self._gauge(
-            "endpoints", "ModelEndpoints by the reason of their Ready condition", "reason"
-        )
+        self._states = _EndpointStates(self._registry)
+        self._endpoints = self._gauge("endpoints", "ModelEndpoints by the reason of their state", "reason")
         self._rejected = self._gauge("rejected_endpoints", "ModelEndpoints whose spec is not accepted")
         self.upgrade_blocking_endpoints = self._gauge(
             "upgrade_blocking_endpoints",
@@ -71,8 +69,7 @@ class Metrics:
             "rayservice_generation_lag", "Generations of the RayService that KubeRay has not observed yet"
         )
         self._last_success = self._gauge(
-            "last_success_timestamp_seconds",
-            "Unix time of the last reconciliation that succeeded, or of the start",
+            "last_success_timestamp_seconds", "Unix time of the last success, or of the start"
         )
         self.seconds = Histogram(
             f"{_PREFIX}_reconcile_time_seconds",
