@@ -33,6 +33,17 @@ def test_during_an_upgrade_the_pending_cluster_reports():
     assert upgrading.active.applications == {}
 
 
+def test_a_pending_cluster_that_is_not_there_yet_is_an_upgrade():
+    """KubeRay writes its status again only once there are applications to report."""
+    upgrading = service(
+        activeServiceStatus={"rayClusterName": "one", "rayClusterStatus": {"state": "ready", "head": {}}},
+        pendingServiceStatus={"rayClusterName": "two", "rayClusterStatus": {"head": {}}},
+    )
+    assert upgrading.is_upgrading
+    assert upgrading.pending.cluster == "two"
+    assert upgrading.applications == {}
+
+
 def test_a_ray_cluster_that_was_deleted_serves_nobody_although_its_name_stays():
     lost = {"rayClusterName": "one", "rayClusterStatus": {"desiredCPU": "0", "head": {}}}
     there = lost | {"rayClusterStatus": {"state": "ready", "head": {}}}

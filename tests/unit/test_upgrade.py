@@ -23,6 +23,18 @@ def test_while_a_cluster_is_prepared_what_answers_stays_ready(world):
     assert world.condition("a") == ("True", "Serving")
 
 
+def test_an_operator_that_starts_while_a_cluster_is_prepared_takes_no_endpoint_for_missing(world):
+    """KubeRay says nothing of the active cluster, and the dashboard has not been asked yet."""
+    world.upgrade()
+    world.service["status"]["pendingServiceStatus"] = {
+        "rayClusterName": "two",
+        "rayClusterStatus": {"head": {}},
+    }
+    world.restart()
+    world.reconcile()
+    assert world.condition("a") == world.condition("b") == ("True", "Serving")
+
+
 def test_all_models_that_fail_on_the_new_cluster_hold_the_upgrade_for_ever(world):
     before = world.document
     world.upgrade(a=FAILED, b=FAILED)

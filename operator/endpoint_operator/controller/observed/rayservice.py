@@ -128,7 +128,8 @@ def parse_ray_service(manifest: Mapping[str, Any]) -> RayService:
 
 def _cluster_report(status: Mapping[str, Any], role: Role) -> ClusterReport | None:
     name = status.get("rayClusterName")
-    if not name or _is_lost(status):
+    # A pending cluster that does not exist is to be made.
+    if not name or (role is Role.ACTIVE and _is_lost(status)):
         return None
     applications = status.get("applicationStatuses") or {}
     return ClusterReport(name, role, {key: _application_report(each) for key, each in applications.items()})
