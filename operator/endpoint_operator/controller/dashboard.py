@@ -56,6 +56,11 @@ class DashboardClient:
             return False
         return _now() - self._answered_at > self._patience
 
+    @property
+    def awaited(self) -> bool:
+        """Whether it has been asked and has not answered yet since this process started."""
+        return bool(self._url and self._cluster) and self._report is None
+
     def ask(self, cluster: str) -> None:
         """Ask soon; `cluster` is the active Ray cluster, empty if there is none."""
         if cluster != self._cluster:

@@ -121,7 +121,7 @@ class Observer:
             endpoints=ours,
             compiled={each.name: compiled.endpoints[each.uid, each.generation] for each in ours},
             gateway=compiled.gateway,
-            view=RayView(service, self._dashboard.report, self._dashboard.overdue),
+            view=RayView(service, self._dashboard.report, self._dashboard.overdue, self._dashboard.awaited),
             listed=frozenset(self._endpoints),
             rejection=await self._rejection(service),
         )

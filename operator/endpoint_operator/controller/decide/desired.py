@@ -203,7 +203,9 @@ def _status(
 
 def _input(endpoint: ObservedEndpoint, selected: SelectedVersion, situation: Situation) -> Input:
     view, entry = situation.view, selected.entry
-    given = Input(selected, view, stale=situation.stale, behind=situation.behind)
+    # A process that has just started does not unsay that nothing is known.
+    was_stale = view.dashboard_awaited and endpoint.stored_reason == Reason.RAY_SERVICE_STATUS_STALE
+    given = Input(selected, view, stale=situation.stale or was_stale, behind=situation.behind)
     if entry is None or situation.live.get(endpoint.name) != entry:
         return given
     return replace(

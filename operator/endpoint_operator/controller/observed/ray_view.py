@@ -30,6 +30,8 @@ class RayView:
     dashboard: DashboardReport | None = None
     # There is a dashboard to ask, and its newest answer is too old.
     dashboard_overdue: bool = False
+    # It has not answered yet since this process started.
+    dashboard_awaited: bool = False
 
     @cached_property
     def active(self) -> Mapping[str, ApplicationReport] | None:
