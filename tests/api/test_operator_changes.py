@@ -62,10 +62,10 @@ def test_an_endpoint_whose_change_fits_nowhere_keeps_its_last_good_entry(scene):
 def test_an_invalid_endpoint_that_got_past_the_crd_says_so(scene):
     scene.begin("a")
     before = scene.service.document
-    # The CRD keeps the parameters open; the operator knows them.
-    scene.create("b", model={"parameters": {"no_such_parameter": 1}})
+    # The CRD has the parameters of all tasks; the operator knows those of each.
+    scene.create("b", model={"parameters": {"pooling": "mean"}})
     scene.until(lambda: scene.condition("b", "Accepted") == ("False", "InvalidSpec"))
-    assert "no_such_parameter" in json.dumps(scene.status("b"))
+    assert "pooling" in json.dumps(scene.status("b"))
     assert scene.service.document == before
 
 

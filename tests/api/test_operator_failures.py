@@ -2,7 +2,9 @@
 
 import pytest
 
+from tests.harness.kuberay.controller import TimesOut
 from tests.harness.kuberay.serve import fails_to_build, fails_to_start, runs
+from tests.harness.kuberay.status import now
 
 BROKEN = {"uri": "file:///models/broken"}
 POISON = {"uri": "file:///models/poison"}
@@ -20,7 +22,8 @@ def others(document):
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_version_that_stays_failed_is_taken_back_to_the_last_good_one(scene):
+@pytest.mark.parametrize("with_dashboard", [True, False])
+def test_a_version_that_stays_failed_is_taken_back_to_the_last_good_one(scene, with_dashboard):
     scene.begin("a", "b")
     good = scene.service.entries
     scene.change("a", model=BROKEN)
@@ -37,20 +40,50 @@ def test_a_version_that_stays_failed_is_taken_back_to_the_last_good_one(scene):
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_version_that_was_taken_back_is_not_tried_again(scene):
+def test_a_version_that_was_taken_back_is_tried_again_later_and_a_restart_changes_nothing_of_it(scene):
     scene.begin("a")
     good = scene.service.entries
     scene.change("a", model=BROKEN)
     scene.until(lambda: scene.condition("a") == ("False", "RolledBack"))
     scene.until(lambda: scene.service.entries == good)
-    before = len(scene.documents())
-    scene.create("b")
-    scene.until(lambda: scene.is_ready("b"))
+    due = scene.status("a")["rollout"]["nextAttemptTime"]
     scene.operator.kill()
     scene.operator.start()
     scene.until(scene.operator.is_alive)
-    scene.stays(lambda: len(scene.documents()) == before + 1, seconds=3)
-    assert scene.condition("a") == ("False", "RolledBack")
+    scene.stays(lambda: scene.service.entries == good, seconds=3)
+    assert scene.status("a")["rollout"]["nextAttemptTime"] == due
+    scene.ray.outcomes[BROKEN["uri"]] = runs()
+    scene.serving("a")
+    assert due <= now()
+
+
+def test_what_has_run_comes_back_by_itself_after_a_passing_fault(scene):
+    scene.begin("a", "b")
+    good = scene.service.entries
+    scene.may_leave.add("a")
+    # Ray's head is lost while the hub does not answer.
+    scene.ray.outcomes["a"] = fails_to_start("SourceError: the hub answers 503")
+    for serve in scene.ray.serve.values():
+        serve.applications.clear()
+    scene.until(lambda: scene.condition("a") == ("False", "DeployFailed"))
+    scene.until(lambda: scene.status("a")["rollout"]["attempts"] == 2)
+    assert scene.is_ready("b")
+    scene.ray.outcomes.clear()
+    scene.serving("a", "b")
+    assert scene.service.entries == good
+    assert scene.status("a")["rollout"]["attempts"] == 0
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_suspension_and_its_end_are_a_new_attempt_at_once(scene):
+    scene.begin("a")
+    scene.may_leave.add("b")
+    scene.create("b", model=BROKEN)
+    scene.until(lambda: scene.condition("b", "Stalled") == ("True", "Withdrawn"))
+    scene.ray.outcomes.clear()
+    scene.change("b", suspend=True)
+    scene.change("b", suspend=False)
+    scene.serving("a", "b", seconds=8)
 
 
 @pytest.mark.usefixtures("broken")
@@ -122,8 +155,17 @@ def test_a_service_that_was_deleted_comes_back_although_a_model_fails(scene):
     scene.until(lambda: scene.is_ready("a"))
 
 
-def test_a_document_that_ray_refuses_is_taken_back_and_the_newest_change_is_marked(scene):
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_document_that_ray_refuses_is_taken_back_and_the_newest_change_is_marked(scene, merged):
     scene.begin("a", "b")
+    if merged:
+        # An event of the same reason was there before, and its note stays.
+        scene.ray.merge_events()
+        scene.ray.times_out = TimesOut.PUT
+        scene.change("b", limits={"maxQueuedRequests": 7})
+        scene.until(lambda: "FailedToUpdateServeApplications" in scene.events("ray"))
+        scene.ray.times_out = TimesOut.NOTHING
+        scene.serving("a", "b")
     good = scene.service.entries
     scene.may_leave.add("c")
     scene.ray.poison.add(POISON["uri"])
@@ -132,6 +174,34 @@ def test_a_document_that_ray_refuses_is_taken_back_and_the_newest_change_is_mark
     scene.until(lambda: scene.service.entries == good)
     scene.until(lambda: scene.is_ready("a", "b"))
     assert scene.condition("c", "Accepted") == ("False", "RejectedByRay")
+
+
+def test_a_kuberay_that_gives_up_its_requests_gets_nobody_blamed(scene):
+    scene.begin("a")
+    scene.ray.times_out = TimesOut.PUT
+    scene.change("a", batching={"maxBatchSize": 2})
+    # Ray has taken it, and KubeRay does not know.
+    scene.until(lambda: '"max_batch_size":2' in scene.ray.documents[-1])
+    scene.until(lambda: scene.is_ready("a"))
+    scene.stays(lambda: scene.converged() and scene.is_ready("a"), seconds=5)
+    scene.ray.times_out = TimesOut.NOTHING
+    scene.serving("a")
+
+
+def test_running_of_the_version_before_is_not_taken_for_the_new_one_while_kuberay_s_requests_fail(scene):
+    scene.begin("a")
+    good = scene.status("a")["lastGood"]
+    scene.ray.outcomes[BROKEN["uri"]] = runs(after=80)
+    scene.change("a", model=BROKEN)
+    scene.until(lambda: "broken" in scene.ray.documents[-1])
+    # KubeRay's copy has the new generation and the old RUNNING.
+    scene.until(
+        lambda: scene.service.status["observedGeneration"] == scene.service.stored["metadata"]["generation"]
+    )
+    scene.ray.times_out = TimesOut.STATUS
+    scene.stays(lambda: not scene.is_ready("a") and scene.status("a")["lastGood"] == good, seconds=3)
+    scene.ray.times_out = TimesOut.NOTHING
+    scene.serving("a")
 
 
 def test_after_a_refusal_other_changes_get_through(scene):

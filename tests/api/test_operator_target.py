@@ -99,20 +99,59 @@ def test_ready_is_not_said_of_a_version_that_kuberay_has_not_looked_at(scene):
     scene.serving("a")
 
 
-def test_a_status_that_kuberay_no_longer_updates_is_unknown(scene):
+@pytest.mark.parametrize("with_dashboard", [True, False])
+def test_a_status_that_kuberay_no_longer_updates_is_unknown(scene, with_dashboard):
     scene.begin("a", "b")
     scene.ray.down = True
     scene.change("a", limits={"maxQueuedRequests": 7})
     scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
-    scene.until(lambda: scene.condition("b") == ("Unknown", "RayServiceStatusStale"))
+    # What Ray itself says of the other one is known, if somebody asks it.
+    known = ("True", "Serving") if with_dashboard else ("Unknown", "RayServiceStatusStale")
+    scene.until(lambda: scene.condition("b") == known)
     scene.ray.down = False
     scene.serving("a", "b")
 
 
-def test_a_status_that_is_frozen_by_a_missing_head_is_unknown(scene):
+def test_with_kuberay_and_the_head_away_nothing_is_left_ready(scene):
     scene.begin("a")
-    # Nothing tells a missing head from a document that Ray does not take, so a newcomer may be held back.
-    scene.may_leave.add("b")
+    scene.ray.down = True
+    scene.dashboard.down = True
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
+    # The RayService's status says RUNNING for ever, and a new process has heard nothing else.
+    scene.operator.kill()
+    scene.operator.start()
+    scene.until(scene.operator.is_alive)
+    scene.stays(lambda: scene.condition("a")[0] == "Unknown", seconds=4)
+    scene.dashboard.down = False
+    scene.ray.down = False
+    scene.serving("a")
+
+
+def test_started_while_the_head_is_away_it_does_not_leave_ready_what_was(scene):
+    scene.begin("a")
+    scene.operator.kill()
+    scene.ray.down = True
+    scene.dashboard.down = True
+    scene.operator.start()
+    scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
+
+
+def test_without_a_ready_replica_nothing_is_ready(scene):
+    scene.begin("a", "b")
+    # As while the node of its only replica is lost: Serve goes on saying RUNNING.
+    scene.ray.lost_replicas.add("a")
+    scene.until(lambda: scene.condition("a") == ("False", "NoReadyReplica"))
+    assert scene.is_ready("b")
+    scene.ray.lost_replicas.clear()
+    scene.serving("a")
+
+
+@pytest.mark.parametrize("with_dashboard", [True, False])
+def test_a_status_that_is_frozen_by_a_missing_head_is_unknown(scene, with_dashboard):
+    scene.begin("a")
+    if not with_dashboard:
+        # Nothing tells a missing head from a document that Ray does not take: a newcomer may be held back.
+        scene.may_leave.add("b")
     scene.ray.head = Head.MISSING
     scene.create("b")
     scene.until(lambda: scene.condition("a") == ("Unknown", "RayServiceStatusStale"))
@@ -134,7 +173,8 @@ UPGRADED = ("False", "NoPendingCluster")
 BLOCKED = ("True", "DeployFailed")
 
 
-def test_during_an_upgrade_endpoints_that_answer_stay_ready(scene):
+@pytest.mark.parametrize("with_dashboard", [True, False])
+def test_during_an_upgrade_endpoints_that_answer_stay_ready(scene, with_dashboard):
     scene.begin("a")
     scene.ray.upgrade({"a": runs(after=20)})
     scene.until(lambda: scene.service.condition("UpgradeInProgress")[0] == "True")
@@ -143,7 +183,10 @@ def test_during_an_upgrade_endpoints_that_answer_stay_ready(scene):
     scene.serving("a")
 
 
-def test_a_cluster_on_which_no_model_runs_is_never_promoted_and_a_rollback_costs_nothing(scene):
+@pytest.mark.parametrize("with_dashboard", [True, False])
+def test_a_cluster_on_which_no_model_runs_is_never_promoted_and_a_rollback_costs_nothing(
+    scene, with_dashboard
+):
     names = ("a", "b", "c")
     scene.begin(*names)
     active = scene.service.active_cluster
@@ -178,8 +221,49 @@ def test_a_model_that_failed_before_does_not_hold_an_upgrade_up(scene):
     scene.until(lambda: scene.is_ready("a"))
 
 
+def test_a_model_that_found_no_place_before_does_not_hold_an_upgrade_up(scene):
+    scene.begin("a")
+    scene.ray.outcomes["b"] = waits("b", {"GPU": 1.0}, {"CPU": 3.0})
+    scene.may_leave.add("b")
+    scene.create("b")
+    scene.until(lambda: scene.condition("b") == ("False", "Unschedulable"))
+    active = scene.service.active_cluster
+    scene.ray.upgrade()
+    scene.until(lambda: scene.service.active_cluster != active)
+    scene.until(lambda: scene.is_ready("a"))
+    # Afterwards it waits for its place again.
+    scene.until(lambda: "b" in scene.service.entries)
+
+
+def test_after_a_loss_of_the_ray_cluster_the_models_that_run_come_back_and_the_others_later(scene):
+    scene.begin("a")
+    scene.ray.outcomes["b"] = waits("b", {"GPU": 1.0}, {"CPU": 3.0})
+    scene.create("b")
+    scene.until(lambda: scene.condition("b") == ("False", "Unschedulable"))
+    scene.may_leave |= {"a", "b"}
+    scene.ray.delete_clusters()
+    scene.until(lambda: scene.service.entries.keys() == {"gateway"})
+    scene.until(lambda: scene.condition("a") == ("False", "WaitingForGateway"))
+    scene.until(lambda: scene.is_ready("a"))
+    scene.until(lambda: "b" in scene.service.entries)
+    assert scene.service.condition("Ready")[0] == "True"
+
+
+def test_a_ray_service_restored_with_its_document_is_followed(scene):
+    scene.begin("a", "b")
+    scene.change("a", batching={"maxBatchSize": 2})
+    scene.serving("a", "b")
+    document = scene.service.document
+    scene.may_leave |= {"a", "b"}
+    scene.remove_service()
+    scene.restore_service(document)
+    scene.serving("a", "b")
+
+
 def test_a_suspended_ray_service_is_reported(scene):
     scene.begin("a")
+    # Its clusters are gone, so the gateway comes first when it is resumed.
+    scene.may_leave.add("a")
     scene.ray.suspended = True
     scene.until(lambda: scene.condition("a") == ("False", "RayServiceSuspended"))
     scene.ray.suspended = False

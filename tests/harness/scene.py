@@ -115,10 +115,13 @@ class Scene(Endpoints):
         self.http.delete(self.service.path).raise_for_status()
         self.until(lambda: not self.service.exists)
 
-    def restore_service(self) -> None:
-        """Create the RayService as the chart does."""
+    def restore_service(self, document: str = "") -> None:
+        """Create the RayService as the chart does, or as a backup with a document does."""
         folder = self.service.path.rpartition("/")[0]
-        self.http.post(folder, json=ray_service()).raise_for_status()
+        manifest = ray_service()
+        if document:
+            manifest["spec"]["serveConfigV2"] = document
+        self.http.post(folder, json=manifest).raise_for_status()
 
     @property
     def writes(self) -> list[Request]:

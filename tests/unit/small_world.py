@@ -74,6 +74,7 @@ class World:
         # The cluster that it speaks of, if not the active one.
         self.dashboard_cluster = None
         self.dashboard_overdue = False
+        self.dashboard_awaited = False
         self._version = 0
         self.service = {
             "metadata": {"uid": "ray", "resourceVersion": "0", "generation": 1},
@@ -134,7 +135,7 @@ class World:
             endpoints=ours,
             compiled={each.name: compile_endpoint(each, self.profiles) for each in ours},
             gateway=to_entry(gateway_application(self.profiles)),
-            view=RayView(service, report, self.dashboard_overdue),
+            view=RayView(service, report, self.dashboard_overdue, self.dashboard_awaited),
             listed=frozenset(endpoint.name for endpoint in endpoints),
             rejection=self.rejection,
         )

@@ -37,7 +37,7 @@ def cells(endpoint):
 
 def test_a_suspended_endpoint_has_a_reason_and_is_neither_ready_nor_not():
     told = cells(stored(ready=None, reason="Suspended"))
-    assert (told["READY"], told["REASON"], told["ERROR"]) == ("-", "Suspended", "-")
+    assert (told["READY"], told["REASON"], told["ERROR"]) == ("-", "Suspended", "")
 
 
 def test_a_line_tells_what_the_status_says():

@@ -65,11 +65,22 @@ def test_one_without_a_ready_replica_is_not_ready(world):
     assert world.condition("a") == ("True", "Serving")
 
 
-def test_while_it_is_deployed_anew_what_is_ready_answers(world):
+def test_while_a_version_that_runs_is_deployed_anew_what_is_ready_answers(world):
     world.answer(a=details("DEPLOYING", ready=1), b=details("DEPLOYING", ready=0))
     world.reconcile()
     assert world.condition("a") == ("True", "Serving")
     assert world.condition("b") == ("False", "Deploying")
+
+
+def test_replicas_of_the_version_before_do_not_make_the_next_one_ready(world):
+    world.change("a", model={"uri": "file:///models/next"})
+    world.reconcile()
+    world.answer(a=details("DEPLOYING", ready=1))
+    world.reconcile()
+    assert world.condition("a") == ("False", "Deploying")
+    world.answer()
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
 
 
 def test_one_that_may_have_no_replica_is_ready_without_one():
@@ -132,3 +143,16 @@ def test_accepted_is_said_only_of_a_version_that_is_in_the_serve_config(world, c
     world.change("a", **change)
     world.reconcile()
     assert world.condition("a", "Accepted") == ("False", reason)
+
+
+def test_a_process_that_has_just_started_does_not_unsay_that_nothing_is_known(world):
+    world.dashboard_overdue = True
+    world.reconcile()
+    world.restart()
+    world.dashboard_overdue, world.dashboard_awaited = False, True
+    world.reconcile()
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
+    world.dashboard_awaited = False
+    world.answer()
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")

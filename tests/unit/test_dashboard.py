@@ -68,8 +68,10 @@ def test_an_answer_is_of_the_cluster_that_was_active_when_it_was_asked(token):
         with serving(Dashboard, status=200, asked=[]) as url:
             client, changes = DashboardClient(url, token, interval=0.01, patience=30), []
             client.ask("one")
+            assert client.awaited
             async with running(client, changes):
                 await until(lambda: client.report is not None)
+                assert not client.awaited
                 assert client.report.cluster == "one"
                 client.ask("two")
                 await until(lambda: client.report.cluster == "two")
@@ -109,6 +111,23 @@ def test_silence_is_told_once_and_the_answer_before_counts_until_it_is_too_old(t
     with caplog.at_level(logging.WARNING, "endpoint_operator"):
         run(story)
     assert len(caplog.records) == 1
+
+
+def test_a_token_that_the_head_does_not_know_says_nothing_about_the_head(token):
+    async def story():
+        token.write_text("of the next Ray cluster")
+        with serving(Dashboard, status=200, asked=[]) as url:
+            client = DashboardClient(url, token, interval=0.01, patience=0.1)
+            client.ask("one")
+            async with running(client, []):
+                await asyncio.sleep(0.4)
+                assert not client.overdue
+                assert not client.awaited
+                assert client.report is None
+                token.write_text("secret")
+                await until(lambda: client.report is not None)
+
+    run(story)
 
 
 @pytest.mark.parametrize("missing", ["the answer", "the token"])

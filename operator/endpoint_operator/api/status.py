@@ -135,7 +135,7 @@ REASONS: Final[dict[Reason, Meaning]] = {
     Reason.RAY_SERVICE_STATUS_STALE: _UNKNOWN,
 }
 
-# Reasons of Accepted being False: the version that the spec describes is not in the Serve config.
+# Reasons that say that the spec asks for what cannot be, or for what Ray does not take.
 REFUSALS: Final = frozenset(
     {
         Reason.INVALID_SPEC,

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from endpoint_operator.api.status import RolloutPhase
 from endpoint_operator.controller.concurrency import gather_limited
 from endpoint_operator.controller.decide.desired import DesiredState, Observation
 from endpoint_operator.controller.events import EventRecorder, drift_event, status_events
@@ -139,7 +138,7 @@ class Applier:
         self._observer.endpoint_written(written)
         self._metrics.status_writes.inc()
         before, after = endpoint.status.rollout, status.rollout
-        if after and after.phase is RolloutPhase.BACKING_OFF and (not before or before.phase != after.phase):
+        if after and after.attempts > (before.attempts if before else 0):
             self._metrics.rollbacks.inc()
-            logger.warning("Took %s out: %s", endpoint.name, after.message or after.reason)
+            logger.warning("Took a version of %s out: %s", endpoint.name, after.message or after.reason)
         await self._events.record(status_events(endpoint, status))

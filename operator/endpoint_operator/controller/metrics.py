@@ -51,9 +51,7 @@ class Metrics:
         self.writes = self._count("serve_config_writes", "Serve configs written")
         self.status_writes = self._count("status_writes", "Statuses written")
         self.conflicts = self._count("conflicts", "Writes refused because the object had changed")
-        self.rollbacks = self._count(
-            "rollbacks", "Versions taken out of the Serve config because they failed"
-        )
+        self.rollbacks = self._count("rollbacks", "Versions taken out because they failed")
         self.drifts = self._count("drifts_corrected", "Edits of the Serve config undone")
         self.forced_pushes = self._count(
             "forced_pushes", "Serve configs written anew because Ray lacked an application"

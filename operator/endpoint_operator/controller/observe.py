@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from endpoint_operator.api.profiles import Profiles
 from endpoint_operator.api.runtime import belongs
+from endpoint_operator.api.status import Reason
 from endpoint_operator.controller.concurrency import gather_limited
 from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.decide.desired import Observation
@@ -18,6 +19,7 @@ from endpoint_operator.controller.observed.endpoint import (
     CompiledEndpoint,
     ObservedEndpoint,
     compile_endpoint,
+    internal_error,
     parse_observed,
 )
 from endpoint_operator.controller.observed.ray_view import RayView
@@ -121,7 +123,7 @@ class Observer:
             endpoints=ours,
             compiled={each.name: compiled.endpoints[each.uid, each.generation] for each in ours},
             gateway=compiled.gateway,
-            view=RayView(service, self._dashboard.report, self._dashboard.overdue),
+            view=RayView(service, self._dashboard.report, self._dashboard.overdue, self._dashboard.awaited),
             listed=frozenset(self._endpoints),
             rejection=await self._rejection(service),
         )
@@ -168,7 +170,7 @@ class Observer:
             metadata = manifest["metadata"]
             old = known.get(metadata["uid"])
             unchanged = old is not None and old.resource_version == metadata["resourceVersion"]
-            found[metadata["name"]] = old if old is not None and unchanged else parse_observed(manifest)
+            found[metadata["name"]] = old if old is not None and unchanged else _parse(manifest)
         self._endpoints = found
 
     def _compile(self, endpoints: list[ObservedEndpoint]) -> _Compiled:
@@ -179,7 +181,7 @@ class Observer:
             profiles,
             before.gateway,
             {
-                key: before.endpoints[key] if key in before.endpoints else compile_endpoint(each, profiles)
+                key: before.endpoints[key] if key in before.endpoints else _compile(each, profiles)
                 for each in endpoints
                 for key in [(each.uid, each.generation)]
             },
@@ -201,3 +203,19 @@ class Observer:
             # Without events, only the time for which KubeRay is behind decides.
             logger.warning("%s", error)
             return Rejection.NONE
+
+
+def _parse(manifest: dict[str, Any]) -> ObservedEndpoint:
+    endpoint = parse_observed(manifest)
+    if endpoint.error:
+        logger.error("The spec of %s cannot be parsed:\n%s", endpoint.name, endpoint.error)
+    return endpoint
+
+
+def _compile(endpoint: ObservedEndpoint, profiles: Profiles) -> CompiledEndpoint:
+    try:
+        return compile_endpoint(endpoint, profiles)
+    except Exception as error:
+        # It concerns this endpoint alone.
+        logger.exception("The spec of %s cannot be compiled", endpoint.name)
+        return CompiledEndpoint(None, Reason.INTERNAL_ERROR, internal_error(error))

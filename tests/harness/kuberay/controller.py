@@ -85,6 +85,8 @@ class KubeRay:
         self.outcomes: dict[str, Outcome] = {}
         # Uris of models that make Serve refuse the whole document.
         self.poison: set[str] = set()
+        # Applications of which Serve says RUNNING while their replicas are being replaced.
+        self.lost_replicas: set[str] = set()
         # Documents as Serve has taken them.
         self.documents: list[str] = []
         self.refusals = 0
@@ -132,7 +134,7 @@ class KubeRay:
     def details(self) -> dict[str, Any] | None:
         """Return what the dashboard answers to which the head Service leads; None if nobody is there."""
         serve = self.serve.get(self.services_at)
-        return serve.details() if serve and self.head is Head.READY else None
+        return serve.details(self.lost_replicas) if serve and self.head is Head.READY else None
 
     def delete_services(self) -> None:
         """Take the head and the serve Service away."""

@@ -108,10 +108,10 @@ class Application:
         if not self.deleting:
             self.deleting, self.left = True, _DELETING_CYCLES
 
-    def details(self) -> dict[str, Any]:
+    def details(self, *, has_replicas: bool) -> dict[str, Any]:
         """Return its state as the dashboard answers it."""
         report = self.report()
-        runs = report["status"] == "RUNNING"
+        runs = report["status"] == "RUNNING" and has_replicas
         deployments = report.get("serveDeploymentStatuses", {})
         return {
             "status": report["status"],
@@ -190,9 +190,15 @@ class Serve:
         uri = entry["args"].get("uri", "")
         return self.outcomes.get(uri) or self.outcomes.get(entry["name"]) or runs()
 
-    def details(self) -> dict[str, Any]:
+    def details(self, lost_replicas: Collection[str]) -> dict[str, Any]:
         """Return what the dashboard answers to `GET /api/serve/applications/`."""
-        return {"applications": {name: each.details() for name, each in dict(self.applications).items()}}
+        applications = dict(self.applications)
+        return {
+            "applications": {
+                name: application.details(has_replicas=name not in lost_replicas)
+                for name, application in applications.items()
+            }
+        }
 
     def tick(self) -> None:
         """Let a cycle pass."""

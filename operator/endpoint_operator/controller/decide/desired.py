@@ -30,6 +30,7 @@ from endpoint_operator.controller.decide.upgrade import serves_on_active, upgrad
 from endpoint_operator.controller.observed.endpoint import CompiledEndpoint, ObservedEndpoint
 from endpoint_operator.controller.observed.ray_view import RayView
 from endpoint_operator.controller.observed.rejection import Rejection
+from endpoint_operator.serveconfig.document import fingerprint
 from serve_app.contract import GATEWAY_APPLICATION
 
 
@@ -203,17 +204,27 @@ def _status(
 
 def _input(endpoint: ObservedEndpoint, selected: SelectedVersion, situation: Situation) -> Input:
     view, entry = situation.view, selected.entry
-    given = Input(selected, view, stale=situation.stale, behind=situation.behind)
+    # A process that has just started does not unsay that nothing is known.
+    was_stale = view.dashboard_awaited and endpoint.stored_reason == Reason.RAY_SERVICE_STATUS_STALE
+    given = Input(selected, view, stale=situation.stale or was_stale, behind=situation.behind)
     if entry is None or situation.live.get(endpoint.name) != entry:
         return given
     return replace(
         given,
         report=view.applications.get(endpoint.name),
         deployed=situation.is_deployed(endpoint, entry),
+        has_run=_has_run(endpoint, entry),
         was_deployed=was_with_ray(endpoint.status.rollout, Version(entry, endpoint.generation)),
         serves_on_active=serves_on_active(endpoint, entry, view),
         out_of_patience=situation.has_waited_long_for_a_node(endpoint, entry),
     )
+
+
+def _has_run(endpoint: ObservedEndpoint, entry: str) -> bool:
+    rollout = endpoint.status.rollout
+    if rollout is None or rollout.fingerprint != fingerprint(entry):
+        return endpoint.has_run(entry)
+    return rollout.phase is RolloutPhase.PROVEN
 
 
 def _without_details(

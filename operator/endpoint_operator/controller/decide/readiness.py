@@ -35,10 +35,20 @@ class Input:
     # Ray has the entry that was selected, or has had it.
     deployed: bool = False
     was_deployed: bool = False
+    # It has run since Ray has had it.
+    has_run: bool = False
     # An upgrade is in progress, and the active cluster answers with this entry meanwhile.
     serves_on_active: bool = False
     # A replica has been unschedulable for longer than an autoscaler takes to add a node.
     out_of_patience: bool = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether the entry that was selected answers requests."""
+        entry, report = self.selected.entry, self.report
+        if not self.deployed or entry is None or report is None:
+            return False
+        return answers(report, entry, has_run=self.has_run)
 
 
 @dataclass(frozen=True)
@@ -90,11 +100,10 @@ def _own_problem(given: Input) -> State:
 
 def _kept_version(given: Input) -> str:
     """Say what has become of the version that is kept instead of the one that the spec describes."""
-    entry, report = given.selected.entry, given.report
-    assert entry is not None
+    report = given.report
     if given.stale:
         return "An earlier version is in the Serve config; what it does now is not known."
-    if given.serves_on_active or (given.deployed and report is not None and answers(report, entry)):
+    if given.serves_on_active or given.answers:
         return "The last good version answers meanwhile."
     if given.deployed and report is not None and report.status in FAILURES:
         return f"The last good version does not answer either: {failure_cause(report)}"
@@ -124,9 +133,8 @@ def _gateway_problem(view: RayView) -> str:
 
 
 def _application_state(given: Input) -> State:
-    service, report, entry = given.view.service, given.report, given.selected.entry
+    service, report = given.view.service, given.report
     assert service is not None
-    assert entry is not None
     status = report.status if report else ""
     if service.is_upgrading and status not in FAILURES:
         return State(
@@ -136,7 +144,7 @@ def _application_state(given: Input) -> State:
         )
     if report is None:
         return State(Reason.APPLICATION_MISSING, "Ray does not report the application.")
-    if answers(report, entry):
+    if given.answers:
         return _behind_its_service(service)
     return _not_answering(given, report)
 

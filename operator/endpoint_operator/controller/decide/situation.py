@@ -92,6 +92,8 @@ class Situation:
         report = self.view.applications.get(endpoint.name)
         if service is None or report is None or report.status == "RUNNING":
             return None
+        if report.replicas is not None and report.replicas.ready:
+            return None
         if service.is_upgrading and service.pending is not None:
             if serves_on_active(endpoint, entry, self.view):
                 return None

@@ -48,7 +48,9 @@ def serves_on_active(endpoint: ObservedEndpoint, entry: str, view: RayView) -> b
         return False
     if view.active is not None:
         report = view.active.get(endpoint.name)
-        return report is not None and is_deployed(report, entry) and answers(report, entry)
+        if report is None or not is_deployed(report, entry):
+            return False
+        return answers(report, entry, has_run=entry == endpoint.last_good_entry)
     return entry == endpoint.last_good_entry and endpoint.stored_reason not in _NOT_SERVING
 
 

@@ -1,5 +1,6 @@
 """Parse a ModelEndpoint as the API server stores it, even if its spec is invalid; pure."""
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,8 @@ class ObservedEndpoint:
     runtime: str
     endpoint: ModelEndpoint | None
     problem: str
+    # The traceback of an error of the operator's own in the parsing of the spec; empty if there was none.
+    error: str
     status: ModelEndpointStatus
     # The status as it is stored, to tell whether another one has to be written.
     stored_status: Mapping[str, Any]
@@ -79,9 +82,10 @@ class CompiledEndpoint:
 
 
 def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> CompiledEndpoint:
-    """Compile the spec of `observed` into its entry of the Serve config; any error concerns it alone."""
+    """Compile the spec of `observed` into its entry of the Serve config."""
     if observed.endpoint is None:
-        return CompiledEndpoint(None, Reason.INVALID_SPEC, observed.problem)
+        reason = Reason.INTERNAL_ERROR if observed.error else Reason.INVALID_SPEC
+        return CompiledEndpoint(None, reason, observed.problem)
     try:
         return CompiledEndpoint(compile_entry(observed.endpoint, profiles))
     except ProfileNotFoundError as error:
@@ -90,8 +94,6 @@ def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> Compiled
         return CompiledEndpoint(None, Reason.EXCEEDS_PROFILE, str(error))
     except EntryTooLargeError as error:
         return CompiledEndpoint(None, Reason.INVALID_SPEC, str(error))
-    except Exception as error:
-        return CompiledEndpoint(None, Reason.INTERNAL_ERROR, internal_error(error))
 
 
 def internal_error(error: Exception) -> str:
@@ -102,13 +104,13 @@ def internal_error(error: Exception) -> str:
 def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
     """Parse an object that the API server returned; an error in its spec becomes its `problem`."""
     metadata, spec = manifest["metadata"], manifest.get("spec")
-    endpoint, problem = None, ""
+    endpoint, problem, trace = None, "", ""
     try:
         endpoint = parse_endpoint(manifest)
     except ValidationError as error:
         problem = "; ".join(str(found) for found in describe(error, ModelEndpoint))
     except Exception as error:
-        problem = internal_error(error)
+        problem, trace = internal_error(error), traceback.format_exc()
     runtime = spec.get("runtime", "") if isinstance(spec, dict) else ""
     return ObservedEndpoint(
         name=metadata["name"],
@@ -120,6 +122,7 @@ def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
         runtime=runtime if isinstance(runtime, str) else "",
         endpoint=endpoint,
         problem=problem,
+        error=trace,
         status=parse_status(manifest.get("status")),
         stored_status=manifest.get("status") or {},
     )

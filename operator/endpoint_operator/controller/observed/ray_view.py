@@ -30,6 +30,8 @@ class RayView:
     dashboard: DashboardReport | None = None
     # There is a dashboard to ask, and its newest answer is too old.
     dashboard_overdue: bool = False
+    # It has not answered yet since this process started.
+    dashboard_awaited: bool = False
 
     @cached_property
     def active(self) -> Mapping[str, ApplicationReport] | None:
@@ -60,17 +62,17 @@ def is_deployed(report: ApplicationReport | None, entry: str) -> bool:
     return report is not None and report.deployed is not None and report.deployed == _decoded(entry)
 
 
-def answers(report: ApplicationReport, entry: str) -> bool:
-    """Whether an application with `entry` gets requests answered, as far as its replicas are known.
+def answers(report: ApplicationReport, entry: str, *, has_run: bool) -> bool:
+    """Whether `entry`, which Ray has for the application, answers requests, as far as replicas are known.
 
-    While Ray deploys it anew, the replicas that are ready answer. One that may have no replica gets one for
-    a request.
+    One that may have no replica gets one for a request. While Ray deploys an application, the replicas that
+    are ready are those of `entry` only if it `has_run` before.
     """
     if report.replicas is None:
         return report.status == "RUNNING"
-    if report.status == "RUNNING" and _may_have_no_replica(entry):
-        return True
-    return report.status in ("RUNNING", "DEPLOYING") and report.replicas.ready > 0
+    if report.status == "RUNNING":
+        return report.replicas.ready > 0 or _may_have_no_replica(entry)
+    return report.status == "DEPLOYING" and has_run and report.replicas.ready > 0
 
 
 def _may_have_no_replica(entry: str) -> bool:
