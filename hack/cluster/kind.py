@@ -137,6 +137,15 @@ def provide_torch(kubectl: Kubectl, namespace: str) -> None:
     kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)
 
 
+def add_tag(name: str, tag: str) -> None:
+    """Give the image `name` another tag in the workers."""
+    engine = running_engine()
+    assert engine is not None
+    other = f"{name.rpartition(':')[0]}:{tag}"
+    for node in _workers(cluster(), engine):
+        engine.execute(node, "ctr", "-n=k8s.io", "images", "tag", "--force", name, other)
+
+
 def down() -> None:
     """Remove the cluster that `up` made, and the engine if it was started for it."""
     ours = cluster()
@@ -167,6 +176,10 @@ def _kind(engine: Engine, *arguments: str, stdin: str | None = None) -> str:
 
 def _nodes(cluster: Cluster, engine: Engine) -> list[str]:
     return _kind(engine, "get", "nodes", f"--name={cluster.name}").split()
+
+
+def _workers(cluster: Cluster, engine: Engine) -> list[str]:
+    return [node for node in _nodes(cluster, engine) if "control-plane" not in node]
 
 
 def _containers(cluster: Cluster, engine: Engine) -> list[str]:
@@ -245,9 +258,10 @@ def _gpu_nodes(kubectl: Kubectl) -> Iterable[str]:
 def _load(cluster: Cluster, engine: Engine, name: str, archive: Path) -> None:
     """Put an image into the workers that do not have it; no pod of ours runs on the control plane."""
     wanted = image_id(archive)
-    workers = [node for node in _nodes(cluster, engine) if "control-plane" not in node]
     missing = [
-        node for node in workers if wanted not in engine.execute(node, "ctr", "-n=k8s.io", "images", "ls")
+        node
+        for node in _workers(cluster, engine)
+        if wanted not in engine.execute(node, "ctr", "-n=k8s.io", "images", "ls")
     ]
     if missing:
         with step(f"{name} into {len(missing)} nodes"):

@@ -29,6 +29,7 @@ ORDER = (
     "test_helm",
     "test_upgrade",
     "test_faults",
+    "test_hub",
     "test_uninstall",
 )
 

@@ -1,0 +1,84 @@
+"""The hub is away while all of Ray starts again: models come back by themselves once it is there."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from hack.images.project_images import serve_image
+from tests.e2e.release import endpoint
+
+HUB = Path(__file__).with_name("hub.py")
+# Long enough for several attempts of Ray and of the operator; the variable is for longer outages by hand.
+OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "240"))
+LONGEST_RETURN_SECONDS = 180
+MODELS = ("from-hub-1", "from-hub-2")
+
+
+@pytest.fixture
+def hub(release):
+    """A pod that serves the image's models as a hub does; yields a function that runs a command in it."""
+    release.kubectl("create", "configmap", "hub", f"--from-file={HUB}")
+    release.apply(*manifests())
+    release.kubectl("wait", "pod/hub", "--for=condition=Ready", "--timeout=120s")
+    yield lambda *command: release.kubectl("exec", "hub", "--", *command)
+    release.kubectl("delete", "pod/hub", "service/hub", "configmap/hub", "--grace-period=0")
+
+
+def manifests():
+    labels = {"app": "hub"}
+    port = 8080
+    container = {
+        "name": "hub",
+        "image": serve_image().name,
+        "imagePullPolicy": "Never",
+        "command": ["python3", "/hub/hub.py"],
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "hub", "mountPath": "/hub"}],
+    }
+    spec = {
+        "containers": [container],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "hub", "configMap": {"name": "hub"}}],
+    }
+    service = {"selector": labels, "ports": [{"port": port}]}
+    return (
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hub", "labels": labels}, "spec": spec},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub"}, "spec": service},
+    )
+
+
+@pytest.fixture
+def from_hub(release, hub):
+    """Endpoints whose models come from the hub, once they answer."""
+    release.apply(
+        endpoint(MODELS[0], uri="hf://local/sentiment"),
+        endpoint(MODELS[1], uri="hf://local/topic"),
+    )
+    release.wait_ready(*MODELS)
+    yield MODELS
+    for name in MODELS:
+        release.delete(name)
+
+
+@pytest.mark.timeout(OUTAGE_SECONDS + 900, func_only=True)
+def test_models_return_soon_after_the_hub_without_a_hand(release, hub, from_hub, record_property):
+    hub("touch", "/tmp/outage")
+    # With the pods, the models that they have downloaded go.
+    release.kubectl("delete", "pod", "--selector=ray.io/cluster", "--grace-period=0", "--force")
+    time.sleep(OUTAGE_SECONDS)
+    for name in from_hub:
+        assert release.answers(name) is None
+        status = release.get("modelendpoint", name)["status"]
+        assert release.ready(name)[0] == "False", status
+        assert "the hub cannot be reached" in status["lastError"]
+        record_property(f"attempts during the outage, {name}", status["rollout"]["attempts"])
+    hub("rm", "/tmp/outage")
+    returned = time.monotonic()
+    for name in from_hub:
+        release.wait_for(f"{name} answers", lambda name=name: release.answers(name))
+        record_property(f"{name} answers after the hub's return", f"{time.monotonic() - returned:.0f} s")
+    assert time.monotonic() - returned < LONGEST_RETURN_SECONDS
+    release.wait_ready(*from_hub, seconds=30)
