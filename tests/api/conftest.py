@@ -14,7 +14,7 @@ from tests.harness.api_server.crds import CRD_NAME, install_model_endpoints, ins
 from tests.harness.api_server.fault_proxy import fault_proxy
 from tests.harness.documents import ray_service
 from tests.harness.kuberay.controller import kuberay
-from tests.harness.scene import a_peer, a_scene
+from tests.harness.scene import a_neighbour, a_peer, a_scene
 from tests.harness.service import Service
 
 # Of the simulated KubeRay; the real one's is 2 s.
@@ -127,6 +127,15 @@ def second(scene, api_server, tmp_path):
     folder.mkdir()
     with a_peer(scene, api_server, folder) as peer:
         yield peer
+
+
+@pytest.fixture
+def neighbour(scene, api_server, tmp_path):
+    """The operator of a second release in the same namespace."""
+    folder = tmp_path / "neighbour"
+    folder.mkdir()
+    with a_neighbour(scene, api_server, folder) as operator:
+        yield operator
 
 
 @pytest.fixture

@@ -7,47 +7,54 @@ import httpx
 from endpoint_operator.api.types import GROUP, PLURAL
 
 _READ: Final = ["get", "list", "watch"]
-NAME: Final = "operator"
 
-# Those of the chart's operator-rbac.yaml.
-RULES: Final = [
-    {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": _READ},
-    {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
-    {"apiGroups": ["ray.io"], "resources": ["rayservices"], "verbs": _READ},
-    {"apiGroups": ["ray.io"], "resources": ["rayservices"], "resourceNames": ["ray"], "verbs": ["patch"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]},
-]
+
+def rules_of(ray_service: str) -> list[dict[str, Any]]:
+    """Return the rights of the operator of this RayService, those of the chart's operator-rbac.yaml."""
+    services = {"apiGroups": ["ray.io"], "resources": ["rayservices"]}
+    return [
+        {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": _READ},
+        {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
+        services | {"verbs": _READ},
+        services | {"resourceNames": [ray_service], "verbs": ["patch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]},
+    ]
+
+
+RULES: Final = rules_of("ray")
 
 
 class Account:
-    """A service account of the namespace and its role."""
+    """A service account of the namespace, for the operator of one RayService, and its role."""
 
-    def __init__(self, http: httpx.Client, namespace: str) -> None:
+    def __init__(self, http: httpx.Client, namespace: str, ray_service: str = "ray") -> None:
         self._http = http
+        self._name = f"operator-of-{ray_service}"
+        self._rules = rules_of(ray_service)
         self._core = f"/api/v1/namespaces/{namespace}"
         self._roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
         self.namespace = namespace
 
     def create(self) -> None:
         """Create the account with all its rights."""
-        self._post(f"{self._core}/serviceaccounts", {"metadata": {"name": NAME}})
-        self._post(f"{self._roles}/roles", {"metadata": {"name": NAME}, "rules": RULES})
+        self._post(f"{self._core}/serviceaccounts", {"metadata": {"name": self._name}})
+        self._post(f"{self._roles}/roles", {"metadata": {"name": self._name}, "rules": self._rules})
         binding = {
-            "metadata": {"name": NAME},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": self.namespace}],
+            "metadata": {"name": self._name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": self._name},
+            "subjects": [{"kind": "ServiceAccount", "name": self._name, "namespace": self.namespace}],
         }
         self._post(f"{self._roles}/rolebindings", binding)
 
     def token(self) -> str:
         """Return a token of the account."""
-        answer = self._post(f"{self._core}/serviceaccounts/{NAME}/token", {"spec": {}})
+        answer = self._post(f"{self._core}/serviceaccounts/{self._name}/token", {"spec": {}})
         return str(answer["status"]["token"])
 
     def allow(self, rules: list[dict[str, Any]]) -> None:
         """Replace the rights of the account by `rules`."""
-        role = {"metadata": {"name": NAME}, "rules": rules}
-        self._http.put(f"{self._roles}/roles/{NAME}", json=role).raise_for_status()
+        role = {"metadata": {"name": self._name}, "rules": rules}
+        self._http.put(f"{self._roles}/roles/{self._name}", json=role).raise_for_status()
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._http.post(path, json=body).raise_for_status().json()

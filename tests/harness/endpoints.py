@@ -9,10 +9,11 @@ import httpx
 from pydantic import ValidationError
 
 from endpoint_operator.api.profiles import Profiles
-from endpoint_operator.api.types import GROUP, PLURAL, VERSION, parse_endpoint
+from endpoint_operator.api.types import GROUP, KIND, PLURAL, VERSION, parse_endpoint
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.harness.documents import document
 
+_APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -44,6 +45,13 @@ class Endpoints:
     def label(self, name: str, **labels: str) -> None:
         """Put labels and annotations on an endpoint."""
         self._merge(name, {"metadata": {"labels": labels, "annotations": labels}})
+
+    def apply_status(self, name: str, manager: str, status: dict[str, Any]) -> None:
+        """Apply a part of an endpoint's status as another controller."""
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "status": status}
+        parameters = {"fieldManager": manager}
+        path = f"{self.path}/{name}/status"
+        self.http.patch(path, params=parameters, json=body, headers=_APPLY).raise_for_status()
 
     def delete(self, *names: str) -> None:
         """Delete endpoints."""

@@ -58,11 +58,11 @@ class Operator:
         self._write_profiles()
         self.settings = settings
         self._settings = {
-            **settings,
             "NAMESPACE": namespace,
             "RAY_SERVICE": "ray",
             "PROFILES_FILE": str(folder / "profiles.yaml"),
             "HTTP_PORT": str(self._port),
+            **settings,
         }
 
     def start(self) -> None:

@@ -134,8 +134,12 @@ class Scene(Endpoints):
         return self.proxy.writes(f"/{PLURAL}/")
 
     def history(self) -> list[Change]:
-        """Return all versions that were stored."""
-        return self._history.changes()
+        """Return all versions of the endpoints and of the scene's RayService that were stored."""
+        return [
+            change
+            for change in self._history.changes()
+            if change.is_endpoint or change.object["metadata"]["name"] == "ray"
+        ]
 
     def documents(self) -> list[str]:
         """Return each document that the operator has written."""
@@ -204,6 +208,21 @@ def a_peer(scene: Scene, server: ControlPlane, folder: Path) -> Iterator[Peer]:
         operator = _operator(folder, server, proxy, scene.account, scene.operator.settings)
         stack.callback(operator.kill)
         yield Peer(operator, proxy)
+
+
+@contextmanager
+def a_neighbour(scene: Scene, server: ControlPlane, folder: Path) -> Iterator[Operator]:
+    """Prepare the operator of a second release in the scene's namespace; nothing runs its RayService."""
+    name = "neighbour"
+    path = scene.service.path.rpartition("/")[0]
+    scene.http.post(path, json=ray_service(name)).raise_for_status()
+    account = Account(scene.http, scene.namespace, name)
+    account.create()
+    settings = {**SHORT, "RAY_SERVICE": name, "DEFAULT_RUNTIME": "false"}
+    with fault_proxy(server) as proxy, ExitStack() as stack:
+        operator = _operator(folder, server, proxy, account, settings)
+        stack.callback(operator.kill)
+        yield operator
 
 
 def _operator(

@@ -13,8 +13,13 @@ import psutil
 import pytest
 import yaml
 
+from endpoint_operator.api.types import parse_endpoint
+from endpoint_operator.controller.observed.ray_view import is_deployed
+from endpoint_operator.controller.observed.rayservice import Replicas
+from endpoint_operator.controller.observed.serve_details import parse_serve_details
 from endpoint_operator.local.ports import free_port
 from endpoint_operator.local.ray import detect_machine, started_ray
+from endpoint_operator.serveconfig.compiler import compile_entry
 from serve_app.contract import Task
 from tests.load import load_on
 from tests.serve import tiny_models
@@ -124,10 +129,24 @@ def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch
             assert f"localhost:{port}/v2/models/good" in service.output()
             response = httpx.post(f"http://127.0.0.1:{port}/v2/models/good/predict", json={"text": "good"})
             assert response.status_code == 200
-            refused = run(tmp_path, good, options=("--ray-dashboard", ray.url))
+            assert_ray_says_what_it_was_given(ray.details(), good)
+            refused = run(
+                tmp_path,
+                manifest("good", f"file://{model}", "text-classification"),
+                options=("--ray-dashboard", ray.url),
+            )
             assert "already serves gateway, good" in one_sentence(refused)
             assert service.stop() == 0
         assert ray.details()["applications"] == {}
+
+
+def assert_ray_says_what_it_was_given(details, document):
+    """The operator tells from this of which version a report speaks."""
+    report = parse_serve_details(details)["good"]
+    assert (report.status, report.replicas) == ("RUNNING", Replicas(total=1, ready=1))
+    assert is_deployed(report, compile_entry(parse_endpoint(document), detect_machine()))
+    document["spec"]["limits"] = {"maxQueuedRequests": 7}
+    assert not is_deployed(report, compile_entry(parse_endpoint(document), detect_machine()))
 
 
 def test_ctrl_c_finishes_requests_and_leaves_nothing_behind(tmp_path):

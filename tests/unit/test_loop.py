@@ -1,9 +1,11 @@
 """The loop against a cluster of plain values: what it writes, in which order, and when it writes nothing."""
 
 import asyncio
+import logging
 
 import pytest
 
+from endpoint_operator.controller.apply import differences
 from endpoint_operator.controller.decide import desired
 from endpoint_operator.controller.decide.readiness import evaluate
 from endpoint_operator.controller.observe import IncompleteListError
@@ -315,3 +317,32 @@ def test_what_the_api_server_wants_to_be_spared_is_kept(scene):
         loop.cancel()
 
     run(story())
+
+
+def test_the_log_says_what_changed_and_nothing_else(scene, caplog):
+    async def story():
+        await scene.serve()
+        caplog.clear()
+        await scene.reconcile()
+        assert caplog.messages == []
+        scene.world.change("a", model={"uri": "file:///models/other"})
+        scene.world.create("c")
+        del scene.world.endpoints["b"]
+        scene.reconciler.endpoint_deleted()
+        await scene.reconcile()
+
+    with caplog.at_level(logging.INFO):
+        run(story())
+    size = len(scene.world.document)
+    assert caplog.messages == [
+        f"Wrote the Serve config, {size} bytes: new c; changed a; gone b.",
+        "a: Deploying",
+        "c: Deploying",
+    ]
+
+
+def test_a_long_list_of_changes_is_one_line():
+    many = to_document({f"m{number:02}": f'{{"name":"m{number:02}"}}' for number in range(12)})
+    expected = "new m00, m01, m02, m03, m04, m05, m06, m07, m08, m09 and 2 more"
+    assert differences("", many) == expected
+    assert differences(many, many) == "the same applications"

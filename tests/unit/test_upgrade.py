@@ -1,5 +1,6 @@
 """A new Ray cluster on which models do not run takes nothing from the one that answers."""
 
+from endpoint_operator.api.profiles import parse_profiles
 from tests.unit.small_world import BROKEN, ERROR, FAILED, FAILED_SECONDS, WAITS, application, details
 
 
@@ -184,3 +185,36 @@ def test_a_changed_version_that_fails_there_goes_back_to_the_one_that_answers(wo
     world.reconcile(after=FAILED_SECONDS)
     assert world.document == before
     assert world.condition("a") == ("False", "RolledBack")
+
+
+GPU_IS_GONE = parse_profiles({"profiles": [{"name": "cpu", "cpus": 8, "memory": "16Gi"}]})
+
+
+def with_a_profile_that_goes(world, report):
+    """Serve a model of a profile that an upgrade takes away."""
+    world.create("c", resources={"profile": "gpu-t4"})
+    world.settle()
+    world.follow(c=report)
+    world.answer(c=details(report["status"], ready=int(report["status"] == "RUNNING")))
+    world.reconcile()
+    world.profiles = GPU_IS_GONE
+    world.upgrade(c=WAITS)
+    world.reconcile()
+
+
+def test_one_that_answers_and_whose_profile_is_taken_away_is_named(world):
+    with_a_profile_that_goes(world, application("RUNNING"))
+    for _ in range(3):
+        world.reconcile(after=FAILED_SECONDS)
+    assert "c" in world.entries
+    assert world.condition("c") == ("False", "ProfileNotFound")
+    assert blocked(world, "c")[0] == "Unschedulable"
+
+
+def test_one_that_does_not_answer_and_whose_profile_is_taken_away_is_in_nobody_s_way(world):
+    with_a_profile_that_goes(world, application("DEPLOYING"))
+    assert "c" in world.entries
+    world.reconcile(after=FAILED_SECONDS)
+    assert world.entries.keys() == {"a", "b", "gateway"}
+    assert world.condition("c") == ("False", "ProfileNotFound")
+    assert blocked(world, "c") is None

@@ -1,9 +1,10 @@
 """Write what differs: rollouts that must not be lost, then the Serve config, then statuses and events."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from endpoint_operator.api.status import ConditionType, ModelEndpointStatus
 from endpoint_operator.controller.concurrency import gather_limited
 from endpoint_operator.controller.decide.desired import DesiredState, Observation
 from endpoint_operator.controller.events import EventRecorder, drift_event, status_events
@@ -14,11 +15,15 @@ from endpoint_operator.controller.observed.rayservice import RayService
 from endpoint_operator.controller.settings import Settings
 from endpoint_operator.kube.client import KubeClient
 from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
+from endpoint_operator.serveconfig.document import read_entries
 
 logger = logging.getLogger(__name__)
 
 # Statuses written per reconciliation, so that a change does not wait for a thousand of them.
 STATUSES_AT_ONCE: Final = 200
+
+# Names in one line of the log.
+LONGEST_LIST: Final = 10
 
 # Attempts to write the Serve config while KubeRay updates the status of the same object.
 _WRITES_AT_ONCE: Final = 5
@@ -84,7 +89,9 @@ class Applier:
         await self._write_over(service, document)
         self._right_document = document
         self._metrics.writes.inc()
-        logger.info("Wrote the Serve config: %d bytes.", len(document))
+        logger.info(
+            "Wrote the Serve config, %d bytes: %s.", len(document), differences(service.document, document)
+        )
         if forced:
             self._metrics.forced_pushes.inc()
             logger.warning(
@@ -138,7 +145,27 @@ class Applier:
         self._observer.endpoint_written(written)
         self._metrics.status_writes.inc()
         before, after = endpoint.status.rollout, status.rollout
+        if (reason := _reason(status)) != _reason(endpoint.status):
+            logger.info("%s: %s", endpoint.name, reason)
         if after and after.attempts > (before.attempts if before else 0):
             self._metrics.rollbacks.inc()
             logger.warning("Took a version of %s out: %s", endpoint.name, after.message or after.reason)
         await self._events.record(status_events(endpoint, status))
+
+
+def differences(before: str, after: str) -> str:
+    """Say which applications of two Serve configs differ."""
+    old, new = read_entries(before), read_entries(after)
+    changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+    groups = (("new", new.keys() - old.keys()), ("changed", changed), ("gone", old.keys() - new.keys()))
+    return "; ".join(f"{word} {_names(names)}" for word, names in groups if names) or "the same applications"
+
+
+def _names(names: Collection[str]) -> str:
+    shown = ", ".join(sorted(names)[:LONGEST_LIST])
+    return shown if len(names) <= LONGEST_LIST else f"{shown} and {len(names) - LONGEST_LIST} more"
+
+
+def _reason(status: ModelEndpointStatus) -> str:
+    state = status.condition(ConditionType.RECONCILING)
+    return state.reason if state else ""

@@ -30,10 +30,9 @@ RECURSION_LIMIT: Final = 25_000
 def main() -> None:
     """Run the operator until SIGTERM or SIGINT; exit with a sentence if it cannot start."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    # At INFO, kopf logs the success of every handler for every event.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    # At INFO, httpx logs each request to the dashboard.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # At INFO, kopf logs the success of every handler for every event, and httpx each request.
+    for library in ("kopf", "httpx"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     sys.setrecursionlimit(RECURSION_LIMIT)
     try:
         settings = Settings.from_environment(os.environ)

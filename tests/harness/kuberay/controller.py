@@ -81,6 +81,9 @@ class KubeRay:
         self.down = False
         self.suspended = False
         self.times_out = TimesOut.NOTHING
+        # Write the status in each cycle, as with applications whose states change all the time.
+        self.restless = False
+        self._written = 0
         # By the model's uri or the application's name.
         self.outcomes: dict[str, Outcome] = {}
         # Uris of models that make Serve refuse the whole document.
@@ -190,8 +193,11 @@ class KubeRay:
         else:
             resumed(status)
             self._calculate(service, status)
-        if is_worth_writing(service.get("status", {}), status):
-            self._api.write_status(service, status | {"lastUpdateTime": now()})
+        if self.restless or is_worth_writing(service.get("status", {}), status):
+            # A status that is the same in each second would be no change to the API server.
+            self._written += 1
+            ahead = self._written if self.restless else 0
+            self._api.write_status(service, status | {"lastUpdateTime": now(ahead)})
 
     def _calculate(self, service: dict[str, Any], status: dict[str, Any]) -> None:
         named, pending = cluster_name(status, "active"), cluster_name(status, "pending")

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 # KubeRay compares statuses without these, so a change of them alone is not written.
@@ -61,9 +61,9 @@ def is_worth_writing(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return _compared(old) != _compared(new)
 
 
-def now() -> str:
-    """Return this moment as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(seconds: int = 0) -> str:
+    """Return the moment in so many seconds as Kubernetes writes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _compared(status: Mapping[str, Any]) -> dict[str, Any]:

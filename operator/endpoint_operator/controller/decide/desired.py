@@ -24,7 +24,7 @@ from endpoint_operator.controller.decide.rollout import (
     was_with_ray,
     with_good_version,
 )
-from endpoint_operator.controller.decide.selection import SelectedVersion, select_version
+from endpoint_operator.controller.decide.selection import SelectedVersion, kept_entry, select_version
 from endpoint_operator.controller.decide.situation import Situation, situation_of
 from endpoint_operator.controller.decide.upgrade import serves_on_active, upgrade_block
 from endpoint_operator.controller.observed.endpoint import CompiledEndpoint, ObservedEndpoint
@@ -114,11 +114,12 @@ def _with_next_rollouts(
     observed: Observation, situation: Situation, isolation: Isolation
 ) -> list[ObservedEndpoint]:
     """Return the endpoints with the next state of each rollout, and with the versions that have run."""
-    versions = {
-        each.name: Version(entry, each.generation)
-        for each in observed.endpoints
-        if not each.suspended and (entry := observed.compiled[each.name].entry) is not None
-    }
+    versions = {}
+    for each in observed.endpoints:
+        # What is kept instead of a version that cannot be deployed must not hold up others either.
+        entry = observed.compiled[each.name].entry or kept_entry(each, situation.live.get(each.name))
+        if entry is not None and not each.suspended:
+            versions[each.name] = Version(entry, each.generation)
     before = [each for each in observed.endpoints if each.name in versions]
     rollouts = {}
     for each in before:

@@ -31,12 +31,12 @@ def select_version(
     """Select the entry for `observed`; `live` is the entry that the RayService has under its name."""
     if observed.suspended:
         return SelectedVersion(None, Reason.SUSPENDED, "spec.suspend is true.")
+    rollout = observed.status.rollout
     if wanted.entry is None:
         assert wanted.reason is not None
-        kept = own_entry(live, observed.name) if live is not None and observed.owns_entry else None
-        kept = kept or observed.last_good_entry
-        return SelectedVersion(None if awaiting_gateway else kept, wanted.reason, wanted.problem)
-    rollout = observed.status.rollout
+        is_left_out = rollout is not None and rollout.phase is RolloutPhase.BACKING_OFF
+        kept = None if awaiting_gateway or is_left_out else kept_entry(observed, live)
+        return SelectedVersion(kept, wanted.reason, wanted.problem)
     if awaiting_gateway:
         message = "No Ray cluster serves. The gateway comes first, and models follow once it runs."
         return SelectedVersion(None, Reason.WAITING_FOR_GATEWAY, message)
@@ -50,6 +50,12 @@ def select_version(
             "tried again in smaller groups.",
         )
     return SelectedVersion(wanted.entry)
+
+
+def kept_entry(observed: ObservedEndpoint, live: str | None) -> str | None:
+    """Return the entry that is kept while the spec describes none."""
+    kept = own_entry(live, observed.name) if live is not None and observed.owns_entry else None
+    return kept or observed.last_good_entry
 
 
 def fallbacks(observed: ObservedEndpoint, wanted: str) -> list[str]:
