@@ -151,8 +151,8 @@ def is_rolled_back(release, watch, names):
     release.wait_for("the upgrade is over", lambda: not upgrading(release))
     release.wait_for("nothing is held", lambda: not any(blocked(release, name) for name in names))
     release.stays("nothing is held", lambda: not any(blocked(release, name) for name in names), 5)
-    # KubeRay 1.6 does not go back to the active cluster, but makes another one like it and moves there.
-    assert len(watch.clusters) <= 2
+    # KubeRay does not stay with the active cluster, but makes another one like it and moves there.
+    assert len(watch.clusters) == 2
     assert held not in watch.clusters
 
 
