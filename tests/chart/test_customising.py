@@ -3,6 +3,7 @@
 import copy
 import json
 
+import jsonschema
 import pytest
 import yaml
 
@@ -259,9 +260,36 @@ def test_a_profile_whose_last_worker_may_go_has_no_budget(plain):
     assert budgets(template(*CUSTOMISED, "--set=podDisruptionBudgets.enabled=false")) == {}
 
 
-def test_a_ray_cluster_cannot_be_scaled_so_a_budget_may_not_say_max_unavailable():
-    """Kubernetes would let nobody evict a worker, `getExpectedScale` of its disruption controller."""
+def definition(kind):
+    """Return the only version of a resource of KubeRay that the chart uses."""
     program = CATALOGUE["kuberay-operator"]
     folder = module_folder(program.module, program.require) / "config/crd/bases"
-    definition = yaml.safe_load((folder / "ray.io_rayclusters.yaml").read_text())
-    assert not any("scale" in version["subresources"] for version in definition["spec"]["versions"])
+    text = (folder / f"ray.io_{kind}.yaml").read_text()
+    [version] = [each for each in yaml.safe_load(text)["spec"]["versions"] if each["name"] == "v1"]
+    return version
+
+
+def closed(schema):
+    """Return a schema of a definition that refuses unknown fields, and takes numbers for quantities."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("x-kubernetes-int-or-string"):
+        return {}
+    result = {key: closed(value) for key, value in schema.items()}
+    if "properties" in schema and "type" in schema:
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+def test_a_customised_ray_service_is_what_kuberay_takes(customised):
+    schema = closed(definition("rayservices")["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    jsonschema.Draft7Validator(schema).validate(spec(customised))
+    with pytest.raises(jsonschema.ValidationError, match="nodeSelectors"):
+        jsonschema.Draft7Validator(schema).validate(spec(customised) | {"nodeSelectors": {}})
+
+
+def test_a_ray_cluster_cannot_be_scaled_so_a_budget_may_not_say_max_unavailable():
+    """Kubernetes would let nobody evict a worker, `getExpectedScale` of its disruption controller."""
+    assert definition("rayclusters")["subresources"] == {"status": {}}
