@@ -198,7 +198,7 @@ def _status(
         selected,
         base_url=policy.base_url,
         replicas=_replicas(endpoint, view),
-        blocked=upgrade_block(endpoint, entry, view) if live and entry is not None else None,
+        blocked=upgrade_block(endpoint, entry, view, situation.clock) if live and entry is not None else None,
         time=to_time(situation.clock.now),
     )
     return status, state.reason
