@@ -203,7 +203,8 @@ def test_a_condition_that_breaks_the_convention_is_refused(kubectl, sentiment, f
 
 
 def test_get_shows_why_a_model_is_not_serving(kubectl, sentiment):
-    patch(kubectl, sentiment, {"status": STATUS}, "--subresource=status")
+    conditions = [READY, READY | {"type": "Reconciling", "status": "True"}]
+    patch(kubectl, sentiment, {"status": STATUS | {"conditions": conditions}}, "--subresource=status")
     [row] = table(kubectl("get", "modelendpoints"))
     assert list(row) == ["NAME", "READY", "REASON", "TASK", "PROFILE", "REPLICAS", "AGE"]
     del row["AGE"]

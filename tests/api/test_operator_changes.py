@@ -33,7 +33,7 @@ def test_a_suspended_endpoint_leaves_and_comes_back(scene):
     scene.begin("a", "b")
     scene.change("a", suspend=True)
     scene.until(lambda: scene.service.entries.keys() == {"b", "gateway"})
-    scene.until(lambda: scene.condition("a") == ("False", "Suspended"))
+    scene.until(lambda: scene.condition("a", "Reconciling") == ("False", "Suspended"))
     scene.change("a", suspend=False)
     scene.serving("a", "b")
 

@@ -1,5 +1,7 @@
 """Render the chart with helm, and find objects in the result."""
 
+from pathlib import Path
+
 import yaml
 
 from hack.commands import run
@@ -18,6 +20,8 @@ EVERYTHING = [
     "--set=monitoring.grafanaDashboard=true,hub.tokenSecret.name=hub,hub.cacheClaim=cache",
     "--set=modelVolumes={first,second},imagePullSecrets[0].name=registry,rbac.aggregate=true",
 ]
+# What is off or empty by default, switched on.
+CUSTOMISED = [f"--values={Path(__file__).with_name('customised.yaml')}"]
 
 
 def template(*options, chart=CHART, release="models"):

@@ -13,7 +13,7 @@ from hack.errors import CommandError
 from hack.generate import FILES
 from hack.paths import CHART
 from hack.toolchain.binaries import binary_path
-from tests.chart.rendering import EVERYTHING, REQUIRED, SCENARIOS, of_kind, ray_pods, template
+from tests.chart.rendering import CUSTOMISED, EVERYTHING, REQUIRED, SCENARIOS, of_kind, ray_pods, template
 
 READ = ("get", "list", "watch")
 
@@ -29,7 +29,9 @@ def test_a_generated_file_is_fresh(path):
 
 
 @pytest.mark.parametrize(
-    "options", [[], EVERYTHING, *([f"--values={path}"] for path in SCENARIOS)], ids=["default", "all", "kind"]
+    "options",
+    [[], EVERYTHING, CUSTOMISED, *([f"--values={path}"] for path in SCENARIOS)],
+    ids=["default", "all", "customised", "kind"],
 )
 def test_helm_finds_nothing_wrong(options):
     run(binary_path("helm"), "lint", "--strict", str(CHART), *REQUIRED, *options)

@@ -9,7 +9,7 @@ from hack.cluster.kuberay import NAMESPACE
 from hack.errors import CommandError
 from hack.toolchain.catalogue import CATALOGUE
 from hack.toolchain.go_modules import module_folder
-from tests.chart.rendering import SCENARIOS, of_kind, ray_pods, template
+from tests.chart.rendering import CUSTOMISED, SCENARIOS, of_kind, ray_pods, template
 
 OPERATOR = {
     "app.kubernetes.io/name": "model-endpoints",
@@ -109,3 +109,47 @@ def test_both_a_namespace_and_peers_are_refused():
             "--set=networkPolicy.kuberay.namespace=rays",
             '--set-json=networkPolicy.kuberay.peers=[{"ipBlock": {"cidr": "10.1.0.0/28"}}]',
         )
+
+
+def egress(*options):
+    """Return the rules of each policy that limits what its pods ask, by the end of the policy's name."""
+    policies = of_kind(template(*options), "NetworkPolicy")
+    return {
+        policy["metadata"]["name"].removeprefix("models-model-endpoints-"): policy["spec"]["egress"]
+        for policy in policies
+        if "Egress" in policy["spec"]["policyTypes"]
+    }
+
+
+def test_nothing_is_said_about_what_pods_ask_unless_the_value_is_on():
+    assert egress() == {}
+    assert not any("egress" in policy["spec"] for policy in of_kind(template(), "NetworkPolicy"))
+
+
+def ports(rule):
+    return {port["port"] for port in rule.get("ports", [])}
+
+
+def test_ray_asks_itself_names_and_what_is_listed():
+    each_other, names, listed = egress(*CUSTOMISED)["ray"]
+    assert each_other.keys() == {"to"}
+    assert means(each_other["to"][0], ray_pods(template())[0]["metadata"]["labels"])
+    assert ports(names) == {53}
+    assert listed == {
+        "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+        "ports": [{"port": 3128, "protocol": "TCP"}],
+    }
+
+
+def test_only_the_head_and_the_operator_ask_the_api_server():
+    rules = egress(*CUSTOMISED)
+    [of_head] = rules["ray-head"]
+    assert of_head["to"] == [{"ipBlock": {"cidr": "10.96.0.1/32"}}]
+    assert ports(of_head) == {443, 6443}
+    dashboard, names, api_server = rules["operator"]
+    assert ports(dashboard) == {8265, 8000}
+    assert means(dashboard["to"][0], ray_pods(template())[0]["metadata"]["labels"])
+    assert ports(names) == {53}
+    assert api_server == of_head
+    [anywhere] = egress("--set=networkPolicy.egress.enabled=true")["ray-head"]
+    assert "to" not in anywhere

@@ -9,11 +9,16 @@ import yaml
 
 from hack.commands import run
 from hack.paths import CHART
-from tests.chart.rendering import EVERYTHING, SCENARIOS, of_kind, ray_pods, template
+from tests.chart.rendering import CUSTOMISED, EVERYTHING, SCENARIOS, of_kind, ray_pods, template
 
 EXPLAINED = CHART / ".checkov.yaml"
 KUBERNETES = "1.35"
-VALUES = {"default": [], "everything": EVERYTHING, "kind": [f"--values={SCENARIOS[0]}"]}
+VALUES = {
+    "default": [],
+    "everything": EVERYTHING,
+    "customised": CUSTOMISED,
+    "kind": [f"--values={SCENARIOS[0]}"],
+}
 
 
 def scanner(requirement, *arguments):

@@ -156,3 +156,15 @@ def test_a_process_that_has_just_started_does_not_unsay_that_nothing_is_known(wo
     world.answer()
     world.reconcile()
     assert world.condition("a") == ("True", "Serving")
+
+
+def test_numbers_of_replicas_stay_until_a_new_process_knows_better(world):
+    world.answer(a=details("RUNNING", ready=2))
+    world.reconcile()
+    world.restart()
+    world.dashboard, world.dashboard_awaited = None, True
+    world.reconcile()
+    assert (world.status("a")["replicas"], world.status("a")["readyReplicas"]) == (2, 2)
+    world.dashboard_awaited = False
+    world.reconcile()
+    assert "replicas" not in world.status("a")

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from endpoint_operator.local.manifests import Workspace
+from endpoint_operator.local.serve_client import RayUnavailableError
 from endpoint_operator.local.service import LocalService
 from tests.harness.builders import MACHINE, manifest
 
@@ -15,8 +16,12 @@ class Ray:
 
     def __init__(self):
         self.documents = []
+        self.failures = 0
 
     def put(self, document):
+        if self.failures:
+            self.failures -= 1
+            raise RayUnavailableError("it does not answer in time")
         self.documents.append(document)
 
     def details(self):
@@ -54,18 +59,28 @@ def follow(folder, between):
     ray, terminal = Ray(), Terminal(stop)
     service = LocalService(workspace, MACHINE, ray, terminal, problems)
     service.apply()
-    between()
+    between(ray)
     service.follow(stop)
     return ray, terminal
 
 
 def test_a_file_that_came_while_the_models_were_loading_is_served(folder):
     second = folder / "second.yaml"
-    ray, terminal = follow(folder, lambda: second.write_text(yaml.safe_dump(manifest("second"))))
+    ray, terminal = follow(folder, lambda _: second.write_text(yaml.safe_dump(manifest("second"))))
     assert ['"name":"second"' in document for document in ray.documents] == [False, True]
 
 
+def test_a_change_that_ray_did_not_take_is_handed_over_again(folder):
+    def change(ray):
+        ray.failures = 1
+        (folder / "second.yaml").write_text(yaml.safe_dump(manifest("second")))
+
+    ray, terminal = follow(folder, change)
+    assert ['"name":"second"' in document for document in ray.documents] == [False, True]
+    assert "it does not answer in time" in terminal.complaints
+
+
 def test_what_was_said_of_a_file_at_the_start_is_not_said_again(folder):
-    ray, terminal = follow(folder, lambda: (folder / "new.yaml").write_text("kind: {"))
+    ray, terminal = follow(folder, lambda _: (folder / "new.yaml").write_text("kind: {"))
     [complaint] = terminal.complaints
     assert "new.yaml:1" in complaint

@@ -346,3 +346,20 @@ def test_a_long_list_of_changes_is_one_line():
     expected = "new m00, m01, m02, m03, m04, m05, m06, m07, m08, m09 and 2 more"
     assert differences("", many) == expected
     assert differences(many, many) == "the same applications"
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "http://ray-serve-svc.models.svc:8000/v2/models/a"),
+        ({"service_port": 80}, "http://ray-serve-svc.models.svc:80/v2/models/a"),
+        ({"external_url": "https://models.example.com/"}, "https://models.example.com/v2/models/a"),
+    ],
+)
+def test_the_address_in_a_status_is_the_one_at_which_clients_reach_it(tmp_path, settings, url):
+    async def story():
+        scene = Scene(tmp_path, "a", **settings)
+        await scene.serve()
+        assert scene.world.status("a")["url"] == url
+
+    run(story())

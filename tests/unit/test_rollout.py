@@ -327,3 +327,23 @@ def test_what_the_last_good_version_does_is_said(world):
     assert "answers meanwhile" in message()
     world.answer(a=details("UNHEALTHY", ready=0, message="out of memory"))
     assert "does not answer either: " in message()
+
+
+def test_a_next_attempt_beyond_the_longest_pause_is_not_waited_for(world):
+    fail(world)
+    world.settle()
+    # The clock was put back, or somebody edited the status.
+    world.status("a")["rollout"]["nextAttemptTime"] = "2027-01-01T00:00:00Z"
+    world.reconcile()
+    world.reconcile(after=DEADLINES.retry_limit_seconds)
+    assert "broken" in world.entries["a"]
+
+
+def test_a_failure_in_the_future_does_not_put_the_rollback_off(world):
+    good = world.entries["a"]
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    world.status("a")["rollout"]["lastFailureTime"] = "2027-01-01T00:00:00Z"
+    world.reconcile()
+    world.reconcile(after=FAILED_SECONDS)
+    assert world.entries["a"] == good

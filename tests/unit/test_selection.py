@@ -11,6 +11,7 @@ from tests.unit.small_world import (
     World,
     application,
     cluster_status,
+    details,
 )
 
 NO_SUCH_PROFILE = {"profile": "nowhere"}
@@ -165,3 +166,36 @@ def test_what_is_served_goes_before_what_is_older():
     world.reconcile()
     assert list(world.entries) == ["b", "c", "gateway"]
     assert world.condition("a") == ("False", "ServeConfigFull")
+
+
+def grown_beyond_the_room(world):
+    """Fill the document, and let `a` want more than there is."""
+    world.document_limit = len(world.document)
+    world.change("a", model={"uri": f"file:///models/{'x' * 80}"})
+    world.reconcile()
+    world.follow()
+    world.reconcile()
+    assert world.condition("a") == ("False", "ServeConfigFull")
+
+
+def test_after_a_loss_nobody_takes_the_room_of_one_that_was_served(world):
+    before = world.document
+    grown_beyond_the_room(world)
+    world.service["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
+    world.reconcile()
+    world.reconcile(after=DEADLINES.settle_seconds)
+    assert list(world.entries) == ["gateway"]
+    world.follow()
+    world.reconcile()
+    assert world.document == before
+
+
+def test_a_version_that_is_kept_for_want_of_room_is_tried_again_when_it_fails(world):
+    grown_beyond_the_room(world)
+    world.answer(a=details("DEPLOY_FAILED", ready=0))
+    world.reconcile()
+    world.reconcile(after=FAILED_SECONDS)
+    assert list(world.entries) == ["b", "gateway"]
+    world.follow()
+    world.reconcile(after=DEADLINES.retry_seconds)
+    assert list(world.entries) == ["a", "b", "gateway"]

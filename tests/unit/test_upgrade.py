@@ -1,7 +1,16 @@
 """A new Ray cluster on which models do not run takes nothing from the one that answers."""
 
 from endpoint_operator.api.profiles import parse_profiles
-from tests.unit.small_world import BROKEN, ERROR, FAILED, FAILED_SECONDS, WAITS, application, details
+from tests.unit.small_world import (
+    BROKEN,
+    DEADLINES,
+    ERROR,
+    FAILED,
+    FAILED_SECONDS,
+    WAITS,
+    application,
+    details,
+)
 
 
 def blocked(world, name):
@@ -218,3 +227,78 @@ def test_one_that_does_not_answer_and_whose_profile_is_taken_away_is_in_nobody_s
     assert world.entries.keys() == {"a", "b", "gateway"}
     assert world.condition("c") == ("False", "ProfileNotFound")
     assert blocked(world, "c") is None
+
+
+def with_a_fallback_that_fails(world):
+    """Let the version of `a` fail, and then the good one that takes its place."""
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    world.reconcile(after=FAILED_SECONDS)
+    world.follow(a=FAILED)
+    world.reconcile()
+
+
+def test_a_good_version_that_did_not_answer_in_the_place_of_a_bad_one_is_in_nobody_s_way(world):
+    with_a_fallback_that_fails(world)
+    world.answer(a=details("DEPLOY_FAILED", ready=0))
+    world.reconcile()
+    world.upgrade(a=FAILED)
+    for _ in range(3):
+        world.reconcile(after=FAILED_SECONDS)
+    assert "a" not in world.entries
+
+
+def test_a_good_version_that_answers_in_the_place_of_a_bad_one_holds_the_upgrade_and_is_named(world):
+    world.change("a", model=BROKEN)
+    world.settle(a=FAILED)
+    world.reconcile(after=FAILED_SECONDS)
+    world.follow()
+    world.answer()
+    world.reconcile()
+    world.upgrade(a=FAILED)
+    for _ in range(3):
+        world.reconcile(after=FAILED_SECONDS)
+    assert "a" in world.entries
+    assert blocked(world, "a")[0] == "DeployFailed"
+
+
+def test_a_pending_cluster_of_which_nothing_is_heard_is_named_after_a_while(world):
+    world.answer()
+    world.upgrade()
+    del world.service["status"]["pendingServiceStatus"]["applicationStatuses"]
+    world.reconcile()
+    assert world.reconcile(after=FAILED_SECONDS).blocking == frozenset()
+    assert world.reconcile(after=DEADLINES.unschedulable_seconds).blocking == {"a", "b"}
+    assert blocked(world, "a")[0] == "ApplicationMissing"
+    assert world.condition("a") == ("True", "Serving")
+
+
+def test_one_that_is_deployed_for_ever_on_the_pending_cluster_is_named(world):
+    world.answer()
+    world.upgrade(a=application("DEPLOYING"))
+    world.reconcile()
+    assert world.reconcile(after=DEADLINES.unschedulable_seconds).blocking == {"a"}
+    assert blocked(world, "a")[0] == "Deploying"
+
+
+def test_a_gateway_that_fails_on_the_pending_cluster_is_said_to_hold_the_upgrade(world):
+    world.answer()
+    world.upgrade(gateway=FAILED)
+    assert world.reconcile().blocking == {"a", "b"}
+    assert "gateway is DEPLOY_FAILED" in blocked(world, "a")[1]
+
+
+def test_ready_is_not_said_while_the_service_has_no_endpoints(world):
+    world.upgrade()
+    world.service["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    world.reconcile()
+    assert world.condition("a") == ("False", "RayServiceNotReady")
+
+
+def test_one_that_is_suspended_meanwhile_is_told_that_the_old_cluster_goes_on(world):
+    world.answer()
+    world.upgrade(b=FAILED)
+    world.reconcile()
+    world.change("a", suspend=True)
+    world.reconcile()
+    assert "the present one goes on" in world.status("a")["conditions"][0]["message"]

@@ -64,8 +64,9 @@ publishes no image, and a name that nobody owns could be taken by anybody.
   "defaultRuntime" (toString .Values.runtime.default)
 -}}
 {{- if .Values.auth.enabled }}{{ $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" }}{{ end -}}
+{{- with .Values.externalUrl }}{{ $_ := set $settings "externalUrl" . }}{{ end -}}
 {{- range $setting, $value := .Values.operator.settings -}}
-{{- if or (hasKey $settings $setting) (has $setting (list "namespace" "serveApiTokenFile")) -}}
+{{- if or (hasKey $settings $setting) (has $setting (list "namespace" "serveApiTokenFile" "externalUrl")) -}}
 {{- fail (printf "operator.settings.%s is set by the chart from other values: remove it" $setting) -}}
 {{- end -}}
 {{/* Numbers of a values file are floats, and a large one would be written with an exponent. */}}

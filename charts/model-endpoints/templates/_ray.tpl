@@ -1,11 +1,27 @@
 {{/* Templates that Ray's head and workers share. */}}
 
-{{/* Environment of a pod's container: a dict of context and component. */}}
+{{/* Where the CA bundle is mounted. */}}
+{{- define "model-endpoints.caFolder" -}}/etc/model-endpoints/ca{{- end -}}
+
+{{/* Hosts that are never asked through a proxy: this pod, the cluster's Services, and those of the values. */}}
+{{- define "model-endpoints.noProxy" -}}
+{{- concat (list "localhost" "127.0.0.1" "::1" ".svc" ".svc.cluster.local") .Values.proxy.noProxy | uniq | join "," -}}
+{{- end -}}
+
+{{/*
+Environment of a pod's container: a dict of context, component and own, the values of the head or of the profile. Their own
+variables win over those of all pods, and these over the defaults.
+*/}}
 {{- define "model-endpoints.rayEnv" -}}
 {{- $component := .component -}}
+{{- $own := default list .own.env -}}
 {{- with .context -}}
-{{- $given := list -}}
-{{- range .Values.ray.env }}{{ $given = append $given .name }}{{ end -}}
+{{- $named := list -}}
+{{- range $own }}{{ $named = append $named .name }}{{ end -}}
+{{- $shared := list -}}
+{{- range .Values.ray.env }}{{ if not (has .name $named) }}{{ $shared = append $shared . }}{{ end }}{{ end -}}
+{{- $given := $named -}}
+{{- range $shared }}{{ $given = append $given .name }}{{ end -}}
 {{/* HAProxy with our rules in front of the replicas, and Ray's own settings for throughput. By default, Ray's workers have
 the lowest priority, and all threads of a model then wait for the one that another program has preempted. */}}
 {{- $defaults := dict
@@ -28,18 +44,31 @@ the lowest priority, and all threads of a model then wait for the one that anoth
 {{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
 {{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}
 {{- if .Values.hub.tokenSecret.name }}{{ $_ := set $defaults "HF_TOKEN_PATH" "/var/run/secrets/hub/token" }}{{ end -}}
+{{- with .Values.caBundle }}
+{{- if .configMap -}}
+{{- $file := printf "%s/%s" (include "model-endpoints.caFolder" $) .key -}}
+{{- range list "SSL_CERT_FILE" "REQUESTS_CA_BUNDLE" "CURL_CA_BUNDLE" }}{{ $_ := set $defaults . $file }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{/* In capitals alone: gRPC reads the small letters, and would take Ray's own calls to pods through the proxy. */}}
+{{- if .Values.proxy.http }}{{ $_ := set $defaults "HTTP_PROXY" .Values.proxy.http }}{{ end -}}
+{{- if .Values.proxy.https }}{{ $_ := set $defaults "HTTPS_PROXY" .Values.proxy.https }}{{ end -}}
+{{- if or .Values.proxy.http .Values.proxy.https }}{{ $_ := set $defaults "NO_PROXY" (include "model-endpoints.noProxy" .) }}{{ end -}}
 {{- range $name, $value := $defaults }}
 {{- if not (has $name $given) }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
-{{- with .Values.ray.env }}
+{{- with concat $shared $own }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
+{{/* Mounts of a pod's container: a dict of context and own. */}}
 {{- define "model-endpoints.rayVolumeMounts" -}}
+{{- $own := default list .own.volumeMounts -}}
+{{- with .context -}}
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /home/ray}
 - {name: cache, mountPath: /cache}
@@ -49,12 +78,19 @@ the lowest priority, and all threads of a model then wait for the one that anoth
 {{- range .Values.modelVolumes }}
 - {name: {{ printf "models-%s" . }}, mountPath: /volumes/{{ . }}, readOnly: true}
 {{- end }}
-{{- with .Values.ray.volumeMounts }}
+{{- if .Values.caBundle.configMap }}
+- {name: ca-bundle, mountPath: {{ include "model-endpoints.caFolder" . }}, readOnly: true}
+{{- end }}
+{{- with concat .Values.ray.volumeMounts $own }}
 {{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
+{{/* Volumes of a pod: a dict of context and own. */}}
 {{- define "model-endpoints.rayVolumes" -}}
+{{- $own := default list .own.volumes -}}
+{{- with .context -}}
 - {name: tmp, emptyDir: {}}
 - {name: home, emptyDir: {}}
 {{- if .Values.hub.cacheClaim }}
@@ -70,8 +106,14 @@ the lowest priority, and all threads of a model then wait for the one that anoth
 {{- range .Values.modelVolumes }}
 - {name: {{ printf "models-%s" . }}, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}
 {{- end }}
-{{- with .Values.ray.volumes }}
+{{- with .Values.caBundle }}
+{{- if .configMap }}
+- {name: ca-bundle, configMap: {name: {{ .configMap }}, items: [{key: {{ .key }}, path: {{ .key }}}]}}
+{{- end }}
+{{- end }}
+{{- with concat .Values.ray.volumes $own }}
 {{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -112,13 +154,30 @@ would then belong to KubeRay's field manager, and the next upgrade would be reje
 {{- end }}
 {{- end -}}
 
-{{/* Template of a pod: a dict of context, name, component, resources, ports, nodeSelector, tolerations, runtimeClassName. */}}
+{{/* Name of the service account of Ray's pods; empty if KubeRay and Kubernetes choose. */}}
+{{- define "model-endpoints.rayServiceAccount" -}}
+{{- with .Values.ray.serviceAccount -}}
+{{- if .name }}{{ .name }}{{ else if .create }}{{ include "model-endpoints.fullname" $ }}-ray{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Spread of the workers of a profile. Without a selector, Kubernetes would count no pods. */}}
+{{- define "model-endpoints.spread" -}}
+{{- $constraints := list -}}
+{{- range .topologySpreadConstraints -}}
+{{- $group := dict "labelSelector" (dict "matchLabels" (dict "ray.io/group" $.name "ray.io/node-type" "worker")) -}}
+{{- $constraints = append $constraints (ternary . (merge (deepCopy .) $group) (hasKey . "labelSelector")) -}}
+{{- end -}}
+{{- toYaml $constraints -}}
+{{- end -}}
+
+{{/* Template of a pod: a dict of context, name, component, resources, ports and own, the values of the head or of the profile. */}}
 {{- define "model-endpoints.rayPod" -}}
 metadata:
   labels:
     {{- include "model-endpoints.rayLabels" .context | nindent 4 }}
     app.kubernetes.io/component: {{ .component }}
-  {{- with .context.Values.ray.podAnnotations }}
+  {{- with merge (deepCopy (default dict .own.annotations)) .context.Values.ray.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -138,14 +197,31 @@ spec:
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .runtimeClassName }}
+  {{- with default (include "model-endpoints.rayServiceAccount" .context) .own.serviceAccountName }}
+  serviceAccountName: {{ toYaml . }}
+  {{- end }}
+  {{- with .own.priorityClassName }}
+  priorityClassName: {{ toYaml . }}
+  {{- end }}
+  {{- with .own.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int64 . }}
+  {{- end }}
+  {{- with .own.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if .own.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- include "model-endpoints.spread" .own | nindent 4 }}
+  {{- end }}
+  {{- with .own.runtimeClassName }}
   runtimeClassName: {{ toYaml . }}
   {{- end }}
-  {{- with .nodeSelector }}
+  {{- with .own.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .tolerations }}
+  {{- with .own.tolerations }}
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -164,7 +240,7 @@ spec:
       resources:
         {{- include "model-endpoints.resources" .resources | trim | nindent 8 }}
       volumeMounts:
-        {{- include "model-endpoints.rayVolumeMounts" .context | nindent 8 }}
+        {{- include "model-endpoints.rayVolumeMounts" . | nindent 8 }}
   volumes:
-    {{- include "model-endpoints.rayVolumes" .context | nindent 4 }}
+    {{- include "model-endpoints.rayVolumes" . | nindent 4 }}
 {{- end -}}

@@ -52,7 +52,6 @@ class Reconciler:
         metrics: Metrics,
         heartbeat: Heartbeat,
     ) -> None:
-        service = f"{settings.ray_service}-serve-svc.{settings.namespace}.svc"
         self._settings = settings
         self._dashboard = dashboard
         self._metrics = metrics
@@ -60,7 +59,7 @@ class Reconciler:
         self._observer = Observer(settings, client, profiles, dashboard, metrics)
         self._applier = Applier(settings, client, self._observer, metrics)
         self._debouncer = Debouncer(settings.debounce_seconds, settings.debounce_limit_seconds)
-        self._policy = Policy(settings.serve_config_limit_bytes, f"http://{service}:{settings.service_port}")
+        self._policy = Policy(settings.serve_config_limit_bytes, _base_url(settings))
         self._watch = Stopwatch()
         # Endpoints whose errors of the operator's own are in the log.
         self._logged: frozenset[str] = frozenset()
@@ -154,3 +153,8 @@ class Reconciler:
         if self._observer.list_is_due:
             due.append(FIRST_PAUSE_SECONDS)
         return min(due)
+
+
+def _base_url(settings: Settings) -> str:
+    host = f"{settings.ray_service}-serve-svc.{settings.namespace}.svc"
+    return settings.external_url.rstrip("/") or f"http://{host}:{settings.service_port}"

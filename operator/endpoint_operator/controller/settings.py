@@ -56,6 +56,11 @@ class Settings(Deadlines):
     service_port: int = Field(
         default=8000, ge=1, le=65535, description="Port of the RayService's Service, for status.url."
     )
+    external_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s/]+[^\s]*)?$",
+        description="Address at which clients reach the models, for status.url; the Service's own if empty.",
+    )
     http_port: int = Field(default=8080, ge=0, le=65535, description="/healthz and /metrics; 0 takes any.")
     debounce_seconds: float = Field(
         default=0.5, ge=0, le=60, description="Time without events before a reconciliation."

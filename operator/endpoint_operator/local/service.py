@@ -156,7 +156,9 @@ class LocalService:
             raise_interrupt=False,
         ):
             try:
-                if changes or unread:
+                # An edit that could not be handed over is still to be read.
+                unread = unread or bool(changes)
+                if unread:
                     self._take_over()
                     unread = False
                 self._reporter.show_changes(self.states().values())

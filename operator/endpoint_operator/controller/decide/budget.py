@@ -20,16 +20,18 @@ def apply_size_budget(
     live: Mapping[str, str],
     limit: int,
 ) -> dict[str, SelectedVersion]:
-    """Return `selected` within `limit` bytes; what has no room keeps its entry of `live`, if there is one."""
+    """Return `selected` within `limit` bytes; what has no room keeps the entry that it has, if it has one."""
     fitting = dict(selected)
+    incumbents = {each.name: _incumbent(each, live) for each in endpoints}
     room = limit - sum(
-        min(_size(live[name]), _size(each.entry))
-        for name, each in selected.items()
-        if name in live and each.entry is not None
+        min(_size(incumbent), _size(chosen.entry))
+        for name, chosen in selected.items()
+        if chosen.entry is not None and (incumbent := incumbents[name]) is not None
     )
-    for endpoint in sorted(endpoints, key=lambda each: (each.name not in live, each.created, each.name)):
-        chosen = selected[endpoint.name]
-        kept = live.get(endpoint.name) if endpoint.owns_entry else None
+    for endpoint in sorted(
+        endpoints, key=lambda each: (incumbents[each.name] is None, each.created, each.name)
+    ):
+        chosen, kept = selected[endpoint.name], incumbents[endpoint.name]
         if chosen.entry is None:
             continue
         needed = _size(chosen.entry) - (min(_size(kept), _size(chosen.entry)) if kept else 0)
@@ -41,6 +43,13 @@ def apply_size_budget(
         )
         fitting[endpoint.name] = replace(chosen, entry=kept, reason=Reason.SERVE_CONFIG_FULL, message=message)
     return fitting
+
+
+def _incumbent(endpoint: ObservedEndpoint, live: Mapping[str, str]) -> str | None:
+    """Return the entry whose room is the endpoint's already: also that of a good version that is away now."""
+    if endpoint.name in live and endpoint.owns_entry:
+        return live[endpoint.name]
+    return endpoint.last_good_entry
 
 
 def _size(entry: str) -> int:

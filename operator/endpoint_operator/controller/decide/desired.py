@@ -29,6 +29,7 @@ from endpoint_operator.controller.decide.situation import Situation, situation_o
 from endpoint_operator.controller.decide.upgrade import serves_on_active, upgrade_block
 from endpoint_operator.controller.observed.endpoint import CompiledEndpoint, ObservedEndpoint
 from endpoint_operator.controller.observed.ray_view import RayView
+from endpoint_operator.controller.observed.rayservice import Replicas
 from endpoint_operator.controller.observed.rejection import Rejection
 from endpoint_operator.serveconfig.document import fingerprint
 from serve_app.contract import GATEWAY_APPLICATION
@@ -196,11 +197,21 @@ def _status(
         state,
         selected,
         base_url=policy.base_url,
-        replicas=report.replicas if (report := (view.active or {}).get(endpoint.name)) else None,
-        blocked=upgrade_block(endpoint, entry, view) if live and entry is not None else None,
+        replicas=_replicas(endpoint, view),
+        blocked=upgrade_block(endpoint, entry, view, situation.clock) if live and entry is not None else None,
         time=to_time(situation.clock.now),
     )
     return status, state.reason
+
+
+def _replicas(endpoint: ObservedEndpoint, view: RayView) -> Replicas | None:
+    report, stored = (view.active or {}).get(endpoint.name), endpoint.status
+    if report is not None:
+        return report.replicas
+    if view.dashboard_awaited and stored.replicas is not None and stored.ready_replicas is not None:
+        # A process that has just started does not unsay what was known.
+        return Replicas(stored.replicas, stored.ready_replicas)
+    return None
 
 
 def _input(endpoint: ObservedEndpoint, selected: SelectedVersion, situation: Situation) -> Input:

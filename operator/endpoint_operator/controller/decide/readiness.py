@@ -19,6 +19,12 @@ _PASSING: Final = (
     Reason.RAY_SERVICE_NOT_READY,
 )
 
+# KubeRay gives Serve configs to the pending cluster only, and attempts would hold it up.
+_UNTIL_THEN: Final = (
+    "A new Ray cluster is being prepared: until it takes over, the present one goes on with what it has, and "
+    "nothing is tried again."
+)
+
 
 @dataclass(frozen=True)
 class Input:
@@ -71,7 +77,8 @@ def evaluate(given: Input) -> State:
         cause = _gateway_problem(given.view)
         return State(selected.reason, f"{selected.message} {cause}".rstrip(), cause)
     if given.serves_on_active and selected.reason is None:
-        return State(Reason.SERVING, "The model answers. A new Ray cluster is being prepared.")
+        assert given.view.service is not None
+        return _behind_its_service(given.view.service, " A new Ray cluster is being prepared.")
     return _handover_state(given) or _application_state(given)
 
 
@@ -92,10 +99,12 @@ def _handover_state(given: Input) -> State | None:
 def _own_problem(given: Input) -> State:
     selected = given.selected
     assert selected.reason is not None
+    service = given.view.service
+    upgrading = f" {_UNTIL_THEN}" if service is not None and service.is_upgrading else ""
     if selected.reason is Reason.SUSPENDED:
-        return State(Reason.SUSPENDED, selected.message)
+        return State(Reason.SUSPENDED, f"{selected.message}{upgrading}")
     kept = f" {_kept_version(given)}" if selected.entry is not None else ""
-    return State(selected.reason, f"{selected.message}{kept}", selected.message)
+    return State(selected.reason, f"{selected.message}{kept}{upgrading}", selected.message)
 
 
 def _kept_version(given: Input) -> str:
@@ -149,12 +158,12 @@ def _application_state(given: Input) -> State:
     return _not_answering(given, report)
 
 
-def _behind_its_service(service: RayService) -> State:
+def _behind_its_service(service: RayService, more: str = "") -> State:
     if service.ready is not True:
         return State(
             Reason.RAY_SERVICE_NOT_READY, "The model runs, but the RayService's Service has no endpoints."
         )
-    return State(Reason.SERVING, "The model answers.")
+    return State(Reason.SERVING, f"The model answers.{more}")
 
 
 def _not_answering(given: Input, report: ApplicationReport) -> State:

@@ -26,6 +26,9 @@ from endpoint_operator.serveconfig.document import fingerprint
 # A condition has room for it and for when the next attempt is.
 LONGEST_MESSAGE: Final = 900
 
+# As many versions that have run are kept.
+GOOD_VERSIONS: Final = 2
+
 # A version that has run most likely meets a passing fault, such as a hub that is down while Ray's head
 # restarts. So its first pauses do not grow.
 _EASY_RETRIES: Final = 5
@@ -61,8 +64,8 @@ class Sighting:
     upgrading: bool = False
     # Why everybody else waits for this version, if it has not run for too long.
     in_the_way: Reason | None = None
-    # The good version that is served in its place has failed for too long.
-    fallback_failed: bool = False
+    # Why the good version that is in the Serve config in its place is no good to anybody any more.
+    stand_in_problem: Reason | None = None
     # The RayService has a cluster that answers.
     service_up: bool = True
 
@@ -84,8 +87,7 @@ def advance(stored: Rollout | None, version: Version, seen: Sighting, clock: Clo
     if rollout.phase is RolloutPhase.BACKING_OFF:
         return _wait(rollout, seen, clock)
     if not seen.live:
-        # Whatever brings it back has to be accepted by Ray again.
-        return rollout.model_copy(update={"phase": RolloutPhase.NEW})
+        return _absent(rollout, seen, clock)
     if not seen.deployed or seen.report is None:
         return rollout
     if seen.report.status == "DEPLOY_FAILED" and not seen.protected:
@@ -150,6 +152,18 @@ def _of(stored: Rollout | None, version: Version) -> Rollout:
     return new
 
 
+def _absent(rollout: Rollout, seen: Sighting, clock: Clock) -> Rollout:
+    """Return the state of a version that is not in the live Serve config, although it is not left out."""
+    if seen.stand_in_problem in _IN_THE_WAY:
+        return _step_aside(rollout, seen.stand_in_problem, clock)
+    if seen.stand_in_problem is not None:
+        message = "The version that is kept in its place has failed."
+        waiting = _back_off(rollout, seen.stand_in_problem, message, clock, proven=True)
+        return waiting.model_copy(update={"failed_fallbacks": GOOD_VERSIONS})
+    # Whatever brings it back has to be accepted by Ray again.
+    return rollout.model_copy(update={"phase": RolloutPhase.NEW})
+
+
 def _follow(rollout: Rollout, seen: Sighting, report: ApplicationReport) -> Rollout:
     runs = report.status == "RUNNING" and (report.replicas is None or report.replicas.ready > 0)
     # What runs on a pending cluster has not answered anybody yet.
@@ -177,6 +191,9 @@ def _fail(rollout: Rollout, seen: Sighting, report: ApplicationReport, clock: Cl
     is_lost = rollout.attempts > 0 or (seen.proven and report.replicas is not None)
     patience = 0.0 if is_lost else clock.deadlines.failed_seconds
     left = patience - (clock.now - from_time(rollout.last_failure_time)).total_seconds()
+    if left > patience:
+        # The clock was put back, or the status was edited.
+        return rollout.model_copy(update={"last_failure_time": to_time(clock.now)})
     if left > 0:
         clock.watch.wake_after(left)
         return rollout
@@ -207,7 +224,7 @@ def _pause(attempts: int, deadlines: Deadlines, *, proven: bool) -> float:
     return float(min(deadlines.retry_seconds * 2.0 ** min(growing, 60), deadlines.retry_limit_seconds))
 
 
-def _step_aside(rollout: Rollout, reason: Reason, clock: Clock) -> Rollout:
+def _step_aside(rollout: Rollout, reason: Reason | None, clock: Clock) -> Rollout:
     return rollout.model_copy(
         update={
             "phase": RolloutPhase.BACKING_OFF,
@@ -224,6 +241,10 @@ def _wait(rollout: Rollout, seen: Sighting, clock: Clock) -> Rollout:
         is_due = seen.service_up and not seen.upgrading
     else:
         left = (from_time(rollout.next_attempt_time) - clock.now).total_seconds()
+        if left > clock.deadlines.retry_limit_seconds:
+            # The clock was put back, or the status was edited.
+            again = to_time(clock.now + timedelta(seconds=clock.deadlines.retry_limit_seconds))
+            rollout = rollout.model_copy(update={"next_attempt_time": again})
         # During an upgrade another attempt would only hold up the new cluster.
         is_due = left <= 0 and not seen.upgrading
         if left > 0:
@@ -231,6 +252,6 @@ def _wait(rollout: Rollout, seen: Sighting, clock: Clock) -> Rollout:
     if is_due:
         update = {"phase": RolloutPhase.NEW, "failed_fallbacks": 0, "next_attempt_time": ""}
         return rollout.model_copy(update=update)
-    if seen.fallback_failed:
+    if seen.stand_in_problem is not None:
         return rollout.model_copy(update={"failed_fallbacks": rollout.failed_fallbacks + 1})
     return rollout

@@ -54,7 +54,7 @@ class Situation:
             protected=protected,
             upgrading=upgrading,
             in_the_way=self._in_the_way(endpoint, entry) if deployed else None,
-            fallback_failed=self._has_fallback_failed(endpoint, entry),
+            stand_in_problem=self._stand_in_problem(endpoint, entry),
             service_up=service is not None and service.active is not None and service.ready is True,
         )
 
@@ -106,19 +106,25 @@ class Situation:
         fact = ("in the way", reason, cluster, endpoint.uid, entry)
         return reason if self.clock.watch.held(fact, self.clock.deadlines.failed_seconds) else None
 
-    def _has_fallback_failed(self, endpoint: ObservedEndpoint, wanted: str) -> bool:
-        """Return whether the good version that is served instead of `wanted` has failed for too long."""
+    def _stand_in_problem(self, endpoint: ObservedEndpoint, wanted: str) -> Reason | None:
+        """Return why the good version that is live instead of `wanted` has to go; None if it need not."""
         rollout, entry = endpoint.status.rollout, self.live.get(endpoint.name)
+        if entry is None or entry == wanted or not endpoint.has_run(entry):
+            return None
+        # Of two good versions, one that has gone may still be in the Serve config.
+        candidates = fallbacks(endpoint, wanted)[rollout.failed_fallbacks if rollout else 0 :]
+        if rollout and rollout.phase is RolloutPhase.BACKING_OFF and entry not in candidates[:1]:
+            return None
+        if not self.is_deployed(endpoint, entry):
+            return None
+        if reason := self._in_the_way(endpoint, entry):
+            return reason
         service, report = self.view.service, self.view.applications.get(endpoint.name)
-        if rollout is None or rollout.phase is not RolloutPhase.BACKING_OFF or entry is None:
-            return False
-        if entry not in fallbacks(endpoint, wanted)[rollout.failed_fallbacks :][:1]:
-            return False
         if service is None or service.is_upgrading or report is None or report.status != "DEPLOY_FAILED":
-            return False
-        fact = ("fallback failed", endpoint.uid, entry)
-        deployed = self.is_deployed(endpoint, entry)
-        return deployed and self.clock.watch.held(fact, self.clock.deadlines.failed_seconds)
+            return None
+        fact = ("stand-in failed", endpoint.uid, entry)
+        failed = self.clock.watch.held(fact, self.clock.deadlines.failed_seconds)
+        return Reason.DEPLOY_FAILED if failed else None
 
 
 def situation_of(view: RayView, rejection: Rejection, clock: Clock) -> Situation:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from endpoint_operator.api.status import Reason
+from endpoint_operator.controller.decide.rollout import Clock
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.messages import failure_cause, unschedulable_message
 from endpoint_operator.controller.observed.ray_view import RayView, answers, is_deployed
 from endpoint_operator.controller.observed.rayservice import ApplicationReport
+from serve_app.contract import GATEWAY_APPLICATION
 
 # Stored reasons of endpoints that did not answer when the upgrade began. During an upgrade, the reason of an
 # endpoint that answers stays `Serving`.
@@ -54,26 +56,43 @@ def serves_on_active(endpoint: ObservedEndpoint, entry: str, view: RayView) -> b
     return entry == endpoint.last_good_entry and endpoint.stored_reason not in _NOT_SERVING
 
 
-def upgrade_block(endpoint: ObservedEndpoint, entry: str, view: RayView) -> Blocked | None:
+def upgrade_block(endpoint: ObservedEndpoint, entry: str, view: RayView, clock: Clock) -> Blocked | None:
     """Return why `entry`, which the active cluster serves, holds the upgrade; None if it does not."""
     service = view.service
-    if service is None or not serves_on_active(endpoint, entry, view):
+    if service is None or service.pending is None or not serves_on_active(endpoint, entry, view):
         return None
-    report = service.applications.get(endpoint.name)
-    reason = _reason_not_to_run(report) if report else None
-    if report is None or reason is None:
+    cluster, reports = service.pending.cluster, service.pending.applications
+    found = _problem(endpoint.name, reports.get(endpoint.name), cluster, clock)
+    if found is None:
+        found = _problem(GATEWAY_APPLICATION, reports.get(GATEWAY_APPLICATION), cluster, clock)
+    if found is None:
         return None
-    assert service.pending is not None
+    reason, cause = found
     # The ways out come first, because the cause may be long and messages are cut.
     return Blocked(
         reason,
         "The upgrade is held, and the active Ray cluster goes on answering. Roll the upgrade back, mend the "
-        "cause, or suspend the endpoint. This version does not run on the pending Ray cluster "
-        f"{service.pending.cluster}: {failure_cause(report)}",
+        "cause and begin the upgrade anew, or suspend the endpoint. On the pending Ray cluster "
+        f"{cluster}, {cause}",
     )
 
 
-def _reason_not_to_run(report: ApplicationReport) -> Reason | None:
-    if report.status in FAILURES:
-        return FAILURES[report.status]
-    return Reason.UNSCHEDULABLE if unschedulable_message(report) else None
+def _problem(
+    name: str, report: ApplicationReport | None, cluster: str, clock: Clock
+) -> tuple[Reason, str] | None:
+    """Return why an application does not run on the pending cluster, once that is more than its start."""
+    if report is not None and report.status == "RUNNING":
+        return None
+    if report is not None and report.status in FAILURES:
+        return FAILURES[report.status], f"{name} is {report.status}: {failure_cause(report)}"
+    if report is not None and (waits := unschedulable_message(report)):
+        return Reason.UNSCHEDULABLE, f"{name} waits: {waits}"
+    seconds = clock.deadlines.unschedulable_seconds
+    if not clock.watch.held(("pending", cluster, name), seconds):
+        return None
+    if report is None:
+        return (
+            Reason.APPLICATION_MISSING,
+            f"nothing is known of {name} after {seconds:.0f} s: look at its pods.",
+        )
+    return Reason.DEPLOYING, f"{name} is {report.status} for more than {seconds:.0f} s: look at its pods."
