@@ -229,7 +229,8 @@ class KubeRay:
             self.serve.pop(active, None)
         elif upgrade_due or not (active or pending):
             name = f"{service['metadata']['name']}-{secrets.token_hex(3)[:5]}"
-            status["pendingServiceStatus"] = {"rayClusterName": name}
+            # Only named: KubeRay creates it in the next cycle, and writes no status because of that alone.
+            status["pendingServiceStatus"] = {"rayClusterName": name, "rayClusterStatus": {}}
             self.serve.pop(pending, None)
         status["numServeEndpoints"] = int(bool(self.services_at) and self.head is Head.READY)
         calculate_conditions(status)
