@@ -31,7 +31,7 @@ GOOD_VERSIONS: Final = 2
 
 # A version that has run most likely meets a passing fault, such as a hub that is down while Ray's head
 # restarts. So its first pauses do not grow.
-_EASY_RETRIES: Final = 5
+_EASY_RETRIES: Final = 8
 
 # Phases of a version that Ray has been seen to have.
 _WITH_RAY: Final = frozenset({RolloutPhase.SETTLING, RolloutPhase.PROVEN, RolloutPhase.FAILING})
@@ -141,9 +141,8 @@ def _of(stored: Rollout | None, version: Version) -> Rollout:
 
     A version that is left out is tried at once after any change of its spec, be it a suspension in between.
     """
-    print_of_it = fingerprint(version.entry)
-    new = Rollout(fingerprint=print_of_it, generation=version.generation)
-    if stored is None or stored.fingerprint != print_of_it:
+    new = Rollout(fingerprint=fingerprint(version.entry), generation=version.generation)
+    if stored is None or stored.fingerprint != new.fingerprint:
         return new
     if stored.generation == version.generation:
         return stored
@@ -154,14 +153,15 @@ def _of(stored: Rollout | None, version: Version) -> Rollout:
 
 def _absent(rollout: Rollout, seen: Sighting, clock: Clock) -> Rollout:
     """Return the state of a version that is not in the live Serve config, although it is not left out."""
-    if seen.stand_in_problem in _IN_THE_WAY:
-        return _step_aside(rollout, seen.stand_in_problem, clock)
-    if seen.stand_in_problem is not None:
-        message = "The version that is kept in its place has failed."
-        waiting = _back_off(rollout, seen.stand_in_problem, message, clock, proven=True)
-        return waiting.model_copy(update={"failed_fallbacks": GOOD_VERSIONS})
-    # Whatever brings it back has to be accepted by Ray again.
-    return rollout.model_copy(update={"phase": RolloutPhase.NEW})
+    problem = seen.stand_in_problem
+    if problem is None:
+        # Whatever brings it back has to be accepted by Ray again.
+        return rollout.model_copy(update={"phase": RolloutPhase.NEW})
+    if problem in _IN_THE_WAY:
+        return _step_aside(rollout, problem, clock)
+    message = "The version that is kept in its place has failed."
+    waiting = _back_off(rollout, problem, message, clock, proven=True)
+    return waiting.model_copy(update={"failed_fallbacks": GOOD_VERSIONS})
 
 
 def _follow(rollout: Rollout, seen: Sighting, report: ApplicationReport) -> Rollout:
@@ -224,7 +224,7 @@ def _pause(attempts: int, deadlines: Deadlines, *, proven: bool) -> float:
     return float(min(deadlines.retry_seconds * 2.0 ** min(growing, 60), deadlines.retry_limit_seconds))
 
 
-def _step_aside(rollout: Rollout, reason: Reason | None, clock: Clock) -> Rollout:
+def _step_aside(rollout: Rollout, reason: Reason, clock: Clock) -> Rollout:
     return rollout.model_copy(
         update={
             "phase": RolloutPhase.BACKING_OFF,
