@@ -38,7 +38,8 @@ class FakeClient:
         return [stored for name, stored in self.world.endpoints.items() if name not in self.hidden]
 
     async def has_endpoint(self, name):
-        return name in self.world.endpoints
+        found = self.world.endpoints.get(name)
+        return found is not None and "deletionTimestamp" not in found["metadata"]
 
     async def is_crd_terminating(self):
         return self.crd_is_terminating

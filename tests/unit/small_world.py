@@ -75,6 +75,7 @@ class World:
         self.dashboard_cluster = None
         self.dashboard_overdue = False
         self.dashboard_awaited = False
+        self.dashboard_locked_out = False
         self._version = 0
         self.service = {
             "metadata": {"uid": "ray", "resourceVersion": "0", "generation": 1},
@@ -135,8 +136,14 @@ class World:
             endpoints=ours,
             compiled={each.name: compile_endpoint(each, self.profiles) for each in ours},
             gateway=to_entry(gateway_application(self.profiles)),
-            view=RayView(service, report, self.dashboard_overdue, self.dashboard_awaited),
-            listed=frozenset(endpoint.name for endpoint in endpoints),
+            view=RayView(
+                service,
+                report,
+                self.dashboard_overdue,
+                self.dashboard_awaited,
+                self.dashboard_locked_out,
+            ),
+            listed=frozenset(endpoint.name for endpoint in ours),
             rejection=self.rejection,
         )
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoint_operator.api.json_text import to_json
 from endpoint_operator.api.types import parse_endpoint
 from endpoint_operator.serveconfig.compiler import (
     MAX_ENTRY_BYTES,
@@ -101,7 +102,7 @@ def test_there_is_the_gateway_and_each_endpoint_that_is_not_suspended_in_order(e
 @given(strategies.endpoint_sets())
 def test_the_text_has_one_line_and_sorted_keys(endpoints):
     document = compile_serve_config(endpoints, CLUSTER).document
-    assert document == json.dumps(json.loads(document), sort_keys=True, separators=(",", ":"))
+    assert document == to_json(json.loads(document))
 
 
 @given(strategies.endpoint_sets(), st.sampled_from(BAD_RESOURCES))
@@ -142,12 +143,12 @@ SMILES = "\N{SLIGHTLY SMILING FACE}" * 200
 
 
 def test_an_entry_may_have_its_greatest_size_and_no_byte_more():
-    missing = MAX_ENTRY_BYTES - len(compile_entry(of_labels(*[SMILES] * 13, ""), CLUSTER))
+    missing = MAX_ENTRY_BYTES - len(compile_entry(of_labels(*[SMILES] * 40, ""), CLUSTER).encode())
     # This letter has 6 bytes in an entry.
     last = "é" * (missing // 6) + "a" * (missing % 6)
-    assert len(compile_entry(of_labels(*[SMILES] * 13, last), CLUSTER)) == MAX_ENTRY_BYTES
+    assert len(compile_entry(of_labels(*[SMILES] * 40, last), CLUSTER).encode()) == MAX_ENTRY_BYTES
     with pytest.raises(EntryTooLargeError):
-        compile_entry(of_labels(*[SMILES] * 13, f"{last}a"), CLUSTER)
+        compile_entry(of_labels(*[SMILES] * 40, f"{last}a"), CLUSTER)
 
 
 def test_an_endpoint_whose_entry_is_too_large_is_rejected_with_its_largest_field():
@@ -155,9 +156,9 @@ def test_an_endpoint_whose_entry_is_too_large_is_rejected_with_its_largest_field
     large = of_labels(*labels)
     with pytest.raises(EntryTooLargeError) as caught:
         compile_entry(large, CLUSTER)
-    size = len(json.dumps(labels))
-    assert size == 240_400
-    assert str(caught.value).startswith(f"model.parameters.candidate_labels: has {size:,} of the 240,")
+    size = len(to_json(labels).encode())
+    assert size == 80_301
+    assert str(caught.value).startswith(f"model.parameters.candidate_labels: has {size:,} of the 80,")
     assert "an entry may have 32,768" in str(caught.value)
     assert compile_serve_config([large], CLUSTER) == Compilation(
         compile_serve_config([], CLUSTER).document, (Rejection(large.key, str(caught.value)),)

@@ -168,3 +168,17 @@ def test_numbers_of_replicas_stay_until_a_new_process_knows_better(world):
     world.dashboard_awaited = False
     world.reconcile()
     assert "replicas" not in world.status("a")
+
+
+def test_a_refused_token_is_silence_unless_another_cluster_is_prepared(world):
+    world.dashboard_overdue = world.dashboard_locked_out = True
+    world.reconcile()
+    assert world.condition("a") == ("Unknown", "RayServiceStatusStale")
+    world.dashboard_overdue = world.dashboard_locked_out = False
+    world.answer()
+    world.reconcile()
+    world.dashboard = None
+    world.upgrade()
+    world.dashboard_overdue = world.dashboard_locked_out = True
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")

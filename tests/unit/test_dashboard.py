@@ -113,15 +113,28 @@ def test_silence_is_told_once_and_the_answer_before_counts_until_it_is_too_old(t
     assert len(caplog.records) == 1
 
 
-def test_a_token_that_the_head_does_not_know_says_nothing_about_the_head(token):
+@pytest.mark.parametrize("url", ["http://ray:8265x", "http://[::1"])
+def test_no_error_ends_the_questions(url):
+    async def story():
+        client = DashboardClient(url, None, 0.01, 0.1)
+        client.ask("one")
+        asking = asyncio.create_task(client.run(lambda: None))
+        await asyncio.sleep(0.1)
+        assert not asking.done()
+        asking.cancel()
+
+    run(story)
+
+
+def test_a_token_that_the_head_does_not_know_is_no_answer_and_is_told_from_silence(token):
     async def story():
         token.write_text("of the next Ray cluster")
         with serving(Dashboard, status=200, asked=[]) as url:
             client = DashboardClient(url, token, interval=0.01, patience=0.1)
             client.ask("one")
             async with running(client, []):
-                await asyncio.sleep(0.4)
-                assert not client.overdue
+                await until(lambda: client.overdue)
+                assert client.locked_out
                 assert not client.awaited
                 assert client.report is None
                 token.write_text("secret")

@@ -1,9 +1,13 @@
 """The Serve config as text: read back to the byte, and entries that nobody but us has written."""
 
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from endpoint_operator.api.json_text import to_json, without_half_pairs
 from endpoint_operator.serveconfig.compiler import compile_entry
 from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document
 from tests.harness.builders import CLUSTER, endpoint, with_value
@@ -50,3 +54,19 @@ def test_an_edited_entry_is_not_ours(path, value):
 
 def test_what_is_no_entry_is_not_ours():
     assert own_entry("[", "a") is None
+
+
+SURROGATE = re.compile(r"\\ud[89a-f]")
+
+
+@given(st.text(st.characters(codec=None), max_size=20))
+def test_no_text_is_written_with_an_escape_that_go_s_yaml_refuses(text):
+    written = to_json({"text": text})
+    assert not SURROGATE.search(written.replace("\\\\", ""))
+    assert json.loads(written) == {"text": without_half_pairs(text)}
+    written.encode()
+
+
+def test_only_characters_beyond_the_escapes_of_yaml_stand_for_themselves():
+    written = to_json(["é\u2028\x7f", "\N{GRINNING FACE}", "\\ud83d"])
+    assert written == '["\\u00e9\\u2028\\u007f","\N{GRINNING FACE}","\\\\ud83d"]'

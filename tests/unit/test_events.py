@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from endpoint_operator.api.status import parse_status
-from endpoint_operator.controller.events import drift_event, status_events
+from endpoint_operator.controller.events import Event, drift_event, status_events
 from endpoint_operator.controller.observed.endpoint import parse_observed
 from endpoint_operator.controller.observed.rayservice import parse_ray_service
+from endpoint_operator.kube.kinds import MODEL_ENDPOINT
 from tests.unit.small_world import FAILED, World, application
 
 
@@ -69,3 +70,10 @@ def test_an_event_says_what_it_is_about():
     }
     assert event["eventTime"] == "2026-01-02T03:04:05.000600Z"
     assert event["reason"] == "DriftCorrected"
+
+
+def test_a_note_fits_in_the_bytes_that_the_api_server_takes():
+    event = Event("Normal", "Deploying", "日" * 1000, MODEL_ENDPOINT, "a", "u")
+    note = event.to_manifest("models", datetime.now(UTC))["note"]
+    assert len(note.encode()) <= 1024
+    assert set(note) == {"日"}

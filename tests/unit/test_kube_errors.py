@@ -20,7 +20,15 @@ def answer(status, body="", **headers):
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(404, NotFoundError), (409, ConflictError), (422, InvalidError), (403, KubeError), (500, KubeError)],
+    [
+        (404, NotFoundError),
+        (409, ConflictError),
+        (422, InvalidError),
+        (403, InvalidError),
+        (400, InvalidError),
+        (429, KubeError),
+        (500, KubeError),
+    ],
 )
 def test_the_status_decides_the_kind_of_error(status, kind):
     error = raised(answer(status, '{"message": "the words of the API server"}'))

@@ -1,19 +1,16 @@
 """The loop against a cluster of plain values: what it writes, in which order, and when it writes nothing."""
 
 import asyncio
-import logging
 
 import pytest
 
-from endpoint_operator.controller.apply import differences
 from endpoint_operator.controller.decide import desired
 from endpoint_operator.controller.decide.readiness import evaluate
 from endpoint_operator.controller.observe import IncompleteListError
-from endpoint_operator.kube.errors import ConflictError, InvalidError, KubeError
+from endpoint_operator.kube.errors import KubeError
 from endpoint_operator.serveconfig.document import to_document
 from tests.harness.builders import run, until
 from tests.unit.small_loop import Scene
-from tests.unit.small_world import FAILED
 
 
 @pytest.fixture
@@ -38,45 +35,6 @@ def test_what_is_right_is_not_written_again(scene):
     run(story())
 
 
-def test_a_verdict_is_stored_before_the_document_follows_it(scene):
-    async def story():
-        await scene.serve()
-        scene.world.change("a", model={"uri": "file:///models/broken"})
-        scene.reconciler.endpoint_changed("a", "new")
-        await scene.reconcile()
-        scene.world.follow(a=FAILED)
-        assert (await scene.reconcile())[:2] == ["a", "document"]
-
-    run(story())
-
-
-@pytest.mark.parametrize(("error", "goes_on"), [(ConflictError("x"), False), (InvalidError("x"), True)])
-def test_a_verdict_that_may_still_be_stored_holds_the_document_up(scene, error, goes_on):
-    async def story():
-        await scene.serve()
-        scene.world.change("a", model={"uri": "file:///models/broken"})
-        scene.reconciler.endpoint_changed("a", "new")
-        await scene.reconcile()
-        failing = scene.world.document
-        scene.world.follow(a=FAILED)
-        scene.client.errors["a"] = error
-        try:
-            await scene.reconciler.reconcile()
-        except ConflictError:
-            assert not goes_on
-        assert (scene.world.document != failing) == goes_on
-
-    run(story())
-
-
-def test_a_status_that_cannot_be_written_holds_nothing_else_up(scene):
-    async def story():
-        scene.client.errors["a"] = InvalidError("x")
-        assert set(await scene.reconcile()) == {"document", "b"}
-
-    run(story())
-
-
 @pytest.mark.parametrize("call", ["list", "service"])
 def test_nothing_is_written_if_something_could_not_be_read(scene, call):
     async def story():
@@ -84,50 +42,6 @@ def test_nothing_is_written_if_something_could_not_be_read(scene, call):
         with pytest.raises(KubeError):
             await scene.reconciler.reconcile()
         assert scene.client.written == []
-
-    run(story())
-
-
-def test_statuses_are_written_although_the_document_is_refused(scene):
-    async def story():
-        scene.client.errors["document"] = InvalidError("etcdserver: request is too large")
-        with pytest.raises(InvalidError):
-            await scene.reconciler.reconcile()
-        assert scene.client.written == ["a", "b"]
-
-    run(story())
-
-
-def test_a_status_that_kuberay_writes_in_between_holds_no_document_up(scene):
-    async def story():
-        await scene.serve()
-        scene.world.change("a", model={"uri": "file:///models/other"})
-        scene.reconciler.endpoint_changed("a", "new")
-        scene.client.conflicts = 3
-        assert "document" in await scene.reconcile()
-        assert "other" in scene.world.document
-        assert scene.metric("conflicts_total") == 3
-
-    run(story())
-
-
-@pytest.mark.parametrize("change", ["document", "uid"])
-def test_a_document_is_not_written_over_what_somebody_else_has_written_in_between(scene, change):
-    async def story():
-        await scene.serve()
-        scene.world.change("a", model={"uri": "file:///models/other"})
-        scene.reconciler.endpoint_changed("a", "new")
-
-        def change_it():
-            if change == "document":
-                scene.world.service["spec"]["serveConfigV2"] += " "
-            else:
-                scene.world.service["metadata"]["uid"] = "another"
-
-        scene.client.conflicts, scene.client.on_conflict = 1, change_it
-        with pytest.raises(ConflictError):
-            await scene.reconciler.reconcile()
-        assert "other" not in scene.world.document
 
     run(story())
 
@@ -255,20 +169,6 @@ def test_a_thousand_changes_do_not_make_a_thousand_events(tmp_path):
     run(story())
 
 
-def test_many_statuses_are_written_in_portions(tmp_path):
-    async def story():
-        scene = Scene(tmp_path, *(f"m{number}" for number in range(450)))
-        portions = []
-        requeue = True
-        while requeue:
-            scene.client.written.clear()
-            requeue = (await scene.reconciler.reconcile()).requeue
-            portions.append(len([name for name in scene.client.written if name != "document"]))
-        assert portions == [200, 200, 50]
-
-    run(story())
-
-
 def test_what_a_watch_has_missed_is_found_at_the_next_resync(tmp_path):
     async def story():
         scene = Scene(tmp_path, "a", resync_seconds=0.05, serve_api_seconds=0.01)
@@ -319,35 +219,6 @@ def test_what_the_api_server_wants_to_be_spared_is_kept(scene):
     run(story())
 
 
-def test_the_log_says_what_changed_and_nothing_else(scene, caplog):
-    async def story():
-        await scene.serve()
-        caplog.clear()
-        await scene.reconcile()
-        assert caplog.messages == []
-        scene.world.change("a", model={"uri": "file:///models/other"})
-        scene.world.create("c")
-        del scene.world.endpoints["b"]
-        scene.reconciler.endpoint_deleted()
-        await scene.reconcile()
-
-    with caplog.at_level(logging.INFO):
-        run(story())
-    size = len(scene.world.document)
-    assert caplog.messages == [
-        f"Wrote the Serve config, {size} bytes: new c; changed a; gone b.",
-        "a: Deploying",
-        "c: Deploying",
-    ]
-
-
-def test_a_long_list_of_changes_is_one_line():
-    many = to_document({f"m{number:02}": f'{{"name":"m{number:02}"}}' for number in range(12)})
-    expected = "new m00, m01, m02, m03, m04, m05, m06, m07, m08, m09 and 2 more"
-    assert differences("", many) == expected
-    assert differences(many, many) == "the same applications"
-
-
 @pytest.mark.parametrize(
     ("settings", "url"),
     [
@@ -361,5 +232,31 @@ def test_the_address_in_a_status_is_the_one_at_which_clients_reach_it(tmp_path, 
         scene = Scene(tmp_path, "a", **settings)
         await scene.serve()
         assert scene.world.status("a")["url"] == url
+
+    run(story())
+
+
+def test_nothing_leaves_while_the_kind_is_removed_though_a_finalizer_holds_it(scene):
+    async def story():
+        await scene.serve()
+        scene.client.crd_is_terminating = True
+        leaving = {"deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "77"}
+        scene.world.endpoints["a"]["metadata"] |= leaving
+        scene.reconciler.endpoint_changed("a", "77")
+        with pytest.raises(IncompleteListError):
+            await scene.reconcile()
+        assert "a" in scene.world.entries
+
+    run(story())
+
+
+def test_an_edited_document_with_applications_of_impossible_names_is_put_right(scene):
+    async def story():
+        await scene.serve()
+        before = scene.world.document
+        strangers = {"": '{"name":""}', "a/status": '{"name":"a/status"}'}
+        scene.world.service["spec"]["serveConfigV2"] = to_document(strangers)
+        await scene.reconcile()
+        assert scene.world.document == before
 
     run(story())

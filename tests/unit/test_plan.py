@@ -9,7 +9,7 @@ from ray.serve._private.utils import DeploymentOptionUpdateType
 from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
-from endpoint_operator.api.status import Rollout
+from endpoint_operator.api.status import Rollout, RolloutPhase
 from endpoint_operator.cli.plan import Action, Place, Served, plan_endpoints
 from endpoint_operator.serveconfig.compiler import compile_entry
 from endpoint_operator.serveconfig.document import fingerprint
@@ -205,7 +205,7 @@ def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
 
 
 def test_what_would_be_too_large_is_rejected_and_what_is_served_stays():
-    labels = ["\N{SLIGHTLY SMILING FACE}" * 200] * 20
+    labels = ["\N{SLIGHTLY SMILING FACE}" * 200] * 60
     large = {"task": "zero-shot-classification", "parameters": {"candidate_labels": labels}}
     plan = plan_of(entry(), model=large)
     assert plan.action is Action.REJECTED
@@ -214,7 +214,11 @@ def test_what_would_be_too_large_is_rejected_and_what_is_served_stays():
 
 
 def test_a_version_that_was_taken_back_is_rejected_and_the_next_one_is_not():
-    failed = Rollout(fingerprint=fingerprint(entry(model={"dtype": "float16"})), message="no memory")
+    failed = Rollout(
+        fingerprint=fingerprint(entry(model={"dtype": "float16"})),
+        phase=RolloutPhase.BACKING_OFF,
+        message="no memory",
+    )
     served = Served({"sentiment": entry()}, {"sentiment": failed})
     again = the_plan(endpoint(model={"dtype": "float16"}), served)
     assert again.action is Action.REJECTED
@@ -299,3 +303,13 @@ def test_arguments_that_mean_the_same_and_are_written_differently_restart_as_ray
 def test_each_endpoint_has_a_plan_and_what_is_not_in_the_files_has_none():
     plans = plan_endpoints([endpoint("b"), endpoint("a")], CLUSTER, Served({"c": entry()}))
     assert [plan.name for plan in plans] == ["a", "b"]
+
+
+def test_a_version_that_stepped_aside_has_not_failed():
+    aside = Rollout(
+        fingerprint=fingerprint(entry()),
+        phase=RolloutPhase.BACKING_OFF,
+        reason="RayServiceUpgrading",
+        next_attempt_time="2026-01-01T00:00:00Z",
+    )
+    assert the_plan(endpoint(), Served({}, {"sentiment": aside})).action is Action.NEW

@@ -47,3 +47,11 @@ def test_the_table_of_settings_is_that_of_the_code():
         name.upper(): "required" if field.is_required() else shown(field.default)
         for name, field in Settings.model_fields.items()
     }
+
+
+def test_looking_less_often_than_the_probe_allows_is_refused():
+    given = {**REQUIRED, "OPERATOR_RESYNC_SECONDS": "3600"}
+    with pytest.raises(
+        SettingsError, match=r"OPERATOR_RESYNC_SECONDS: must not be above LIVENESS_SECONDS, 900"
+    ):
+        Settings.from_environment(given)

@@ -147,6 +147,10 @@ REFUSALS: Final = frozenset(
 )
 
 
+# Reasons to leave a version out that say nothing against it: others wait for it. It is back once they do not.
+STEPPED_ASIDE: Final = frozenset({Reason.RAY_SERVICE_UPGRADING, Reason.RAY_SERVICE_NOT_READY})
+
+
 class StatusModel(ApiModel):
     """A part of the status; members that another version of the operator has added are ignored."""
 
@@ -207,6 +211,11 @@ class Rollout(StatusModel):
     next_attempt_time: str = Field(default="", max_length=64, description="When it is tried again.")
     reason: str = Field(default="", max_length=64, description="Why it is left out.")
     message: str = Field(default="", max_length=1024)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the version is left out because it failed."""
+        return self.phase is RolloutPhase.BACKING_OFF and self.reason not in STEPPED_ASIDE
 
 
 class ModelEndpointStatus(StatusModel):

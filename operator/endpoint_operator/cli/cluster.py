@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from endpoint_operator.api.runtime import belongs
-from endpoint_operator.api.status import RolloutPhase, parse_status
+from endpoint_operator.api.status import parse_status
 from endpoint_operator.cli.plan import Place, Served
 from endpoint_operator.cli.status import EndpointRow, endpoint_rows
 from endpoint_operator.kube.errors import KubeError
@@ -40,11 +40,7 @@ async def read_served(
         }
         served = Served(
             entries=read_entries(service.serve_config),
-            failed={
-                name: status.rollout
-                for name, status in statuses.items()
-                if status.rollout and status.rollout.phase is RolloutPhase.BACKING_OFF
-            },
+            rollouts={name: status.rollout for name, status in statuses.items() if status.rollout},
             place=Place(reader.namespace, service.name, service.is_default),
         )
         if not with_profiles:

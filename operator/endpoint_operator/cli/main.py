@@ -9,6 +9,7 @@ import typer
 from pydantic_core import from_json
 from rich.console import Console
 
+from endpoint_operator.api.json_text import to_json
 from endpoint_operator.api.profiles import Profiles
 from endpoint_operator.cli.display import Display
 from endpoint_operator.cli.inputs import Files, fail, messages, profiles_of, read_manifests
@@ -81,7 +82,7 @@ def render(
     """Print the Ray Serve configuration that the manifests compile to."""
     document = _compile(read_manifests(files), profiles_of(profiles))
     if indent is not None:
-        document = json.dumps(json.loads(document), sort_keys=True, indent=indent)
+        document = to_json(json.loads(document), indent)
     typer.echo(document)
 
 

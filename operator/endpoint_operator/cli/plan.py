@@ -92,10 +92,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Served:
-    """What is served now: entries by application, and the versions that are left out because they failed."""
+    """What is served now: entries by application, and how far the rollouts of endpoints are."""
 
     entries: Mapping[str, str]
-    failed: Mapping[str, Rollout] = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
     # None for a file, in which namespaces and runtimes mean nothing.
     place: Place | None = None
 
@@ -174,10 +174,10 @@ def _plan(endpoint: ModelEndpoint, profiles: Profiles, served: Served) -> Plan:
         wanted = compile_entry(endpoint, profiles)
     except (UnfitResourcesError, EntryTooLargeError) as error:
         return _rejected(name, str(error), live)
-    failed = served.failed.get(name)
-    if failed is not None and failed.fingerprint == fingerprint(wanted):
-        again = f"it is tried again at {failed.next_attempt_time}"
-        return _rejected(name, f"this version has failed, and {again}: {failed.message}", live)
+    rollout = served.rollouts.get(name)
+    if rollout is not None and rollout.has_failed and rollout.fingerprint == fingerprint(wanted):
+        again = f"it is tried again at {rollout.next_attempt_time}"
+        return _rejected(name, f"this version has failed, and {again}: {rollout.message}", live)
     if live is None:
         return Plan(name, Action.NEW, reason="it is not served yet")
     return _compare(name, live, wanted)

@@ -1,7 +1,9 @@
 """Write what differs: rollouts that must not be lost, then the Serve config, then statuses and events."""
 
 import logging
+from asyncio import get_running_loop
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
 from endpoint_operator.api.status import ConditionType, ModelEndpointStatus
@@ -41,6 +43,8 @@ class Applier:
         # The last document that this process found or made right. It tells an edit by hand from our own
         # change.
         self._right_document = ""
+        # When the API server has refused the status of an endpoint, by uid.
+        self._refused: dict[str, float] = {}
 
     async def apply(self, observed: Observation, desired: DesiredState) -> bool:
         """Write what differs, and return whether more statuses wait to be written.
@@ -48,7 +52,9 @@ class Applier:
         Raises KubeError if the Serve config could not be written; the statuses are written all the same.
         """
         endpoints = {endpoint.name: endpoint for endpoint in observed.endpoints}
-        await self._store_rollouts([endpoints[name] for name in sorted(desired.write_first)], desired)
+        first = [endpoints[name] for name in sorted(desired.write_first)]
+        # A conflict among these holds the Serve config up: a restart in between must not lose them.
+        await gather_limited(partial(self._write_status, desired=desired), first, CONCURRENCY)
         problem: KubeError | None = None
         if observed.view.service is not None:
             try:
@@ -58,29 +64,18 @@ class Applier:
         changed = [
             endpoint
             for endpoint in observed.endpoints
-            if desired.statuses[endpoint.name] != endpoint.status and endpoint.name not in desired.write_first
+            if endpoint.name not in desired.write_first and self._is_due(endpoint, desired)
         ]
         await self._write_statuses(changed[:STATUSES_AT_ONCE], desired)
         if problem is not None:
             raise problem
         return len(changed) > STATUSES_AT_ONCE
 
-    async def _store_rollouts(self, endpoints: Sequence[ObservedEndpoint], desired: DesiredState) -> None:
-        """Write the statuses that must be stored before the Serve config may be written."""
-
-        async def store(endpoint: ObservedEndpoint) -> None:
-            try:
-                await self._write_status(endpoint, desired)
-            except InvalidError as error:
-                # The API server would reject it each time, and all other endpoints would wait for it.
-                logger.error("A restart will try the failed version again: %s", error)
-
-        await gather_limited(store, endpoints, CONCURRENCY)
-
     async def _write_document(self, service: RayService, desired: DesiredState) -> None:
         document = desired.document
         assert document is not None
-        self._metrics.serve_config_bytes.set(len(document))
+        size = len(document.encode())
+        self._metrics.serve_config_bytes.set(size)
         if document == service.document:
             self._right_document = document
             return
@@ -89,9 +84,7 @@ class Applier:
         await self._write_over(service, document)
         self._right_document = document
         self._metrics.writes.inc()
-        logger.info(
-            "Wrote the Serve config, %d bytes: %s.", len(document), differences(service.document, document)
-        )
+        logger.info("Wrote the Serve config, %d bytes: %s.", size, differences(service.document, document))
         if forced:
             self._metrics.forced_pushes.inc()
             logger.warning(
@@ -100,10 +93,10 @@ class Applier:
         elif drifted:
             self._metrics.drifts.inc()
             await self._events.record([drift_event(service, self._settings.ray_service)])
-        if len(document) > self._settings.serve_config_alarm_bytes:
+        if size > self._settings.serve_config_alarm_bytes:
             logger.warning(
                 "The Serve config has %d bytes; above %d, newcomers are left out.",
-                len(document),
+                size,
                 self._settings.serve_config_limit_bytes,
             )
 
@@ -130,20 +123,48 @@ class Applier:
         async def write(endpoint: ObservedEndpoint) -> None:
             try:
                 await self._write_status(endpoint, desired)
-            except (NotFoundError, ConflictError, InvalidError) as error:
+            except (NotFoundError, ConflictError) as error:
                 self._observer.list_soon()
                 logger.info("%s", error)
 
         await gather_limited(write, endpoints, CONCURRENCY)
 
     async def _write_status(self, endpoint: ObservedEndpoint, desired: DesiredState) -> None:
+        """Write one status; what can never be stored concerns this endpoint alone."""
         status = desired.statuses[endpoint.name]
-        content = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        written = await self._client.apply_status(
-            endpoint.name, endpoint.uid, endpoint.resource_version, content
-        )
-        self._observer.endpoint_written(written)
+        try:
+            content = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+            written = await self._client.apply_status(
+                endpoint.name, endpoint.uid, endpoint.resource_version, content
+            )
+        except InvalidError as error:
+            logger.warning("A restart would forget it: %s", error)
+            self._note_refusal(endpoint, status)
+            return
+        except KubeError:
+            raise
+        except Exception:
+            logger.exception("The status of %s cannot be written", endpoint.name)
+            self._note_refusal(endpoint, status)
+            return
+        self._refused.pop(endpoint.uid, None)
+        self._observer.endpoint_written(written, status)
         self._metrics.status_writes.inc()
+        await self._tell(endpoint, status)
+
+    def _note_refusal(self, endpoint: ObservedEndpoint, status: ModelEndpointStatus) -> None:
+        self._refused[endpoint.uid] = get_running_loop().time()
+        self._observer.status_refused(endpoint, status)
+
+    def _is_due(self, endpoint: ObservedEndpoint, desired: DesiredState) -> bool:
+        """Return whether a status has to be written: it differs, or its refusal may be over."""
+        if desired.statuses[endpoint.name] != endpoint.status:
+            return True
+        refused = self._refused.get(endpoint.uid)
+        return refused is not None and get_running_loop().time() - refused > self._settings.resync_seconds
+
+    async def _tell(self, endpoint: ObservedEndpoint, status: ModelEndpointStatus) -> None:
+        """Log, count and record what has changed in a status that was written."""
         before, after = endpoint.status.rollout, status.rollout
         if (reason := _reason(status)) != _reason(endpoint.status):
             logger.info("%s: %s", endpoint.name, reason)

@@ -43,25 +43,25 @@ class DashboardClient:
         self._hurried = False
         self._wanted = asyncio.Event()
         self._silent = False
-        # The head answers, but does not know our token: it is of the Ray cluster before or after ours.
-        self._locked_out = False
+        # The head answers, but does not know our token.
+        self.locked_out = False
 
     @property
     def report(self) -> DashboardReport | None:
         """The newest answer; None if it is too old."""
-        return None if self.overdue or self._locked_out else self._report
+        return None if self.overdue or self.locked_out else self._report
 
     @property
     def overdue(self) -> bool:
         """Whether it has not answered for too long although there is a cluster to ask."""
-        if not self._url or self._answered_at is None or self._locked_out:
+        if not self._url or self._answered_at is None:
             return False
         return _now() - self._answered_at > self._patience
 
     @property
     def awaited(self) -> bool:
         """Whether it has been asked and has not answered yet since this process started."""
-        return bool(self._url and self._cluster) and self._report is None and not self._locked_out
+        return bool(self._url and self._cluster) and self._report is None and not self.locked_out
 
     def ask(self, cluster: str) -> None:
         """Ask soon; `cluster` is the active Ray cluster, empty if there is none."""
@@ -102,19 +102,19 @@ class DashboardClient:
         cluster = self._cluster
         try:
             applications = await self._applications()
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            # Logged once, not for every attempt.
+        except Exception as error:
+            # Whatever it is, the next attempt may do better. Logged once, not for every attempt.
             if not self._silent:
                 logger.warning("Ray's dashboard at %s does not say what Serve does: %r", self._url, error)
             self._silent = True
-            self._locked_out = _is_about_the_token(error)
+            self.locked_out = _is_about_the_token(error)
             return
         if cluster == self._cluster:
             self._report = DashboardReport(cluster, applications)
             self._answered_at = _now()
         if self._silent:
             logger.info("Ray's dashboard at %s answers again.", self._url)
-        self._silent = self._locked_out = False
+        self._silent = self.locked_out = False
 
     async def _applications(self) -> Mapping[str, ApplicationReport]:
         # A new connection each time: the Kubernetes Service may lead to another Ray cluster by now.

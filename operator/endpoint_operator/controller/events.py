@@ -47,7 +47,7 @@ class Event:
             "type": self.type,
             "reason": self.reason,
             "action": "Reconcile",
-            "note": self.note[:LONGEST_NOTE],
+            "note": self.note.encode()[:LONGEST_NOTE].decode(errors="ignore"),
             "reportingController": FIELD_MANAGER,
             "reportingInstance": FIELD_MANAGER,
             "regarding": {

@@ -2,15 +2,17 @@
 
 import logging
 import random
+import re
 from asyncio import get_running_loop
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from endpoint_operator.api.profiles import Profiles
+from endpoint_operator.api.rules import NAME_PATTERN
 from endpoint_operator.api.runtime import belongs
-from endpoint_operator.api.status import Reason
+from endpoint_operator.api.status import ModelEndpointStatus, Reason
 from endpoint_operator.controller.concurrency import gather_limited
 from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.decide.desired import Observation
@@ -123,10 +125,14 @@ class Observer:
             endpoints=ours,
             compiled={each.name: compiled.endpoints[each.uid, each.generation] for each in ours},
             gateway=compiled.gateway,
-            view=RayView(service, self._dashboard.report, self._dashboard.overdue, self._dashboard.awaited),
-            listed=frozenset(self._endpoints),
+            view=self._view(service),
+            listed=frozenset(name for name, each in self._endpoints.items() if not each.deleting),
             rejection=await self._rejection(service),
         )
+
+    def _view(self, service: RayService | None) -> RayView:
+        dashboard = self._dashboard
+        return RayView(service, dashboard.report, dashboard.overdue, dashboard.awaited, dashboard.locked_out)
 
     async def read_service(self) -> RayService | None:
         """Read the RayService alone."""
@@ -136,7 +142,8 @@ class Observer:
 
     async def confirm_absence(self, names: Iterable[str]) -> None:
         """Raise IncompleteListError if one of `names` exists, or if the CRD is being deleted."""
-        wanted = sorted(names)
+        # An edited Serve config may have applications of other names, which no endpoint can have.
+        wanted = sorted(name for name in names if re.fullmatch(NAME_PATTERN, name))
         if wanted and await self._client.is_crd_terminating():
             raise IncompleteListError("the kind ModelEndpoint is being removed, and its objects with it")
         there = await gather_limited(self._client.has_endpoint, wanted, CONCURRENCY)
@@ -147,10 +154,17 @@ class Observer:
                 f"the list of ModelEndpoints lacks {len(forgotten)} that exist, {forgotten[0]!r} among them"
             )
 
-    def endpoint_written(self, manifest: dict[str, Any]) -> None:
-        """Take over an endpoint as our own write has left it."""
+    def endpoint_written(self, manifest: dict[str, Any], status: ModelEndpointStatus) -> None:
+        """Take over an endpoint as our own write of `status` has left it.
+
+        An older CRD may have dropped a part of it; to write that again would be no use.
+        """
         endpoint = parse_observed(manifest)
-        self._endpoints[endpoint.name] = endpoint
+        self._endpoints[endpoint.name] = replace(endpoint, status=status)
+
+    def status_refused(self, endpoint: ObservedEndpoint, status: ModelEndpointStatus) -> None:
+        """Go on as if `status` had been stored, until the endpoint changes."""
+        self._endpoints[endpoint.name] = replace(endpoint, status=status)
 
     def service_written(self, manifest: dict[str, Any]) -> RayService:
         """Take over the RayService as our own write has left it."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from endpoint_operator.api.validation import describe
 
@@ -88,6 +89,17 @@ class Settings(Deadlines):
     )
     serve_api_token_file: Path | None = Field(default=None, description="Holds the dashboard's token.")
     serve_api_seconds: float = Field(default=10, gt=0, description="Interval of requests to the dashboard.")
+
+    @model_validator(mode="after")
+    def _look_often_enough(self) -> Self:
+        if self.resync_seconds > self.liveness_seconds:
+            complaint = (
+                f"must not be above LIVENESS_SECONDS, {self.liveness_seconds:g}, or an operator without "
+                f"events counts as dead; got {self.resync_seconds:g}"
+            )
+            fields = {"complaint": complaint, "field": "resync_seconds"}
+            raise PydanticCustomError("rule", "{complaint}", fields)
+        return self
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

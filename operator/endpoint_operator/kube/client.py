@@ -12,13 +12,15 @@ from typing import Any, Final, cast
 
 from kubernetes.aio import client, config
 
+from endpoint_operator.api.json_text import to_json
 from endpoint_operator.kube.errors import KubeError, NotFoundError, api_errors
 from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE, Kind
 
 FIELD_MANAGER: Final = "model-endpoints-operator"
 PAGE_SIZE: Final = 500
 
-_APPLY: Final = "application/apply-patch+yaml"
+# With a charset, the client takes a text as the body; it would escape surrogate pairs in anything else.
+_APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
 _EVENTS: Final = ("events.k8s.io", "v1")
 
 # The reason of KubeRay's event when it cannot give Ray a Serve config (rayservice_controller.go).
@@ -133,7 +135,7 @@ class KubeClient:
                 self._scope.namespace,
                 RAY_SERVICE.plural,
                 name,
-                self._patch(RAY_SERVICE, name, uid, resource_version) | {"spec": {"serveConfigV2": document}},
+                self._patch(RAY_SERVICE, name, uid, resource_version, spec={"serveConfigV2": document}),
                 field_manager=FIELD_MANAGER,
                 force=True,
                 _content_type=_APPLY,
@@ -152,7 +154,7 @@ class KubeClient:
                 self._scope.namespace,
                 MODEL_ENDPOINT.plural,
                 name,
-                self._patch(MODEL_ENDPOINT, name, uid, resource_version) | {"status": dict(status)},
+                self._patch(MODEL_ENDPOINT, name, uid, resource_version, status=status),
                 field_manager=FIELD_MANAGER,
                 force=True,
                 _content_type=_APPLY,
@@ -195,11 +197,13 @@ class KubeClient:
             return None
         return cast(dict[str, Any], found)
 
-    def _patch(self, kind: Kind, name: str, uid: str, resource_version: str) -> dict[str, Any]:
+    def _patch(self, kind: Kind, name: str, uid: str, resource_version: str, **part: Any) -> Any:
+        """Return the body of an apply as text, in which every YAML parser reads every character."""
         # With uid and resourceVersion, the API server answers 409 if the object has changed or is another
         # one.
         metadata = {"namespace": self._scope.namespace, "uid": uid, "resourceVersion": resource_version}
-        return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name} | metadata}
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name} | metadata}
+        return to_json(whole | part)
 
 
 def _last_seen(event: Mapping[str, Any]) -> datetime:

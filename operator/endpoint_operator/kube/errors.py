@@ -26,10 +26,17 @@ class ConflictError(KubeError):
 
 
 class InvalidError(KubeError):
-    """The API server rejects this content, so that sending it again is of no use."""
+    """The API server rejects this request, so that sending it again at once is of no use."""
 
 
-_BY_STATUS: Final[Mapping[int, type[KubeError]]] = {404: NotFoundError, 409: ConflictError, 422: InvalidError}
+_BY_STATUS: Final[Mapping[int, type[KubeError]]] = {
+    400: InvalidError,
+    403: InvalidError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: InvalidError,
+    422: InvalidError,
+}
 
 
 @contextmanager

@@ -4,11 +4,11 @@ Each endpoint becomes one application, whose entry depends on that endpoint alon
 therefore changes no byte of another's entry.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from endpoint_operator.api.json_text import to_json
 from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
 from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
 from endpoint_operator.serveconfig.document import to_document, to_entry
@@ -98,11 +98,12 @@ def compile_entry(endpoint: ModelEndpoint, profiles: Profiles) -> str:
     """
     entry = to_entry(compile_application(endpoint, profiles))
     # An entry is ASCII.
-    if len(entry) > MAX_ENTRY_BYTES:
-        sizes = {field: len(json.dumps(value)) for field, value in _leaf_values(endpoint.spec)}
+    size = len(entry.encode())
+    if size > MAX_ENTRY_BYTES:
+        sizes = {field: len(to_json(value).encode()) for field, value in _leaf_values(endpoint.spec)}
         largest = max(sizes, key=lambda field: sizes[field])
         raise EntryTooLargeError(
-            f"{largest}: has {sizes[largest]:,} of the {len(entry):,} bytes that the endpoint's entry in the "
+            f"{largest}: has {sizes[largest]:,} of the {size:,} bytes that the endpoint's entry in the "
             f"Serve config would have; an entry may have {MAX_ENTRY_BYTES:,}, and a character beyond ASCII "
             "takes 6 or 12"
         )

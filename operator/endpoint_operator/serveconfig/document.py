@@ -1,15 +1,17 @@
 """The Serve config as text ("document"), and the text of each application in it ("entry"); pure.
 
-Entries stay text, so that an entry that is kept is the same to the byte.
+Entries stay text, so that an entry that is kept is the same to the byte. KubeRay compares strings, so equal
+configurations must be equal strings: hence the sorted keys.
 """
 
 import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
+from endpoint_operator.api.json_text import to_json
 from endpoint_operator.serveconfig.schema import Application
 from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, route_prefix
 
@@ -19,7 +21,7 @@ _TAIL: Final = "]}"
 
 def to_entry(application: Application) -> str:
     """Serialize one application."""
-    return _text(application.model_dump(mode="json", exclude_defaults=True))
+    return to_json(application.model_dump(mode="json", exclude_defaults=True))
 
 
 def to_document(entries: Mapping[str, str]) -> str:
@@ -36,7 +38,7 @@ def read_entries(document: str) -> dict[str, str]:
     """Return the entries of a document by application name; none if the document has another shape."""
     try:
         applications = json.loads(document)["applications"]
-        return {str(application["name"]): _text(application) for application in applications}
+        return {str(application["name"]): to_json(application) for application in applications}
     except (ValueError, TypeError, KeyError):
         return {}
 
@@ -58,9 +60,3 @@ def own_entry(text: str, name: str) -> str | None:
 def fingerprint(entry: str) -> str:
     """Return a short hash of the exact text of an entry."""
     return sha256(entry.encode()).hexdigest()[:16]
-
-
-def _text(value: Any) -> str:
-    # KubeRay compares strings, so equal configurations must be equal strings: hence the sorted keys. It reads
-    # YAML, and JSON is YAML without YAML's surprises.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -53,4 +53,4 @@ def _incumbent(endpoint: ObservedEndpoint, live: Mapping[str, str]) -> str | Non
 
 
 def _size(entry: str) -> int:
-    return len(entry) + _SEPARATOR_BYTES
+    return len(entry.encode()) + _SEPARATOR_BYTES

@@ -87,7 +87,7 @@ def desired_state(observed: Observation, policy: Policy, clock: Clock) -> Desire
     isolation = Isolation()
     endpoints = _with_next_rollouts(observed, situation, isolation)
     selected = _select(endpoints, observed.compiled, situation, isolation)
-    room = policy.document_limit - len(observed.gateway)
+    room = policy.document_limit - len(observed.gateway.encode())
     selected = apply_size_budget(endpoints, selected, situation.live, room)
     statuses, reasons = {}, {}
     for endpoint in endpoints:

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from endpoint_operator.api.status import GoodVersion, ModelEndpointStatus, Reason, Rollout, RolloutPhase
+from endpoint_operator.api.status import (
+    STEPPED_ASIDE,
+    GoodVersion,
+    ModelEndpointStatus,
+    Reason,
+    Rollout,
+    RolloutPhase,
+)
 from endpoint_operator.controller.decide.stopwatch import Stopwatch
 from endpoint_operator.controller.observed.messages import failure_cause
 from endpoint_operator.controller.observed.rayservice import ApplicationReport
@@ -35,9 +42,6 @@ _EASY_RETRIES: Final = 8
 
 # Phases of a version that Ray has been seen to have.
 _WITH_RAY: Final = frozenset({RolloutPhase.SETTLING, RolloutPhase.PROVEN, RolloutPhase.FAILING})
-
-# Reasons to leave a version out that say nothing against it. It is tried again once nothing waits for it.
-_IN_THE_WAY: Final = frozenset({Reason.RAY_SERVICE_UPGRADING, Reason.RAY_SERVICE_NOT_READY})
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def _absent(rollout: Rollout, seen: Sighting, clock: Clock) -> Rollout:
     if problem is None:
         # Whatever brings it back has to be accepted by Ray again.
         return rollout.model_copy(update={"phase": RolloutPhase.NEW})
-    if problem in _IN_THE_WAY:
+    if problem in STEPPED_ASIDE:
         return _step_aside(rollout, problem, clock)
     message = "The version that is kept in its place has failed."
     waiting = _back_off(rollout, problem, message, clock, proven=True)
@@ -237,7 +241,7 @@ def _step_aside(rollout: Rollout, reason: Reason, clock: Clock) -> Rollout:
 
 
 def _wait(rollout: Rollout, seen: Sighting, clock: Clock) -> Rollout:
-    if rollout.reason in _IN_THE_WAY:
+    if rollout.reason in STEPPED_ASIDE:
         is_due = seen.service_up and not seen.upgrading
     else:
         left = (from_time(rollout.next_attempt_time) - clock.now).total_seconds()

@@ -34,7 +34,7 @@ class Situation:
     @property
     def stale(self) -> bool:
         """Whether no report is new enough to say anything."""
-        return self.view.dashboard_overdue or (self.behind and self.view.active is None)
+        return self.view.is_silent or (self.behind and self.view.active is None)
 
     def sighting(self, endpoint: ObservedEndpoint, version: Version) -> Sighting:
         """Return what is seen of `version`, which the spec of `endpoint` describes."""
@@ -144,7 +144,7 @@ def situation_of(view: RayView, rejection: Rejection, clock: Clock) -> Situation
         awaiting_gateway=service is not None and _awaits_gateway(service, live, clock),
         behind=behind,
         # While the dashboard does not answer, KubeRay cannot hand anything over either.
-        rejected=is_behind and (rejection is not Rejection.NONE or (behind and not view.dashboard_overdue)),
+        rejected=is_behind and (rejection is not Rejection.NONE or (behind and not view.is_silent)),
         certain=rejection is Rejection.INVALID,
     )
 

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from endpoint_operator.api.json_text import without_half_pairs
 from endpoint_operator.controller.observed.rayservice import ApplicationReport
 from serve_app.text import application_cause
 
@@ -30,4 +31,6 @@ def unschedulable_message(report: ApplicationReport) -> str:
 
 def failure_cause(report: ApplicationReport) -> str:
     """Return the cause in one line; empty if the report contains none."""
-    return unschedulable_message(report) or application_cause(report.deployment_messages, report.message)
+    cause = unschedulable_message(report) or application_cause(report.deployment_messages, report.message)
+    # An exception of a model may quote anything.
+    return without_half_pairs(cause)

@@ -32,6 +32,8 @@ class RayView:
     dashboard_overdue: bool = False
     # It has not answered yet since this process started.
     dashboard_awaited: bool = False
+    # It answers that it does not know the operator's token.
+    dashboard_locked_out: bool = False
 
     @cached_property
     def active(self) -> Mapping[str, ApplicationReport] | None:
@@ -45,6 +47,16 @@ class RayView:
     def is_fresh(self) -> bool:
         """Whether `applications` is Ray's own word, and not KubeRay's copy of it."""
         return self.active is not None and self.service is not None and not self.service.is_upgrading
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the dashboard does not say what it should.
+
+        During an upgrade a token that it does not know says nothing against the head: that of the other
+        Ray cluster may be in the Secret.
+        """
+        upgrading = self.service is not None and self.service.is_upgrading
+        return self.dashboard_overdue and not (self.dashboard_locked_out and upgrading)
 
     @cached_property
     def applications(self) -> Mapping[str, ApplicationReport]:
