@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.harness.kuberay.serve import runs
+from tests.harness.kuberay.serve import fails_to_start, runs
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 
@@ -98,3 +98,21 @@ def test_the_log_has_no_lines_of_libraries(scene, name):
     scene.begin("a")
     scene.stays(lambda: True, seconds=3)
     assert f"INFO {name}" not in scene.operator.output()
+
+
+def test_an_emoji_in_a_spec_or_in_an_error_is_a_character_like_others(scene):
+    grin = "\N{GRINNING FACE}"
+    scene.begin("a")
+    labels = {"task": "zero-shot-classification", "parameters": {"candidate_labels": [grin, "\\ud83d"]}}
+    scene.create("b", model=labels)
+    scene.serving("a", "b")
+    assert scene.service.entries["b"]["deployments"][0]["user_config"]["parameters"]["candidate_labels"] == [
+        grin,
+        "\\ud83d",
+    ]
+    scene.ray.outcomes["file:///models/broken"] = fails_to_start(f"ValueError: there is no label {grin}")
+    scene.change("a", model={"uri": "file:///models/broken"})
+    scene.until(lambda: scene.condition("a") == ("False", "RolledBack"))
+    assert grin in scene.status("a")["lastError"]
+    scene.create("c")
+    scene.until(lambda: scene.is_ready("b", "c"))

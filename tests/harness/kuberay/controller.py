@@ -25,6 +25,7 @@ next cycle instead of at once. `suspended` follows KubeRay 1.7; 1.6.2 cannot sus
 
 import copy
 import json
+import re
 import secrets
 import threading
 import time
@@ -51,6 +52,8 @@ from tests.harness.kuberay.status import (
 FINALIZER: Final = "ray.io/rayservice-finalizer"
 FIRST_BACKOFF_SECONDS: Final = 0.005
 LONGEST_BACKOFF_SECONDS: Final = 1000.0
+
+_ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]")
 
 
 class Head(StrEnum):
@@ -277,7 +280,10 @@ class KubeRay:
 
 
 def _parsed(document: str) -> Any:
-    # All JSON is YAML, and Python's YAML takes half a minute for a large document.
+    # Go's YAML parser, which KubeRay has, refuses what JSON allows.
+    if _ESCAPED_SURROGATE.search(document.replace("\\\\", "")):
+        raise yaml.YAMLError("yaml: found invalid Unicode character escape code")
+    # All other JSON is YAML, and Python's YAML takes half a minute for a large document.
     return json.loads(document) if document.startswith("{") else yaml.safe_load(document) or {}
 
 
