@@ -63,6 +63,25 @@ def test_a_value_that_makes_no_sense_is_refused(option, complaint):
     assert complaint in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        (
+            "--set=profiles[1].name=cpu,profiles[1].cpus=1,profiles[1].memory=1Gi",
+            'the name "cpu" is used twice',
+        ),
+        (
+            "--set=profiles[0].minWorkers=4,profiles[0].maxWorkers=2",
+            "cpu has minWorkers 4 above maxWorkers 2",
+        ),
+    ],
+)
+def test_profiles_that_the_operator_would_refuse_are_refused(option, complaint):
+    profile = "--set=profiles[0].name=cpu,profiles[0].cpus=1,profiles[0].memory=1Gi"
+    with pytest.raises(CommandError, match=complaint):
+        template(profile, option)
+
+
 def test_the_operator_owns_the_serve_config(default):
     [service] = of_kind(default, "RayService")
     assert "serveConfigV2" not in service["spec"]
