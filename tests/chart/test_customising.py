@@ -256,7 +256,9 @@ def test_a_drain_leaves_all_workers_but_one(customised):
 
 def test_a_profile_whose_last_worker_may_go_has_no_budget(plain):
     assert budgets(plain).keys() == {"operator"}
-    assert budgets(with_profiles({"minWorkers": 3, "minAvailable": 0})).keys() == {"operator"}
+    assert budgets(with_profiles({"minWorkers": 3, "maxWorkers": 3, "minAvailable": 0})).keys() == {
+        "operator"
+    }
     assert budgets(template(*CUSTOMISED, "--set=podDisruptionBudgets.enabled=false")) == {}
 
 
