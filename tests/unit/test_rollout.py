@@ -347,3 +347,14 @@ def test_a_failure_in_the_future_does_not_put_the_rollback_off(world):
     world.reconcile()
     world.reconcile(after=FAILED_SECONDS)
     assert world.entries["a"] == good
+
+
+def test_a_version_that_nobody_could_look_at_is_no_good_version(world):
+    good = world.status("a")["lastGood"]
+    service, world.service = world.service, None
+    world.change("a", model=BROKEN)
+    world.reconcile()
+    assert world.status("a")["lastGood"] == good
+    world.service = service
+    world.reconcile()
+    assert world.status("a")["lastGood"] == good

@@ -116,9 +116,11 @@ def reject(rollout: Rollout, clock: Clock) -> Rollout:
 
 
 def with_good_version(status: ModelEndpointStatus, version: Version) -> ModelEndpointStatus:
-    """Return `status` with its rollout's version as the last good one, if it is proven."""
+    """Return `status` with `version` as the last good one, if its rollout says that this one is proven."""
     rollout, last = status.rollout, status.last_good
     if rollout is None or rollout.phase is not RolloutPhase.PROVEN:
+        return status
+    if rollout.fingerprint != fingerprint(version.entry):
         return status
     if last is not None and last.application == version.entry:
         return status
