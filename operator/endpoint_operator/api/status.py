@@ -36,6 +36,8 @@ CONDITION_TYPE_PATTERN: Final = (
 # Longer than an entry can be, so that a good version can always be stored.
 LONGEST_APPLICATION: Final = 65_536
 
+_OUR_TYPES: Final = frozenset(ConditionType)
+
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
@@ -234,6 +236,12 @@ class ModelEndpointStatus(StatusModel):
     previous_good: GoodVersion | None = None
     rollout: Rollout | None = None
 
+    @property
+    def reason(self) -> str:
+        """The reason of its state, which is that of Reconciling; empty before there is one."""
+        state = self.condition(ConditionType.RECONCILING)
+        return state.reason if state else ""
+
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of a type; None if there is none."""
         return next((condition for condition in self.conditions if condition.type == kind), None)
@@ -243,11 +251,14 @@ def parse_status(document: Any) -> ModelEndpointStatus:
     """Parse the status of a decoded object; what cannot be parsed, and conditions of others, are left out."""
     if not isinstance(document, dict):
         return ModelEndpointStatus()
-    parts = {key: value for key, value in document.items() if _can_be_parsed(key, value)}
-    conditions = document.get("conditions")
-    if isinstance(conditions, list):
-        parts["conditions"] = [condition for condition in conditions if _is_ours(condition)]
-    return ModelEndpointStatus.model_validate(parts)
+    ours = dict(document)
+    if isinstance(ours.get("conditions"), list):
+        ours["conditions"] = [condition for condition in ours["conditions"] if _is_ours(condition)]
+    try:
+        return ModelEndpointStatus.model_validate(ours)
+    except ValidationError:
+        parts = {key: value for key, value in ours.items() if _can_be_parsed(key, value)}
+        return ModelEndpointStatus.model_validate(parts)
 
 
 def _can_be_parsed(key: str, value: Any) -> bool:
@@ -260,6 +271,6 @@ def _can_be_parsed(key: str, value: Any) -> bool:
 
 def _is_ours(condition: Any) -> bool:
     try:
-        return Condition.model_validate(condition).type in set(ConditionType)
+        return Condition.model_validate(condition).type in _OUR_TYPES
     except ValidationError:
         return False

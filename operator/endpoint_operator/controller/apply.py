@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final
 
-from endpoint_operator.api.status import ConditionType, ModelEndpointStatus
+from endpoint_operator.api.status import ModelEndpointStatus
 from endpoint_operator.controller.concurrency import gather_limited
 from endpoint_operator.controller.decide.desired import DesiredState, Observation
 from endpoint_operator.controller.events import EventRecorder, drift_event, status_events
@@ -166,8 +166,8 @@ class Applier:
     async def _tell(self, endpoint: ObservedEndpoint, status: ModelEndpointStatus) -> None:
         """Log, count and record what has changed in a status that was written."""
         before, after = endpoint.status.rollout, status.rollout
-        if (reason := _reason(status)) != _reason(endpoint.status):
-            logger.info("%s: %s", endpoint.name, reason)
+        if status.reason != endpoint.status.reason:
+            logger.info("%s: %s", endpoint.name, status.reason)
         if after and after.attempts > (before.attempts if before else 0):
             self._metrics.rollbacks.inc()
             logger.warning("Took a version of %s out: %s", endpoint.name, after.message or after.reason)
@@ -185,8 +185,3 @@ def differences(before: str, after: str) -> str:
 def _names(names: Collection[str]) -> str:
     shown = ", ".join(sorted(names)[:LONGEST_LIST])
     return shown if len(names) <= LONGEST_LIST else f"{shown} and {len(names) - LONGEST_LIST} more"
-
-
-def _reason(status: ModelEndpointStatus) -> str:
-    state = status.condition(ConditionType.RECONCILING)
-    return state.reason if state else ""

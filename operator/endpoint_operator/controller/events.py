@@ -99,7 +99,7 @@ def status_events(observed: ObservedEndpoint, status: ModelEndpointStatus) -> It
 
     before = observed.status
     state = status.condition(ConditionType.RECONCILING)
-    if state and state.reason != _reason(before, ConditionType.RECONCILING):
+    if state and state.reason != before.reason:
         kind: Literal["Normal", "Warning"] = "Warning" if _is_bad(Reason(state.reason)) else "Normal"
         yield about(kind, state.reason, state.message or state.reason)
     blocked = status.condition(ConditionType.UPGRADE_BLOCKED)
@@ -115,8 +115,3 @@ def drift_event(service: RayService, name: str) -> Event:
 
 def _is_bad(reason: Reason) -> bool:
     return REASONS[reason].stalled or REASONS[reason].ready == "Unknown" or reason in FAILURES.values()
-
-
-def _reason(status: ModelEndpointStatus, kind: ConditionType) -> str:
-    condition = status.condition(kind)
-    return condition.reason if condition else ""

@@ -137,10 +137,12 @@ def _updated(
 ) -> ObservedEndpoint:
     if rollout is None or version is None:
         # A spec that describes no version leaves the rollout of the last one as it is; a suspension ends it.
-        kept = None if endpoint.suspended else endpoint.status.rollout
-        return replace(endpoint, status=endpoint.status.model_copy(update={"rollout": kept}))
+        rollout = None if endpoint.suspended else endpoint.status.rollout
     status = endpoint.status.model_copy(update={"rollout": rollout})
-    return replace(endpoint, status=with_good_version(status, version))
+    if version is not None:
+        status = with_good_version(status, version)
+    # One that stays the same keeps what it has parsed of its good versions.
+    return endpoint if status == endpoint.status else replace(endpoint, status=status)
 
 
 def _advance(endpoint: ObservedEndpoint, version: Version, situation: Situation) -> Rollout | None:
@@ -226,7 +228,7 @@ def _input(endpoint: ObservedEndpoint, selected: SelectedVersion, situation: Sit
         report=view.applications.get(endpoint.name),
         deployed=situation.is_deployed(endpoint, entry),
         has_run=_has_run(endpoint, entry),
-        was_deployed=was_with_ray(endpoint.status.rollout, Version(entry, endpoint.generation)),
+        was_deployed=was_with_ray(endpoint.status.rollout, entry),
         serves_on_active=serves_on_active(endpoint, entry, view),
         out_of_patience=situation.has_waited_long_for_a_node(endpoint, entry),
     )

@@ -99,8 +99,7 @@ def _handover_state(given: Input) -> State | None:
 def _own_problem(given: Input) -> State:
     selected = given.selected
     assert selected.reason is not None
-    service = given.view.service
-    upgrading = f" {_UNTIL_THEN}" if service is not None and service.is_upgrading else ""
+    upgrading = f" {_UNTIL_THEN}" if given.view.is_upgrading else ""
     if selected.reason is Reason.SUSPENDED:
         return State(Reason.SUSPENDED, f"{selected.message}{upgrading}")
     kept = f" {_kept_version(given)}" if selected.entry is not None else ""

@@ -101,11 +101,9 @@ def advance(stored: Rollout | None, version: Version, seen: Sighting, clock: Clo
     return _follow(rollout, seen, seen.report)
 
 
-def was_with_ray(stored: Rollout | None, version: Version) -> bool:
-    """Whether Ray has been seen to have `version`, according to the stored state."""
-    return (
-        stored is not None and stored.phase in _WITH_RAY and stored.fingerprint == fingerprint(version.entry)
-    )
+def was_with_ray(stored: Rollout | None, entry: str) -> bool:
+    """Whether Ray has been seen to have the version of `entry`, according to the stored state."""
+    return stored is not None and stored.phase in _WITH_RAY and stored.fingerprint == fingerprint(entry)
 
 
 def reject(rollout: Rollout, clock: Clock) -> Rollout:

@@ -41,7 +41,7 @@ class Situation:
         service = self.view.service
         entry = version.entry
         live = self.live.get(endpoint.name) == entry
-        upgrading = service is not None and service.is_upgrading
+        upgrading = self.view.is_upgrading
         protected = upgrading and (
             entry == endpoint.last_good_entry or serves_on_active(endpoint, entry, self.view)
         )
@@ -75,7 +75,7 @@ class Situation:
         observed = service.observed_generation >= since or service.active is None
         held = observed and watch.held(("settled", *fact), deadlines.settle_seconds)
         # After a restart the timers start at zero, but the stored rollout knows.
-        return held or was_with_ray(endpoint.status.rollout, Version(entry, endpoint.generation))
+        return held or was_with_ray(endpoint.status.rollout, entry)
 
     def has_waited_long_for_a_node(self, endpoint: ObservedEndpoint, entry: str) -> bool:
         """Return whether a replica has been unschedulable for longer than an autoscaler needs."""
@@ -131,12 +131,9 @@ def situation_of(view: RayView, rejection: Rejection, clock: Clock) -> Situation
     """Return the situation of a round."""
     service = view.service
     live = read_entries(service.document) if service else {}
-    behind = (
-        service is not None
-        and service.is_behind
-        and clock.watch.held(("behind", service.observed_generation), clock.deadlines.behind_seconds)
-    )
     is_behind = service is not None and service.is_behind
+    fact = ("behind", service.observed_generation if service else 0)
+    behind = is_behind and clock.watch.held(fact, clock.deadlines.behind_seconds)
     return Situation(
         view=view,
         live=live,

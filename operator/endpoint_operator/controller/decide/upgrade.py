@@ -46,7 +46,7 @@ class Blocked:
 
 def serves_on_active(endpoint: ObservedEndpoint, entry: str, view: RayView) -> bool:
     """Whether an upgrade is in progress and the active cluster answers with `entry` meanwhile."""
-    if view.service is None or not view.service.is_upgrading:
+    if not view.is_upgrading:
         return False
     if view.active is not None:
         report = view.active.get(endpoint.name)

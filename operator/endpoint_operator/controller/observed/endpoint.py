@@ -35,8 +35,6 @@ class ObservedEndpoint:
     # The traceback of an error of the operator's own in the parsing of the spec; empty if there was none.
     error: str
     status: ModelEndpointStatus
-    # The status as it is stored, to tell whether another one has to be written.
-    stored_status: Mapping[str, Any]
 
     @property
     def suspended(self) -> bool:
@@ -124,5 +122,4 @@ def parse_observed(manifest: Mapping[str, Any]) -> ObservedEndpoint:
         problem=problem,
         error=trace,
         status=parse_status(manifest.get("status")),
-        stored_status=manifest.get("status") or {},
     )

@@ -35,6 +35,11 @@ class RayView:
     # It answers that it does not know the operator's token.
     dashboard_locked_out: bool = False
 
+    @property
+    def is_upgrading(self) -> bool:
+        """Whether KubeRay prepares a second Ray cluster, to replace the active one."""
+        return self.service is not None and self.service.is_upgrading
+
     @cached_property
     def active(self) -> Mapping[str, ApplicationReport] | None:
         """What the dashboard says of the applications of the active cluster; None if it has not."""
@@ -46,7 +51,7 @@ class RayView:
     @cached_property
     def is_fresh(self) -> bool:
         """Whether `applications` is Ray's own word, and not KubeRay's copy of it."""
-        return self.active is not None and self.service is not None and not self.service.is_upgrading
+        return self.active is not None and not self.is_upgrading
 
     @property
     def is_silent(self) -> bool:
@@ -55,8 +60,7 @@ class RayView:
         During an upgrade a token that it does not know says nothing against the head: that of the other
         Ray cluster may be in the Secret.
         """
-        upgrading = self.service is not None and self.service.is_upgrading
-        return self.dashboard_overdue and not (self.dashboard_locked_out and upgrading)
+        return self.dashboard_overdue and not (self.dashboard_locked_out and self.is_upgrading)
 
     @cached_property
     def applications(self) -> Mapping[str, ApplicationReport]:
