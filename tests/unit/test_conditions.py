@@ -72,6 +72,15 @@ def test_while_a_version_that_runs_is_deployed_anew_what_is_ready_answers(world)
     assert world.condition("b") == ("False", "Deploying")
 
 
+@pytest.mark.parametrize("state", ["RECOVERING", "PENDING_MIGRATION"])
+def test_replicas_that_answer_count_whatever_serve_does_with_them(world, state):
+    # Serve's controller has restarted with the head, or the node is drained.
+    deployments = {"Model": {"message": "", "replicas": [{"state": state}]}}
+    world.answer(a=details("DEPLOYING", deployments=deployments))
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+
+
 def test_replicas_of_the_version_before_do_not_make_the_next_one_ready(world):
     world.change("a", model={"uri": "file:///models/next"})
     world.reconcile()

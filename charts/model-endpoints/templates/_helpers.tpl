@@ -31,6 +31,11 @@ app.kubernetes.io/part-of: {{ .Chart.Name }}
 {{- default (printf "%s-auth" (include "model-endpoints.fullname" .)) .Values.auth.secretName -}}
 {{- end -}}
 
+{{/* Name of the store that the chart runs for Ray's head. */}}
+{{- define "model-endpoints.headStore" -}}
+{{- include "model-endpoints.fullname" . }}-head-store
+{{- end -}}
+
 {{/*
 An image: a dict of image, value (the name of that value) and defaultTag. There is no default repository: this project
 publishes no image, and a name that nobody owns could be taken by anybody.

@@ -32,6 +32,7 @@ the lowest priority, and all threads of a model then wait for the one that anoth
   "RAY_SERVE_USE_GRPC_BY_DEFAULT" "1"
   "RAY_SERVE_PROXY_USE_GRPC" "1"
   "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S" "5"
+  "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S" "10"
   "RAY_SERVE_LOG_TO_STDERR" "1"
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" "1"
   "RAY_USAGE_STATS_ENABLED" "0"
@@ -41,6 +42,13 @@ the lowest priority, and all threads of a model then wait for the one that anoth
   "HOME" "/home/ray"
   "HF_HOME" "/cache/huggingface"
 -}}
+{{- if eq $component "head" -}}
+{{- with .Values.head.faultTolerance }}
+{{- if and (eq .store "redis") (hasPrefix "rediss://" .redis.address) $.context.Values.caBundle.configMap -}}
+{{- $_ := set $defaults "RAY_REDIS_CA_CERT" (printf "%s/%s" (include "model-endpoints.caFolder" $) $.context.Values.caBundle.key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
 {{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}
 {{- if .Values.hub.tokenSecret.name }}{{ $_ := set $defaults "HF_TOKEN_PATH" "/var/run/secrets/hub/token" }}{{ end -}}
@@ -87,10 +95,19 @@ the lowest priority, and all threads of a model then wait for the one that anoth
 {{- end }}
 {{- end -}}
 
-{{/* Volumes of a pod: a dict of context and own. */}}
+{{/* Volumes of a pod: a dict of context, component and own. */}}
 {{- define "model-endpoints.rayVolumes" -}}
 {{- $own := default list .own.volumes -}}
+{{- $component := .component -}}
 {{- with .context -}}
+{{- if eq $component "head" }}
+- name: api-token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end }}
 - {name: tmp, emptyDir: {}}
 - {name: home, emptyDir: {}}
 {{- if .Values.hub.cacheClaim }}
@@ -184,9 +201,8 @@ metadata:
 spec:
   {{- /* Autoscaler v2 replaces pods. A pod that restarts its container would be a node that it does not know. */}}
   restartPolicy: Never
-  {{- if eq .component "worker" }}
+  {{- /* Ray's autoscaler alone asks the API server; it mounts the volume api-token. */}}
   automountServiceAccountToken: false
-  {{- end }}
   securityContext:
     runAsUser: 1000
     runAsGroup: 1000
@@ -203,7 +219,7 @@ spec:
   {{- with .own.priorityClassName }}
   priorityClassName: {{ toYaml . }}
   {{- end }}
-  {{- with .own.terminationGracePeriodSeconds }}
+  {{- with default (ternary .context.Values.drain.seconds 0 (eq .component "worker")) .own.terminationGracePeriodSeconds }}
   terminationGracePeriodSeconds: {{ int64 . }}
   {{- end }}
   {{- with .own.affinity }}
@@ -233,6 +249,11 @@ spec:
         {{- include "model-endpoints.securityContext" .context | nindent 8 }}
       env:
         {{- include "model-endpoints.rayEnv" . | nindent 8 }}
+      {{- if eq .component "worker" }}
+      lifecycle:
+        {{- /* A little less than the pod has, so that what is left over is ended by the command and not by the kubelet. */}}
+        preStop: {exec: {command: [model-endpoints-drain, {{ sub (int64 (default .context.Values.drain.seconds .own.terminationGracePeriodSeconds)) 5 | quote }}]}}
+      {{- end }}
       {{- with .ports }}
       ports:
         {{- toYaml . | nindent 8 }}

@@ -73,8 +73,35 @@ template:
 {{- end -}}
 {{- end -}}
 
+{{/* Where the head keeps its state. The namespace in the store is the Ray cluster's own, so an upgrade shares nothing. */}}
+{{- define "model-endpoints.faultTolerance" -}}
+{{- with .Values.head.faultTolerance -}}
+{{- if eq .store "valkey" -}}
+gcsFaultToleranceOptions:
+  redisAddress: {{ include "model-endpoints.headStore" $ }}:6379
+  {{- if $.Values.auth.enabled }}
+  redisPassword:
+    valueFrom: {secretKeyRef: {name: {{ include "model-endpoints.authSecret" $ }}, key: auth_token}}
+  {{- end }}
+{{- else if eq .store "redis" -}}
+gcsFaultToleranceOptions:
+  redisAddress: {{ required "head.faultTolerance.redis.address is empty: give the address of your store, for example redis.data.svc:6379" .redis.address }}
+  {{- with .redis.username }}
+  redisUsername: {value: {{ toYaml . }}}
+  {{- end }}
+  {{- with .redis.passwordSecret }}
+  {{- if .name }}
+  redisPassword:
+    valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "model-endpoints.rayCluster" -}}
 rayVersion: {{ .Values.ray.version }}
+{{ include "model-endpoints.faultTolerance" . }}
 {{- if .Values.auth.enabled }}
 authOptions:
   mode: token
@@ -92,6 +119,7 @@ autoscalerOptions:
   volumeMounts:
     - {name: tmp, mountPath: /tmp}
     - {name: home, mountPath: /home/ray}
+    - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
 headGroupSpec:
   rayStartParams:
     dashboard-host: 0.0.0.0
@@ -131,6 +159,10 @@ workerGroupSpecs:
 
 {{/* Spec of the RayService but its cluster. */}}
 {{- define "model-endpoints.rayService" -}}
+{{- if eq (int .Values.head.cpus) 0 }}
+{{- /* No model runs there, and requests that come through it would be lost with it. */}}
+excludeHeadPodFromServeSvc: true
+{{- end }}
 serveService:
   metadata:
     {{- /* The name that KubeRay would choose; the endpoints' status.url contains it. */}}

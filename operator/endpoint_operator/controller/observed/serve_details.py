@@ -4,9 +4,13 @@ Its format is `ServeInstanceDetails` of `ray/serve/schema.py`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, Replicas
+
+# States of `ReplicaState` in which a replica answers. A controller that has restarted calls those that it finds
+# RECOVERING until it has asked each; those whose node is drained answer until others have taken over.
+_READY: Final = frozenset({"RUNNING", "RECOVERING", "PENDING_MIGRATION"})
 
 
 def parse_serve_details(details: Mapping[str, Any]) -> dict[str, ApplicationReport]:
@@ -29,6 +33,6 @@ def _report(application: Mapping[str, Any]) -> ApplicationReport:
         application.get("status", ""),
         application.get("message", ""),
         tuple(deployment.get("message", "") for deployment in deployments),
-        Replicas(total=len(alive), ready=alive.count("RUNNING")),
+        Replicas(total=len(alive), ready=sum(state in _READY for state in alive)),
         application.get("deployed_app_config"),
     )

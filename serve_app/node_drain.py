@@ -1,0 +1,72 @@
+"""The command that empties a worker before its pod ends: replicas elsewhere take over, then Ray leaves the node.
+
+Kubernetes runs `model-endpoints-drain SECONDS` as the preStop hook of a worker, when it has begun to take the
+pod out of the Service. Ray is told that the node goes. Serve then starts the replicas of this node elsewhere,
+moves requests there, and ends the old ones once they have answered. Ray's own process ends when the node has
+nothing left to do, or at the deadline.
+"""
+
+import os
+import sys
+import time
+from typing import Final
+
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+_PAUSE_SECONDS: Final = 0.5
+_CALL_SECONDS: Final = 5.0
+# Another head is there within a minute. That of a Ray cluster that is removed as a whole never comes.
+_HEAD_PATIENCE_SECONDS: Final = 60.0
+
+
+def main() -> None:
+    """Drain this node within the seconds of the first argument. It does not fail, for the pod ends anyway."""
+    drain(float(sys.argv[1]))
+
+
+def drain(seconds: float) -> None:
+    """Tell Ray that this node goes, and return when it has gone or after so many seconds.
+
+    While Ray's head is away nobody can move replicas. They answer here until it is back or given up.
+    """
+    heard = time.monotonic()
+    deadline = heard + seconds
+    told = False
+    while time.monotonic() < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
+        try:
+            gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
+            node = _node_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
+            if node is None:
+                return
+            if not told:
+                _announce(gcs, node, deadline - time.monotonic())
+                told = True
+            heard = time.monotonic()
+        except Exception as error:
+            print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _node_of(gcs: GcsClient, pod: str) -> str | None:
+    """Return the hexadecimal id of the living node in the pod of this name; None if there is none."""
+    nodes = gcs.get_all_node_info(timeout=_CALL_SECONDS)
+    found = [
+        identifier.hex()
+        for identifier, info in nodes.items()
+        if info.instance_id == pod and info.state == GcsNodeInfo.GcsNodeState.ALIVE
+    ]
+    return found[0] if found else None
+
+
+def _announce(gcs: GcsClient, node: str, seconds: float) -> None:
+    accepted, reason = gcs.drain_node(
+        node,
+        # Of the two reasons that Ray knows, the one that a node with work on it accepts.
+        DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
+        "the pod is being deleted",
+        int((time.time() + seconds) * 1000),
+    )
+    if not accepted:
+        print(f"Ray does not drain this node: {reason}", file=sys.stderr)
