@@ -1,4 +1,4 @@
-"""The command that empties a worker before its pod ends: replicas elsewhere take over, then Ray leaves the node.
+"""The command that empties a worker before its pod ends: replicas elsewhere take over, then Ray leaves.
 
 Kubernetes runs `model-endpoints-drain SECONDS` as the preStop hook of a worker, when it has begun to take the
 pod out of the Service. Ray is told that the node goes. Serve then starts the replicas of this node elsewhere,
@@ -11,14 +11,15 @@ import sys
 import time
 from typing import Final
 
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # missing in its stub
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 _PAUSE_SECONDS: Final = 0.5
 _CALL_SECONDS: Final = 5.0
-# Another head is there within a minute. That of a Ray cluster that is removed as a whole never comes.
-_HEAD_PATIENCE_SECONDS: Final = 60.0
+# Another head is there within a minute, on a slow machine a little more. With a Ray cluster that is removed as a
+# whole, none comes.
+_HEAD_PATIENCE_SECONDS: Final = 90.0
 
 
 def main() -> None:

@@ -19,17 +19,16 @@ from hack.cluster.kubectl import Kubectl
 from hack.cluster.node_image import KUBERNETES, node_image
 from hack.cluster.program_links import link_programs, unlink_programs
 from hack.cluster.simulated_gpu import GPU_LABEL, set_accelerators
+from hack.cluster.volumes import TORCH, VOLUMES, make_folders, provide_torch, provide_volumes
 from hack.commands import run, succeeds
 from hack.errors import MissingError
-from hack.images.project_images import operator_image, serve_image
+from hack.images.project_images import head_store_image, operator_image, serve_image
 from hack.images.torch_layer import torch_layer
 from hack.paths import CACHE, PROJECT
 from hack.progress import step
 from hack.toolchain.binaries import binary_path
 
 CONFIG: Final = PROJECT / "kind-config.yaml"
-# Where the nodes see torch.
-TORCH: Final = "/opt/model-endpoints-torch"
 ACCELERATORS: Final = 2
 # kind's own name for it; all its clusters share it.
 _NETWORK: Final = "kind"
@@ -56,6 +55,11 @@ class Cluster:
     def record(self) -> Path:
         """What is known of the cluster: its containers, and whether the engine was started for it."""
         return self.folder / "cluster.json"
+
+    @property
+    def volumes(self) -> Path:
+        """Folder of the volumes that claims are bound to; every worker sees it."""
+        return self.folder / "volumes"
 
     @property
     def program_links(self) -> Path:
@@ -89,7 +93,7 @@ def up() -> Cluster:
         _create(ours, engine, engine_started=started)
     kubectl = Kubectl(ours)
     set_accelerators(kubectl, _gpu_nodes(kubectl), ACCELERATORS)
-    for project in (serve_image(), operator_image()):
+    for project in (serve_image(), operator_image(), head_store_image()):
         _load(ours, engine, project.name, project.archive)
     chart = kuberay.published_chart(Helm(ours), engine)
     if chart is not None:
@@ -98,43 +102,10 @@ def up() -> Cluster:
         image, archive = kuberay.operator_image()
         _load(ours, engine, image, archive)
         kuberay.install_module(kubectl, image)
+    provide_volumes(kubectl, ours.volumes)
     provide_torch(kubectl, "default")
     link_programs(ours.program_links)
     return ours
-
-
-def provide_torch(kubectl: Kubectl, namespace: str) -> None:
-    """Make the claim `torch` in `namespace`: restricted pods may mount claims, but no folders of nodes."""
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": f"torch-{namespace}"},
-        "spec": {
-            "capacity": {"storage": "8Gi"},
-            "accessModes": ["ReadOnlyMany"],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "",
-            "hostPath": {"path": TORCH, "type": "Directory"},
-            "claimRef": {"name": "torch", "namespace": namespace},
-        },
-    }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "torch", "namespace": namespace},
-        "spec": {
-            "accessModes": ["ReadOnlyMany"],
-            "storageClassName": "",
-            "resources": {"requests": {"storage": "8Gi"}},
-        },
-    }
-    released = f"--field-selector=metadata.name=torch-{namespace}"
-    for old in kubectl.get("persistentvolumes", released)["items"]:
-        # It remembers the claim of a namespace that was deleted.
-        if old["status"]["phase"] == "Released":
-            kubectl("delete", "persistentvolume", old["metadata"]["name"])
-    text = yaml.safe_dump_all([volume, claim])
-    kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)
 
 
 def add_tag(name: str, tag: str) -> None:
@@ -217,10 +188,14 @@ def _create(cluster: Cluster, engine: Engine, *, engine_started: bool) -> None:
         image, archive = node_image()
         engine.load(image, archive)
     config = configuration()
-    mount = {"hostPath": str(torch_layer()), "containerPath": TORCH, "readOnly": True}
+    make_folders(cluster.volumes)
+    mounts = [
+        {"hostPath": str(torch_layer()), "containerPath": TORCH, "readOnly": True},
+        {"hostPath": str(cluster.volumes), "containerPath": VOLUMES},
+    ]
     for node in config["nodes"]:
         if node["role"] == "worker":
-            node.setdefault("extraMounts", []).append(mount)
+            node.setdefault("extraMounts", []).extend(mounts)
     # Written first: what an interrupted run leaves is ours, too.
     network_was_there = succeeds(engine.program, "network", "inspect", _NETWORK)
     record = {"engine_started": engine_started, "network_was_there": network_was_there, "containers": []}

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from hack.images.builder import Builder, find_builder
+from hack.images.debian import root_file_system
+from hack.images.image_archive import ImageConfig, write_image
 from hack.images.torch_layer import packages_of_torch
 from hack.locks import locked
 from hack.paths import CACHE, PROJECT
@@ -32,6 +34,16 @@ def serve_image() -> Image:
 def operator_image() -> Image:
     """The operator's image for the kind cluster."""
     return _image("operator", "operator/Dockerfile", {})
+
+
+def head_store_image() -> Image:
+    """Image of the store of Ray's head for the kind cluster: Debian's Redis, which Valkey is a fork of."""
+    root = root_file_system(("redis-server",))
+    image = Image(f"{REPOSITORY}/head-store:dev", CACHE / "images" / f"head-store-{root.name}.tar")
+    with locked(image.archive):
+        if not image.archive.exists():
+            write_image(image.archive, image.name, root, ImageConfig())
+    return image
 
 
 def build_for_people(models: str) -> list[str]:

@@ -28,6 +28,7 @@ ORDER = (
     "test_security",
     "test_helm",
     "test_upgrade",
+    "test_availability",
     "test_faults",
     "test_hub",
     "test_uninstall",
@@ -145,6 +146,11 @@ def steady(release):
     release.apply(endpoint("steady"))
     release.wait_ready("steady")
     return "steady"
+
+
+@pytest.fixture
+def note(request, record_property):
+    return lambda what, value: record_property(f"{request.node.name}: {what}", value)
 
 
 @pytest.hookimpl(wrapper=True)

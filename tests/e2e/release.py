@@ -7,13 +7,14 @@ from pathlib import Path
 import httpx
 import yaml
 
-from hack.cluster import kind
+from hack.cluster import volumes
 from hack.errors import KubectlError
 from tests.load import load_on
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "model-endpoints"
 VALUES = CHART / "ci" / "kind-values.yaml"
+IMPATIENT = Path(__file__).with_name("values.yaml")
 # Where `hub.py` is for the tests that run it; nobody asks it for a model that is in the image.
 HUB = "http://hub:8080"
 SAMPLES = ROOT / "manifests" / "samples"
@@ -45,7 +46,8 @@ class Release:
         self._helm(
             # A definition that an earlier release kept is taken over.
             *("upgrade", "--install", "--take-ownership", "models", str(CHART), f"--values={VALUES}"),
-            *(f"--set=hub.offline=false,hub.endpoint={HUB}", f"--namespace={self.namespace}", *options),
+            *(f"--values={IMPATIENT}", f"--set=hub.offline=false,hub.endpoint={HUB}"),
+            *(f"--namespace={self.namespace}", *options),
         )
 
     def roll_back(self):
@@ -62,7 +64,7 @@ class Release:
         self._kubectl(
             *("label", "namespace", self.namespace, "pod-security.kubernetes.io/enforce=restricted"),
         )
-        kind.provide_torch(self._kubectl, self.namespace)
+        volumes.provide_torch(self._kubectl, self.namespace)
 
     def apply(self, *manifests):
         self.kubectl("apply", "--filename=-", manifest=yaml.safe_dump_all(manifests))

@@ -1,16 +1,13 @@
-"""The cluster itself: its nodes, KubeRay, and a RayService that needs no model."""
+"""The cluster itself: its nodes, KubeRay, and what pods see."""
 
-from pathlib import Path
-
-import httpx
 import yaml
 
 from hack.cluster import kind
 from hack.cluster.simulated_gpu import GPU_LABEL, GPU_RESOURCE
+from hack.cluster.volumes import TORCH
 from hack.toolchain.catalogue import CATALOGUE
 from tests.e2e.conftest import eventually
 
-TRIVIAL = Path(__file__).with_name("trivial-rayservice.yaml")
 IMAGE = "localhost/model-endpoints/serve:dev"
 
 
@@ -41,15 +38,6 @@ def test_bringing_it_up_again_keeps_the_cluster(kubectl, cluster):
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-def test_a_rayservice_answers_on_the_host_port(kubectl, namespace, host_port):
-    kubectl("apply", f"--namespace={namespace}", f"--filename={TRIVIAL}")
-    answer = eventually(lambda: httpx.get(host_port, timeout=5))
-    assert answer.json() == {"answer": "pong"}
-    pods = kubectl.get("pods", f"--namespace={namespace}")["items"]
-    kinds = sorted(pod["metadata"]["labels"]["ray.io/node-type"] for pod in pods)
-    assert kinds == ["head", "worker"]
-
-
 def test_a_pod_that_asks_for_an_accelerator_goes_to_a_node_that_has_one(kubectl, namespace, simulated_gpu):
     """Also that the folder with torch is there for pods, and that the image's Python can use it."""
     [plain] = [
@@ -70,15 +58,15 @@ def gpu_pod(count):
         "name": "torch",
         "image": IMAGE,
         "command": ["python3", "-c", "import torch; print('torch', torch.__version__)"],
-        "env": [{"name": "PYTHONPATH", "value": kind.TORCH}],
+        "env": [{"name": "PYTHONPATH", "value": TORCH}],
         "resources": {"limits": {GPU_RESOURCE: count}},
-        "volumeMounts": [{"name": "torch", "mountPath": kind.TORCH, "readOnly": True}],
+        "volumeMounts": [{"name": "torch", "mountPath": TORCH, "readOnly": True}],
     }
     spec = {
         "restartPolicy": "Never",
         "nodeSelector": {GPU_LABEL: "true"},
         "containers": [container],
-        "volumes": [{"name": "torch", "hostPath": {"path": kind.TORCH}}],
+        "volumes": [{"name": "torch", "hostPath": {"path": TORCH}}],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"gpu-{count}"}, "spec": spec}
 

@@ -34,8 +34,7 @@ FAULTS = {
     "operator": lambda release: kill(release, "app.kubernetes.io/component=operator"),
     "kuberay": lambda release: kill(release, "app.kubernetes.io/name=kuberay", "kuberay-system"),
     "serve controller": kill_controller,
-    "worker": lambda release: kill(release, "ray.io/node-type=worker"),
-    "head": lambda release: kill(release, "ray.io/node-type=head"),
+    "all of Ray": lambda release: kill(release, "ray.io/cluster"),
 }
 
 

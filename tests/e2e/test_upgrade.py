@@ -1,23 +1,25 @@
 """Upgrades that replace all pods of Ray: KubeRay prepares a second Ray cluster, and nobody may notice."""
 
-import threading
 import time
-from contextlib import ExitStack, contextmanager
 
 import pytest
 import yaml
 
 from hack.cluster import kind
 from hack.images.project_images import serve_image
-from serve_app.contract import MODELS_VARIABLE
-from tests.e2e.release import SAMPLES, VALUES, endpoint
+from serve_app.parameters import MAX_NEW_TOKENS
+from tests.e2e.release import IMPATIENT, SAMPLES, VALUES, endpoint
+from tests.e2e.watching import undisturbed
+from tests.load import load_on
 
 # After so long, a version that fails is given up, unless the active cluster serves it.
-FAILED_SECONDS = 10
+FAILED_SECONDS = yaml.safe_load(IMPATIENT.read_text())["operator"]["settings"]["failedSeconds"]
 # From KubeRay's first report of the failure.
 LONGEST_TO_BLOCKED = 60
-# KubeRay removes a Ray cluster a minute after it has replaced it.
+# KubeRay removes a Ray cluster some time after it has replaced it, and its state first.
 REMOVED_SECONDS = 180
+# Of a request that is under way while one cluster takes over from another.
+LONG_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -26,96 +28,19 @@ def models(release, steady):
     for name in ("sentiment", "topic"):
         release.apply(yaml.safe_load((SAMPLES / f"{name}.yaml").read_text()))
     release.wait_ready("sentiment", "topic")
-    yield (steady, "sentiment", "topic")
-    # The operator gets its patience back.
-    release.install(f"--set=image.tag={tag(release)}")
+    return (steady, "sentiment", "topic")
 
 
 @pytest.fixture
 def install(release, tmp_path):
-    """A function that upgrades the release to values with little patience of the operator."""
+    """A function that upgrades the release to other values."""
 
-    def run(values, **settings):
+    def run(values):
         file = tmp_path / "values.yaml"
-        operator = {"settings": {"failedSeconds": FAILED_SECONDS, **settings}}
-        file.write_text(yaml.safe_dump({**values, "operator": operator}))
+        file.write_text(yaml.safe_dump(values))
         release.install(f"--values={file}")
 
     return run
-
-
-class Watch(threading.Thread):
-    """Looks all the time at the endpoints and the RayService; times are seconds since it began."""
-
-    def __init__(self, release, names):
-        super().__init__(daemon=True)
-        self.release, self.names = release, names
-        self.not_ready = []
-        # The active Ray clusters, one after another.
-        self.clusters = []
-        # When KubeRay first reported that an application fails on the pending cluster, by endpoint.
-        self.failed = {}
-        # When an endpoint first held the upgrade, by endpoint.
-        self.blocked = {}
-        self.looks = 0
-        self.began = time.monotonic()
-        self.done = threading.Event()
-
-    def run(self):
-        while not self.done.wait(1):
-            self.look()
-
-    def look(self):
-        items = self.release.get("modelendpoints,rayservices")["items"]
-        now = time.monotonic() - self.began
-        for item in items:
-            if item["kind"] == "RayService":
-                self._note_service(item["status"], now)
-            else:
-                self._note_endpoint(item["metadata"]["name"], item.get("status", {}), now)
-        self.looks += 1
-
-    def _note_service(self, status, now):
-        active = status["activeServiceStatus"]["rayClusterName"]
-        if self.clusters[-1:] != [active]:
-            self.clusters.append(active)
-        pending = status.get("pendingServiceStatus", {}).get("applicationStatuses", {})
-        for name, application in pending.items():
-            if application["status"] == "DEPLOY_FAILED":
-                self.failed.setdefault(name, now)
-
-    def _note_endpoint(self, name, status, now):
-        conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-        if name in self.names and conditions["Ready"]["status"] != "True":
-            self.not_ready.append(f"{name}, {now:.0f} s: {conditions['Ready']}")
-        if "UpgradeBlocked" in conditions:
-            self.blocked.setdefault(name, now)
-
-
-@contextmanager
-def undisturbed(release, names, note):
-    """Send `names` more than 10 requests a second; no request may fail, and all must stay Ready."""
-    watch = Watch(release, names)
-    with ExitStack() as stack:
-        loads = [stack.enter_context(release.load(name, clients=2, pause=0.25)) for name in names]
-        watch.start()
-        stack.callback(watch.join, 30)
-        stack.callback(watch.done.set)
-        yield watch
-    seconds = time.monotonic() - watch.began
-    requests = sum(load.statuses.total() for load in loads)
-    failures = [failure for load in loads for failure in load.failures]
-    slowest = max(load.slowest for load in loads)
-    note("requests", f"{requests}, {requests / seconds:.0f} a second, slowest {slowest:.1f} s")
-    note("failed requests", len(failures))
-    assert failures == []
-    assert watch.not_ready == []
-    assert watch.looks > 10
-
-
-@pytest.fixture
-def note(request, record_property):
-    return lambda what, value: record_property(f"{request.node.name}: {what}", value)
 
 
 def upgrading(release):
@@ -156,25 +81,6 @@ def is_rolled_back(release, watch, names):
     assert held not in watch.clusters
 
 
-def test_an_upgrade_in_which_no_model_loads_is_held_and_a_rollback_costs_nothing(
-    release, models, install, note
-):
-    nowhere = {"name": MODELS_VARIABLE, "value": "/nowhere"}
-    environment = yaml.safe_load(VALUES.read_text())["ray"]["env"]
-    with undisturbed(release, models, note) as watch:
-        install({"ray": {"env": [*environment, nowhere]}})
-        release.wait_for("a second cluster is prepared", lambda: upgrading(release))
-        is_held(release, watch, served(release), note)
-        assert "there is no folder /nowhere/topic" in blocked(release, "topic")
-        is_rolled_back(release, watch, models)
-
-
-def served(release):
-    """Return the endpoints that serve."""
-    names = [item["metadata"]["name"] for item in release.get("modelendpoints")["items"]]
-    return [name for name in names if release.ready(name)[0] == "True"]
-
-
 def test_an_upgrade_in_which_one_model_is_missing_is_held_by_that_one_only(release, models, install, note):
     ray = yaml.safe_load(VALUES.read_text())["ray"]
     volume = {"name": "empty", "emptyDir": {}}
@@ -201,12 +107,52 @@ def other_tag(release):
     return "dev" if tag(release) == "next" else "next"
 
 
-def test_an_upgrade_to_another_image_fails_no_request(release, models, install, other_tag, note):
-    with undisturbed(release, models, note) as watch:
-        install({"image": {"tag": other_tag}})
+def test_an_upgrade_to_another_image_and_to_two_workers_fails_no_request(
+    release, models, install, other_tag, long_requests, note
+):
+    def failing():
+        return release.get("modelendpoint", "failing").get("status", {})
+
+    # It failed before, so it does not hold the upgrade, and is tried again afterwards.
+    release.apply(endpoint("failing", uri="file:///models/nowhere"))
+    release.wait_for("it fails", lambda: failing().get("lastError"))
+    with undisturbed(release, models, note) as watch, long_requests() as long:
+        install({"image": {"tag": other_tag}, "profiles": two_workers()})
         is_promoted_once(release, watch, note)
+        attempts = failing()["rollout"]["attempts"]
+        note("attempts before it was tried again", attempts)
+        release.wait_for("it is tried again", lambda: failing()["rollout"]["attempts"] > attempts)
+    release.delete("failing")
     images = {pod["spec"]["containers"][0]["image"] for pod in release.pods()}
     assert {image.rpartition(":")[2] for image in images} == {other_tag}
+    note("long requests", f"{long.statuses.total()}, the longest {long.slowest:.0f} s")
+    assert long.failures == []
+    assert long.slowest > LONG_SECONDS / 2
+
+
+def two_workers():
+    """Return the profiles with two workers that are always there, for the tests that follow."""
+    profiles = yaml.safe_load(VALUES.read_text())["profiles"]
+    return [each | {"minWorkers": 2, "maxWorkers": 4} if each["name"] == "cpu" else each for each in profiles]
+
+
+@pytest.fixture
+def long_requests(release):
+    """A function that sends requests one after another, each of which takes about LONG_SECONDS."""
+    limits = {"requestTimeoutSeconds": 10 * LONG_SECONDS}
+    model = {"uri": "file:///models/random-seq2seq", "task": "summarization"}
+    release.apply(endpoint("long", **model, limits=limits))
+    release.wait_ready("long")
+
+    def body(tokens):
+        return {"text": "a sentence", "parameters": {"min_length": tokens, "max_length": tokens}}
+
+    tried = 200
+    started = time.monotonic()
+    assert release.answers("long", body(tried))
+    tokens = min(MAX_NEW_TOKENS, int(tried * LONG_SECONDS / (time.monotonic() - started)))
+    yield lambda: load_on(f"{release.http.base_url}/v2/models/long/predict", body(tokens), clients=2)
+    release.delete("long")
 
 
 def is_promoted_once(release, watch, note):
@@ -222,20 +168,3 @@ def is_promoted_once(release, watch, note):
     assert not upgrading(release)
     assert len(watch.clusters) == 2
     assert watch.blocked == {}
-
-
-def test_an_endpoint_that_failed_before_an_upgrade_does_not_hold_it_and_is_tried_again(
-    release, models, install, other_tag, note
-):
-    def failing():
-        return release.get("modelendpoint", "failing").get("status", {})
-
-    release.apply(endpoint("failing", uri="file:///models/nowhere"))
-    release.wait_for("it fails", lambda: failing().get("lastError"))
-    with undisturbed(release, models, note) as watch:
-        install({"image": {"tag": other_tag}}, retrySeconds=30)
-        is_promoted_once(release, watch, note)
-        attempts = failing()["rollout"]["attempts"]
-        note("attempts before it was tried again", attempts)
-        release.wait_for("it is tried again", lambda: failing()["rollout"]["attempts"] > attempts)
-    release.delete("failing")

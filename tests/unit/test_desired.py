@@ -4,7 +4,7 @@ import pytest
 
 from endpoint_operator.controller.decide import desired
 from endpoint_operator.controller.decide.stopwatch import Stopwatch
-from tests.unit.small_world import DEADLINES, World
+from tests.unit.small_world import DEADLINES, World, details
 
 
 def test_nothing_that_stays_is_written_again(world):
@@ -68,6 +68,28 @@ def test_an_application_that_ray_lacks_is_handed_over_again_in_another_string(wo
     assert world.document == f"{before}\n"
     world.reconcile(after=DEADLINES.missing_seconds)
     assert world.document == before
+
+
+def test_an_application_that_ray_has_otherwise_is_handed_over_again(world):
+    # As after the loss of what Ray's head has written last.
+    before = world.document
+    world.answer()
+    world.dashboard["applications"]["a"]["deployed_app_config"]["route_prefix"] = "/before"
+    world.reconcile()
+    world.reconcile(after=DEADLINES.missing_seconds - 1)
+    assert world.document == before
+    world.reconcile(after=1)
+    assert world.document == f"{before}\n"
+
+
+@pytest.mark.parametrize(("status", "again"), [("RUNNING", True), ("DELETING", False)])
+def test_an_application_that_was_deleted_does_not_come_back_with_ray_s_head(world, status, again):
+    before = world.document
+    world.answer()
+    world.dashboard["applications"]["gone"] = details(status)
+    world.reconcile()
+    world.reconcile(after=DEADLINES.missing_seconds)
+    assert (world.document != before) == again
 
 
 def test_one_that_is_being_deleted_leaves(world):

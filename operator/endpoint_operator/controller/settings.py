@@ -38,7 +38,9 @@ class Deadlines(BaseModel):
         default=30, gt=0, description="KubeRay behind the RayService, or a silent dashboard."
     )
     missing_seconds: float = Field(
-        default=60, gt=0, description="An application missing in Ray, before it is sent again."
+        default=60,
+        gt=0,
+        description="An application that Ray does not have as it was sent, before it is sent again.",
     )
     unschedulable_seconds: float = Field(
         default=300, ge=0, description="An unschedulable replica, before it is stalled."

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, Replicas
 
-# States of `ReplicaState` in which a replica answers. A controller that has restarted calls those that it finds
-# RECOVERING until it has asked each; those whose node is drained answer until others have taken over.
+# States of `ReplicaState` in which a replica answers. A controller that has restarted calls those that it
+# finds RECOVERING until it has asked each. Those whose node is drained answer until others have taken over.
 _READY: Final = frozenset({"RUNNING", "RECOVERING", "PENDING_MIGRATION"})
 
 

@@ -1,0 +1,74 @@
+"""Clients and a look at the statuses, while something happens that nobody may notice."""
+
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+
+
+class Watch(threading.Thread):
+    """Looks all the time at the endpoints and the RayService; times are seconds since it began."""
+
+    def __init__(self, release, names, may_be):
+        super().__init__(daemon=True)
+        self.release, self.names, self.may_be = release, names, may_be
+        self.not_ready = []
+        # The active Ray clusters, one after another.
+        self.clusters = []
+        # When KubeRay first reported that an application fails on the pending cluster, by endpoint.
+        self.failed = {}
+        # When an endpoint first held the upgrade, by endpoint.
+        self.blocked = {}
+        self.looks = 0
+        self.began = time.monotonic()
+        self.done = threading.Event()
+
+    def run(self):
+        while not self.done.wait(1):
+            self.look()
+
+    def look(self):
+        items = self.release.get("modelendpoints,rayservices")["items"]
+        now = time.monotonic() - self.began
+        for item in items:
+            if item["kind"] == "RayService":
+                self._note_service(item["status"], now)
+            else:
+                self._note_endpoint(item["metadata"]["name"], item.get("status", {}), now)
+        self.looks += 1
+
+    def _note_service(self, status, now):
+        active = status["activeServiceStatus"]["rayClusterName"]
+        if self.clusters[-1:] != [active]:
+            self.clusters.append(active)
+        pending = status.get("pendingServiceStatus", {}).get("applicationStatuses", {})
+        for name, application in pending.items():
+            if application["status"] == "DEPLOY_FAILED":
+                self.failed.setdefault(name, now)
+
+    def _note_endpoint(self, name, status, now):
+        conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+        if name in self.names and conditions["Ready"]["status"] not in self.may_be:
+            self.not_ready.append(f"{name}, {now:.0f} s: {conditions['Ready']}")
+        if "UpgradeBlocked" in conditions:
+            self.blocked.setdefault(name, now)
+
+
+@contextmanager
+def undisturbed(release, names, note, may_be=("True",)):
+    """Send `names` more than 10 requests a second; none may fail, and Ready must stay one of `may_be`."""
+    watch = Watch(release, names, may_be)
+    with ExitStack() as stack:
+        loads = [stack.enter_context(release.load(name, clients=2, pause=0.25)) for name in names]
+        watch.start()
+        stack.callback(watch.join, 30)
+        stack.callback(watch.done.set)
+        yield watch
+    seconds = time.monotonic() - watch.began
+    requests = sum(load.statuses.total() for load in loads)
+    failures = [failure for load in loads for failure in load.failures]
+    slowest = max(load.slowest for load in loads)
+    note("requests", f"{requests}, {requests / seconds:.0f} a second, slowest {slowest:.1f} s")
+    note("failed requests", len(failures))
+    assert failures == []
+    assert watch.not_ready == []
+    assert watch.looks > 10
