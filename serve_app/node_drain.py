@@ -17,8 +17,8 @@ from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 _PAUSE_SECONDS: Final = 0.5
 _CALL_SECONDS: Final = 5.0
-# Another head is there within a minute, on a slow machine a little more. With a Ray cluster that is removed as a
-# whole, none comes.
+# Another head is there within a minute, on a slow machine a little more. None comes to a Ray cluster that is
+# removed as a whole.
 _HEAD_PATIENCE_SECONDS: Final = 90.0
 
 

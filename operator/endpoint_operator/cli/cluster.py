@@ -49,6 +49,14 @@ async def read_served(
         return served, ProfilesText(source, await reader.profiles(service.name))
 
 
+async def read_ray_service(
+    context: str | None, namespace: str | None, ray_service: str | None
+) -> RayServiceView:
+    """Return the RayService that `read_served` would read."""
+    async with connect_reader(context, namespace) as reader:
+        return await reader.ray_service(ray_service)
+
+
 async def show_rows(
     context: str | None,
     namespace: str | None,

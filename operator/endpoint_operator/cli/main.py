@@ -14,6 +14,7 @@ from endpoint_operator.api.profiles import Profiles
 from endpoint_operator.cli.display import Display
 from endpoint_operator.cli.inputs import Files, fail, messages, profiles_of, read_manifests
 from endpoint_operator.cli.plan import plan
+from endpoint_operator.cli.plan_chart import plan_chart
 from endpoint_operator.cli.status import status
 from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.serveconfig.compiler import compile_serve_config
@@ -87,6 +88,7 @@ def render(
 
 
 app.command()(plan)
+app.command()(plan_chart)
 app.command()(status)
 
 

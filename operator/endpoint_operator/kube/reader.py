@@ -4,7 +4,7 @@ Each request is tried once and raises KubeError with a sentence for people.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,8 +53,13 @@ class RayServiceView:
     """A RayService, and whether it serves the endpoints that name no runtime."""
 
     name: str
-    serve_config: str
+    spec: Mapping[str, Any]
     is_default: bool
+
+    @property
+    def serve_config(self) -> str:
+        """The Serve config as text; empty if there is none yet."""
+        return str(self.spec.get("serveConfigV2", ""))
 
 
 class KubeReader:
@@ -103,6 +108,6 @@ def _view(service: dict[str, Any], *, is_only_one: bool) -> RayServiceView:
     metadata = service["metadata"]
     return RayServiceView(
         name=metadata["name"],
-        serve_config=service["spec"].get("serveConfigV2", ""),
+        spec=service["spec"],
         is_default=is_default_runtime(metadata.get("labels") or {}, is_only_one=is_only_one),
     )
