@@ -123,7 +123,7 @@ def test_what_a_profile_adds_is_on_its_workers_alone(plain, customised):
     assert of_gaudi["containers"][0]["resources"]["limits"]["habana.ai/gaudi"] == "1"
     assert {"name": "scratch", "emptyDir": {}} in of_gaudi["volumes"]
     assert {"name": "scratch", "mountPath": "/scratch"} in of_gaudi["containers"][0]["volumeMounts"]
-    new = {"affinity", "priorityClassName", "terminationGracePeriodSeconds", "topologySpreadConstraints"}
+    new = {"affinity", "priorityClassName", "topologySpreadConstraints"}
     assert new <= of_gaudi.keys()
     assert not new & cpu["spec"].keys()
     assert not any((new | {"serviceAccountName"}) & pod["spec"].keys() for pod in ray_pods(plain))
@@ -168,7 +168,7 @@ def test_an_account_of_a_cloud_is_that_of_all_pods_but_those_that_name_another(c
     [made] = [each for each in of_kind(customised, "ServiceAccount") if each["metadata"]["name"] == account]
     assert made["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/models"}
     tokens = [pod["spec"].get("automountServiceAccountToken") for pod in ray_pods(customised)]
-    assert tokens == [None, False, False]
+    assert tokens == [False, False, False]
 
 
 def test_an_account_that_is_there_is_used_and_not_made():

@@ -131,7 +131,7 @@ def ports(rule):
 
 
 def test_ray_asks_itself_names_and_what_is_listed():
-    each_other, names, listed = egress(*CUSTOMISED)["ray"]
+    each_other, names, _store, listed = egress(*CUSTOMISED)["ray"]
     assert each_other.keys() == {"to"}
     assert means(each_other["to"][0], ray_pods(template())[0]["metadata"]["labels"])
     assert ports(names) == {53}

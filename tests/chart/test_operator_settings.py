@@ -43,7 +43,7 @@ def test_the_port_of_the_operator_moves_all_that_speaks_to_it():
     assert container["ports"] == [{"name": "http", "containerPort": 9090}]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] == "http"
-    [service] = of_kind(documents, "Service")
+    [service] = [each for each in of_kind(documents, "Service") if "operator" in each["metadata"]["name"]]
     assert service["spec"]["ports"] == [{"name": "http", "port": 9090, "targetPort": "http"}]
     [monitor] = of_kind(documents, "ServiceMonitor")
     assert [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]] == ["http"]

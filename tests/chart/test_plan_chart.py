@@ -16,14 +16,21 @@ GPU = {"name": "gpu", "cpus": 8, "memory": "32Gi", "accelerators": 1}
 
 def spec(*options, chart=CHART):
     [service] = of_kind(template(*options, chart=chart), "RayService")
-    # As it is in a cluster, where the operator has written its part.
-    return {**service["spec"], "serveConfigV2": "applications: []"}
+    return service["spec"]
+
+
+def in_a_cluster(*options):
+    """Return the spec with what the operator and the API server add to it."""
+    live = spec(*options) | {"serveConfigV2": "applications: []"}
+    live["serveService"]["status"] = {"loadBalancer": {}}
+    [container] = live["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"]
+    for port in container["ports"]:
+        port["protocol"] = "TCP"
+    return live
 
 
 def effects(*options, before=()):
-    wanted = spec(*before, *options)
-    del wanted["serveConfigV2"]
-    return {change.effect for change in chart_changes(spec(*before), wanted)}
+    return {change.effect for change in chart_changes(in_a_cluster(*before), spec(*before, *options))}
 
 
 def profiles(*given):

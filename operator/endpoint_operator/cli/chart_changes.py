@@ -19,6 +19,8 @@ _IGNORED: Final = re.compile(
     r"|workerGroupSpecs\[[^]]*\]\.((min|max)?[rR]eplicas|scaleStrategy\.workersToDelete)|upgradeStrategy)\b"
 )
 _GROUP: Final = re.compile(r"rayClusterConfig\.workerGroupSpecs\[([^]]*)\]")
+# What the API server adds to a RayService: the defaults of KubeRay's definition.
+_ADDED: Final = re.compile(r"(serveService\.status\..*|.*\.ports\[[^]]*\]\.protocol)$")
 _MISSING: Final = object()
 _LONGEST_VALUE: Final = 60
 
@@ -55,7 +57,8 @@ def chart_changes(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[C
     The Serve config is left out, because it is the operator's.
     """
     old, new = dict(_leaves(live)), dict(_leaves(wanted))
-    paths = sorted(path for path in old.keys() | new.keys() if path != "serveConfigV2")
+    paths = sorted(old.keys() | new.keys())
+    paths = [path for path in paths if path != "serveConfigV2" and (path in new or not _ADDED.match(path))]
     appended = _appended_groups(live, wanted)
     return tuple(
         ChartChange(path, old.get(path), new.get(path), _effect(path, appended))

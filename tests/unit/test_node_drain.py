@@ -1,0 +1,90 @@
+"""How long a worker's pod waits before it ends. The head of Ray is a double; tests/e2e drains real nodes."""
+
+from types import SimpleNamespace
+
+import pytest
+from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+from serve_app import node_drain
+
+ALIVE, DEAD = GcsNodeInfo.GcsNodeState.ALIVE, GcsNodeInfo.GcsNodeState.DEAD
+NODE = bytes(range(28))
+
+
+class Head:
+    """Ray's head: it knows the node for so many seconds, and is away between two moments."""
+
+    def __init__(self, clock, node_leaves=1e9, away=(0, 0), accepts=True):
+        self.clock, self.node_leaves, self.away, self.accepts = clock, node_leaves, away, accepts
+        self.told = []
+
+    def get_all_node_info(self, timeout):
+        self._answer()
+        state = ALIVE if self.clock.now < self.node_leaves else DEAD
+        other = SimpleNamespace(instance_id="another-pod", state=ALIVE)
+        return {b"other": other, NODE: SimpleNamespace(instance_id="this-pod", state=state)}
+
+    def drain_node(self, node, reason, message, deadline):
+        self._answer()
+        self.told.append((node, deadline))
+        return self.accepts, "" if self.accepts else "it is the head"
+
+    def _answer(self):
+        if self.away[0] <= self.clock.now < self.away[1]:
+            raise RuntimeError("unavailable")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    clock.time = lambda: 1000 + clock.now
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    monkeypatch.setattr(node_drain, "time", clock)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("RAY_CLOUD_INSTANCE_ID", "this-pod")
+    return clock
+
+
+@pytest.fixture
+def drained(clock, monkeypatch):
+    """A function that drains under a head, and returns that head and how long it took."""
+
+    def run(seconds, **state):
+        head = Head(clock, **state)
+        monkeypatch.setattr(node_drain, "GcsClient", lambda address: head)
+        node_drain.drain(seconds)
+        return head, clock.now
+
+    return run
+
+
+def test_it_ends_when_ray_has_left_the_node(drained):
+    head, took = drained(100, node_leaves=30)
+    assert 30 <= took < 32
+    assert head.told == [(NODE.hex(), 1_100_000)]
+
+
+def test_it_ends_at_the_deadline_if_ray_stays(drained):
+    head, took = drained(100)
+    assert 100 <= took < 102
+    assert len(head.told) == 1
+
+
+def test_it_waits_for_another_head_and_tells_that_one(drained):
+    head, took = drained(100, away=(0, 40), node_leaves=60)
+    assert 60 <= took < 62
+    assert head.told[0] == (NODE.hex(), 1_100_000)
+
+
+def test_it_gives_up_where_no_head_comes(drained, capsys):
+    head, took = drained(300, away=(0, 1000))
+    assert 90 <= took < 92
+    assert head.told == []
+    assert "Ray's head does not answer" in capsys.readouterr().err
+
+
+def test_a_refusal_is_said_and_requests_are_answered_until_the_deadline(drained, capsys):
+    _, took = drained(20, accepts=False)
+    assert took >= 20
+    assert capsys.readouterr().err == "Ray does not drain this node: it is the head\n"
