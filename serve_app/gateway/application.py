@@ -29,7 +29,7 @@ from serve_app.http.errors import (
     InvalidInputError,
     MalformedBodyError,
 )
-from serve_app.protocols import MEDIA_TYPES, VERBS, verb_of
+from serve_app.protocols import MEDIA_TYPES, METADATA, VERBS, verb_of
 
 SERVER_NAME: Final = "model-endpoints"
 VERSION: Final = version(SERVER_NAME)
@@ -110,10 +110,17 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
         await index.resolve(name)
         return _json({"name": name, "ready": True})
 
+    async def describe(request: Request) -> Response:
+        # A model that rests is not woken up for that.
+        name = request.path_params["name"]
+        if not (await index.resolve(name)).replicas:
+            return await model_ready(request)
+        return response(await relay.send(name, METADATA, b"", {}))
+
     return [
         Route("/predict", predict, methods=["POST"]),
         *(Route(f"/v2/models/{{name}}/{verb}", call, methods=["POST"]) for verb in VERBS),
-        Route("/v2/models/{name}", model_ready, methods=["GET"]),
+        Route("/v2/models/{name}", describe, methods=["GET"]),
         Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
     ]
 
