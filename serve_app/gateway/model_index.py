@@ -20,6 +20,8 @@ REFRESH_SECONDS: Final = 3.0
 
 RUNNING: Final = "RUNNING"
 STOPPING: Final = "STOPPING"
+UNHEALTHY: Final = "UNHEALTHY"
+HEALTH_CHECK_FAILED: Final = "HEALTH_CHECK_FAILED"
 
 logger = logging.getLogger("ray.serve")
 
@@ -28,7 +30,8 @@ logger = logging.getLogger("ray.serve")
 class ModelState:
     """One model as Serve sees it; `status` is that of its Serve application.
 
-    `stopping` replicas still finish what they have begun.
+    `stopping` replicas still finish what they have begun. `recovers` says that a replica was lost, and that
+    no attempt to replace it has failed.
     """
 
     name: str
@@ -36,6 +39,7 @@ class ModelState:
     replicas: int
     reason: str
     stopping: int = 0
+    recovers: bool = False
     request_timeout_seconds: float = UserConfig().request_timeout_seconds
 
     @property
@@ -75,7 +79,10 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
         reason = application_cause(parts, application["message"])
     limits = [seconds for deployment in deployments if (seconds := _request_timeout(deployment)) is not None]
     limit = limits[0] if limits else UserConfig().request_timeout_seconds
-    return ModelState(name, status, replicas[RUNNING], reason, replicas[STOPPING], limit)
+    recovers = status == UNHEALTHY and all(
+        _word(deployment["status_trigger"]) == HEALTH_CHECK_FAILED for deployment in deployments
+    )
+    return ModelState(name, status, replicas[RUNNING], reason, replicas[STOPPING], recovers, limit)
 
 
 def _word(value: Any) -> str:
@@ -100,8 +107,8 @@ class ModelIndex:
         self._refreshed = -FRESH_SECONDS
         self._refreshing: asyncio.Task[bool] | None = None
 
-    async def resolve(self, name: str) -> ModelState:
-        """Return the state of the model `name`, which answers.
+    async def resolve(self, name: str, *, or_recovers: bool = False) -> ModelState:
+        """Return the state of the model `name`, which answers, or for which it is worthwhile to wait.
 
         Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
         """
@@ -115,7 +122,7 @@ class ModelIndex:
             known = sorted(self._states)
             shown = ", ".join(known) if known else "there are none"
             raise UnknownModelError(f"no model is named {quoted(name)}; known models: {shown}", models=known)
-        if not state.answers:
+        if not state.answers and not (or_recovers and state.recovers):
             because = f": {state.reason}" if state.reason else ""
             raise ModelNotReadyError(f"{name} is {state.status}{because}", state=state.status)
         return state
@@ -123,7 +130,7 @@ class ModelIndex:
     async def check_waiting(self, name: str) -> None:
         """Raise as `resolve` does if a request that `name` has not answered yet is waiting in vain."""
         try:
-            await self.resolve(name)
+            await self.resolve(name, or_recovers=True)
         except ModelNotReadyError:
             # A replica that stops may have it.
             if name not in self._states or not self._states[name].stopping:

@@ -37,7 +37,8 @@ class Relay:
 
     async def send(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Return the reply of the model `name`; raise a ServingError if there is none in time."""
-        state = await self._index.resolve(name)
+        # A lost replica is replaced within seconds, as a rule.
+        state = await self._index.resolve(name, or_recovers=True)
         try:
             async with asyncio.timeout(state.request_timeout_seconds):
                 if name not in self._handles:
@@ -73,7 +74,7 @@ class Relay:
         """Return the error of a request that has not been answered in time."""
         seconds = before.request_timeout_seconds
         try:
-            now = await self._index.resolve(before.name)
+            now = await self._index.resolve(before.name, or_recovers=True)
         except ServingError as error:
             return error
         if now.replicas:

@@ -3,6 +3,7 @@ import contextlib
 import threading
 
 import pytest
+from ray.serve._private.common import DeploymentStatusTrigger
 from ray.serve.schema import ApplicationStatus
 
 from serve_app.gateway import model_index as index_module
@@ -13,11 +14,20 @@ from tests.harness.builders import run, until
 FAILED = "Traceback\nserve_app.loading.sources.SourceError: file:///a: there is no folder /a"
 
 
-def application(status="RUNNING", running=1, message="", deployment_message="", stopping=0, **user_config):
+def application(
+    status="RUNNING",
+    running=1,
+    message="",
+    deployment_message="",
+    stopping=0,
+    trigger="CONFIG_UPDATE_COMPLETED",
+    **user_config,
+):
     """Return what Serve says of one application, cut to what matters."""
     states = [*(["RUNNING"] * running or ["STARTING"]), *["STOPPING"] * stopping]
     deployment = {
         "message": deployment_message,
+        "status_trigger": DeploymentStatusTrigger(trigger),
         "deployment_config": {"name": "Model", "user_config": user_config},
         "replicas": [{"state": state} for state in states],
     }

@@ -95,6 +95,29 @@ def test_a_replica_that_is_busy_for_too_long_is_a_timeout():
     assert str(error) == "no answer within 0.1 seconds"
 
 
+def lost(trigger, **user_config):
+    return application("UNHEALTHY", 0, deployment_message=FAILED, trigger=trigger, **user_config)
+
+
+def test_a_lost_replica_is_waited_for_within_the_time_limit():
+    before = lost("HEALTH_CHECK_FAILED", request_timeout_seconds=0.1)
+    error = fails_with(ModelNotReadyError, before)
+    assert str(error) == "a had no replica within 0.1 seconds: file:///a: there is no folder /a"
+
+
+def test_a_lost_replica_that_cannot_be_replaced_ends_the_wait():
+    def fail(serve):
+        serve.applications["a"] = lost("REPLICA_STARTUP_FAILED")
+
+    error = fails_with(ModelNotReadyError, lost("HEALTH_CHECK_FAILED"), fail)
+    assert str(error) == "a is UNHEALTHY: file:///a: there is no folder /a"
+
+
+def test_a_model_whose_replica_is_lost_is_not_ready():
+    with pytest.raises(ModelNotReadyError):
+        run(ModelIndex(FakeServe(a=lost("HEALTH_CHECK_FAILED"))).resolve("a"))
+
+
 def test_a_scale_from_zero_that_fails_ends_the_wait():
     def fail(serve):
         serve.applications["a"] = application("UNHEALTHY", 0, deployment_message=FAILED)
