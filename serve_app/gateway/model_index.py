@@ -20,6 +20,8 @@ REFRESH_SECONDS: Final = 3.0
 
 RUNNING: Final = "RUNNING"
 STOPPING: Final = "STOPPING"
+# States of replicas that have a loaded model: they answer, or will in a moment.
+_LOADED: Final = (RUNNING, "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 UNHEALTHY: Final = "UNHEALTHY"
 HEALTH_CHECK_FAILED: Final = "HEALTH_CHECK_FAILED"
 
@@ -74,7 +76,8 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
     )
     status = _word(application["status"])
     reason = ""
-    if status != RUNNING or not replicas[RUNNING]:
+    loaded = sum(replicas[state] for state in _LOADED)
+    if status != RUNNING or not loaded:
         parts = (deployment["message"] for deployment in deployments)
         reason = application_cause(parts, application["message"])
     limits = [seconds for deployment in deployments if (seconds := _request_timeout(deployment)) is not None]
@@ -82,7 +85,7 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
     recovers = status == UNHEALTHY and all(
         _word(deployment["status_trigger"]) == HEALTH_CHECK_FAILED for deployment in deployments
     )
-    return ModelState(name, status, replicas[RUNNING], reason, replicas[STOPPING], recovers, limit)
+    return ModelState(name, status, loaded, reason, replicas[STOPPING], recovers, limit)
 
 
 def _word(value: Any) -> str:

@@ -3,7 +3,7 @@ import contextlib
 import threading
 
 import pytest
-from ray.serve._private.common import DeploymentStatusTrigger
+from ray.serve._private.common import DeploymentStatusTrigger, ReplicaState
 from ray.serve.schema import ApplicationStatus
 
 from serve_app.gateway import model_index as index_module
@@ -86,6 +86,18 @@ def test_a_model_that_runs_is_found():
 )
 def test_a_model_answers_while_it_has_a_replica_or_may_get_one(status, running):
     assert resolve(FakeServe(a=application(status, running)), "a").answers
+
+
+@pytest.mark.parametrize("state", ["UPDATING", "RECOVERING", "PENDING_MIGRATION"])
+def test_a_replica_that_takes_over_a_setting_or_leaves_its_node_counts(state):
+    changing = application("DEPLOYING", 0)
+    changing["deployments"]["Model"]["replicas"] = [{"state": state}]
+    assert resolve(FakeServe(a=changing), "a").replicas == 1
+
+
+def test_every_state_of_a_replica_is_known():
+    known = {*index_module._LOADED, index_module.STOPPING, "STOPPED", "STARTING"}
+    assert known == {state.value for state in ReplicaState}
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():
