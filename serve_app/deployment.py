@@ -17,7 +17,7 @@ from serve_app.engine.base import TaskModel
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
-from serve_app.protocols import VERBS, model_application
+from serve_app.protocols import CALLS, model_application
 from serve_app.telemetry.startup import StartupTimer
 
 logger = logging.getLogger("ray.serve")
@@ -58,9 +58,9 @@ class Model:
         await self._engine.check_health()
 
     async def call(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Answer the gateway, which calls this by Serve's handle, like a POST to `verb`; never raises."""
+        """Answer the gateway, which calls this by Serve's handle with a name in CALLS; never raises."""
         try:
-            return await VERBS[verb](self._engine, body, headers)
+            return await CALLS[verb](self._engine, body, headers)
         except ServingError as error:
             return Reply.for_error(error)
         except Exception:

@@ -4,12 +4,14 @@ HAProxy sends most requests straight to a replica of the model (`http/haproxy.py
 without a replica, and requests in which HAProxy finds no model, come here.
 """
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 from ray import serve
 from ray.serve import Application
+from ray.serve.context import _get_global_client
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +19,7 @@ from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.proxy_watch import ProxyWatch
 from serve_app.gateway.relay import Relay
 from serve_app.http.app import application, response
 from serve_app.http.body import read_body
@@ -26,7 +29,7 @@ from serve_app.http.errors import (
     InvalidInputError,
     MalformedBodyError,
 )
-from serve_app.protocols import MEDIA_TYPES, VERBS, verb_of
+from serve_app.protocols import MEDIA_TYPES, METADATA, VERBS, verb_of
 
 SERVER_NAME: Final = "model-endpoints"
 VERSION: Final = version(SERVER_NAME)
@@ -38,11 +41,18 @@ class Gateway:
     """Finds the model that a request names and relays the request to it."""
 
     def __init__(self) -> None:
-        self._index = ModelIndex(lambda: serve.status().applications)
+        self._index = ModelIndex(_applications)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
-        return gateway_application(self._index, Relay(self._index))
+        return ProxyWatch(gateway_application(self._index, Relay(self._index)))
+
+
+def _applications() -> Mapping[str, Any]:
+    """Return what Serve's REST interface says of each application; blocks."""
+    # `serve.status()` makes the same call, and leaves out the configuration of the models.
+    applications: Mapping[str, Any] = _get_global_client().get_serve_details()["applications"]
+    return applications
 
 
 def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
@@ -100,10 +110,17 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
         await index.resolve(name)
         return _json({"name": name, "ready": True})
 
+    async def describe(request: Request) -> Response:
+        # A model that rests is not woken up for that.
+        name = request.path_params["name"]
+        if not (await index.resolve(name)).replicas:
+            return await model_ready(request)
+        return response(await relay.send(name, METADATA, b"", {}))
+
     return [
         Route("/predict", predict, methods=["POST"]),
         *(Route(f"/v2/models/{{name}}/{verb}", call, methods=["POST"]) for verb in VERBS),
-        Route("/v2/models/{name}", model_ready, methods=["GET"]),
+        Route("/v2/models/{name}", describe, methods=["GET"]),
         Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
     ]
 

@@ -3,30 +3,46 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
-from serve_app.contract import GATEWAY_APPLICATION, route_prefix
+from serve_app.contract import GATEWAY_APPLICATION, UserConfig, route_prefix
 from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from serve_app.text import application_cause, quoted
 
 # States older than this are refreshed in the background; the request that finds them stale does not wait.
 FRESH_SECONDS: Final = 1.0
+# Serve's controller may be away, with the head of the cluster. Then the last known states hold.
+REFRESH_SECONDS: Final = 3.0
 
 RUNNING: Final = "RUNNING"
+STOPPING: Final = "STOPPING"
+# States of replicas that have a loaded model: they answer, or will in a moment.
+_LOADED: Final = (RUNNING, "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+UNHEALTHY: Final = "UNHEALTHY"
+HEALTH_CHECK_FAILED: Final = "HEALTH_CHECK_FAILED"
 
 logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
 class ModelState:
-    """One model as Serve sees it; `status` is that of its Serve application."""
+    """One model as Serve sees it; `status` is that of its Serve application.
+
+    `stopping` replicas still finish what they have begun. `recovers` says that a replica was lost, and that
+    no attempt to replace it has failed.
+    """
 
     name: str
     status: str
     replicas: int
     reason: str
+    stopping: int = 0
+    recovers: bool = False
+    request_timeout_seconds: float = UserConfig().request_timeout_seconds
 
     @property
     def answers(self) -> bool:
@@ -45,20 +61,43 @@ class ModelState:
 
 
 def read_states(applications: Mapping[str, Any]) -> dict[str, ModelState]:
-    """Return the state of each model among the applications of `ray.serve.status()`."""
-    states = {}
-    for name, application in applications.items():
-        if name == GATEWAY_APPLICATION:
-            continue
-        deployments = list(application.deployments.values())
-        running = sum(deployment.replica_states.get(RUNNING, 0) for deployment in deployments)
-        status = str(application.status.value)
-        reason = ""
-        if status != RUNNING:
-            parts = (deployment.message for deployment in deployments)
-            reason = application_cause(parts, application.message)
-        states[name] = ModelState(name, status, running, reason)
-    return states
+    """Return the state of each model among the applications of Serve's answer about all of them."""
+    return {
+        name: _read_state(name, application)
+        for name, application in applications.items()
+        if name != GATEWAY_APPLICATION
+    }
+
+
+def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
+    deployments = list(application["deployments"].values())
+    replicas = Counter(
+        _word(replica["state"]) for deployment in deployments for replica in deployment["replicas"]
+    )
+    status = _word(application["status"])
+    reason = ""
+    loaded = sum(replicas[state] for state in _LOADED)
+    if status != RUNNING or not loaded:
+        parts = (deployment["message"] for deployment in deployments)
+        reason = application_cause(parts, application["message"])
+    limits = [seconds for deployment in deployments if (seconds := _request_timeout(deployment)) is not None]
+    limit = limits[0] if limits else UserConfig().request_timeout_seconds
+    recovers = status == UNHEALTHY and all(
+        _word(deployment["status_trigger"]) == HEALTH_CHECK_FAILED for deployment in deployments
+    )
+    return ModelState(name, status, loaded, reason, replicas[STOPPING], recovers, limit)
+
+
+def _word(value: Any) -> str:
+    """Return a state as text; Ray gives members of enumerations."""
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def _request_timeout(deployment: Mapping[str, Any]) -> float | None:
+    """Return `limits.requestTimeoutSeconds` of the endpoint; None if it is the default."""
+    user_config = deployment.get("deployment_config", {}).get("user_config") or {}
+    seconds: float | None = user_config.get("request_timeout_seconds")
+    return seconds
 
 
 class ModelIndex:
@@ -71,8 +110,8 @@ class ModelIndex:
         self._refreshed = -FRESH_SECONDS
         self._refreshing: asyncio.Task[bool] | None = None
 
-    async def resolve(self, name: str) -> ModelState:
-        """Return the state of the model `name`, which answers.
+    async def resolve(self, name: str, *, or_recovers: bool = False) -> ModelState:
+        """Return the state of the model `name`, which answers, or for which it is worthwhile to wait.
 
         Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
         """
@@ -80,16 +119,25 @@ class ModelIndex:
         state = self._states.get(name)
         if state is None or not state.answers:
             # A request is never refused because of a stale state.
-            await self.refresh()
+            await self._refresh_or_keep()
             state = self._states.get(name)
         if state is None:
             known = sorted(self._states)
             shown = ", ".join(known) if known else "there are none"
             raise UnknownModelError(f"no model is named {quoted(name)}; known models: {shown}", models=known)
-        if not state.answers:
+        if not state.answers and not (or_recovers and state.recovers):
             because = f": {state.reason}" if state.reason else ""
             raise ModelNotReadyError(f"{name} is {state.status}{because}", state=state.status)
         return state
+
+    async def check_waiting(self, name: str) -> None:
+        """Raise as `resolve` does if a request that `name` has not answered yet is waiting in vain."""
+        try:
+            await self.resolve(name, or_recovers=True)
+        except ModelNotReadyError:
+            # A replica that stops may have it.
+            if name not in self._states or not self._states[name].stopping:
+                raise
 
     async def all(self) -> list[ModelState]:
         """Return the fresh states of all models, sorted by name."""
@@ -99,12 +147,24 @@ class ModelIndex:
     async def refresh(self) -> None:
         """Ask Serve now; concurrent callers share one call.
 
-        Raises ModelNotReadyError if Serve does not answer.
+        Raises ModelNotReadyError if Serve does not answer in time.
         """
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._fetch())
-        if not await asyncio.shield(self._refreshing):
+        try:
+            answered = await asyncio.wait_for(asyncio.shield(self._refreshing), REFRESH_SECONDS)
+        except TimeoutError:
+            answered = False
+        if not answered:
             raise ModelNotReadyError("Ray Serve does not say which models there are")
+
+    async def _refresh_or_keep(self) -> None:
+        """Ask Serve now; if it does not answer, what it said last holds."""
+        try:
+            await self.refresh()
+        except ModelNotReadyError:
+            if not self._states:
+                raise
 
     def _refresh_if_stale(self) -> None:
         if self._refreshing is None and time.monotonic() - self._refreshed > FRESH_SECONDS:

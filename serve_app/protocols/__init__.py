@@ -34,6 +34,18 @@ VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer, "embed"
 """The requests with a body that a model answers, by the last part of their path."""
 
 
+METADATA: Final = "metadata"
+
+
+async def _metadata(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    # For a large process, Linux takes several milliseconds to add up its memory.
+    return await asyncio.to_thread(metadata, engine)
+
+
+CALLS: Final[Mapping[str, Verb]] = {**VERBS, METADATA: _metadata}
+"""What the gateway asks of a model by Serve's handle."""
+
+
 MEDIA_TYPES: Final[MediaTypes] = {JSON_TYPE: None, BINARY_TYPE: HEADER_LENGTH}
 """The media types of their bodies, each with the header that it requires."""
 
@@ -55,8 +67,7 @@ def model_application(engine: Engine) -> ASGIApp:
         return response(reply)
 
     async def describe(request: Request) -> Response:
-        # For a large process, Linux takes several milliseconds to add up its memory.
-        return response(await asyncio.to_thread(metadata, engine))
+        return response(await _metadata(engine, b"", {}))
 
     async def ready(request: Request) -> Response:
         # Serve sends requests to a replica only after its model is loaded and has answered a first text.

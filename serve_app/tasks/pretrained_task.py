@@ -17,6 +17,7 @@ from serve_app.encoders.unpad import can_unpad, script, unpad
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Progress, TaskModel
 from serve_app.loading.accuracy import CHECK_TEXTS, AccuracyCheck, compare
 from serve_app.loading.dtypes import FLOAT32, INT8, convert, resolve_dtype, torch_dtype
+from serve_app.loading.own_weights import own_weights
 from serve_app.loading.transformers_model import load, this_device
 from serve_app.parameters import parse_parameters
 
@@ -154,6 +155,9 @@ class PretrainedTask(TaskModel):
         """Share an encoder's weights with other replicas, then compile its layers: the last steps."""
         if self._pretrained.unpadded:
             share_weights(self._pretrained.model)
+        if self._pretrained.device.type == "cpu":
+            own_weights(self._pretrained.model)
+        if self._pretrained.unpadded:
             script(self._pretrained.model)
 
     def _check_scores(self) -> list[torch.Tensor]:

@@ -48,7 +48,7 @@ class Service:
         self.port = port
         self.process = process
         self.log = log
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -93,9 +93,9 @@ def command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Service]:
+def running(folder: Path, *options: str, port: int | None = None) -> Iterator[Service]:
     """Run the manifests of `folder` until the end of the block; nothing is left behind."""
-    port = free_port()
+    port = port or free_port()
     log = folder.parent / f"{folder.name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

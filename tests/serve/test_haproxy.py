@@ -2,8 +2,13 @@
 
 import asyncio
 import json
+import os
 import shutil
+import socket
 import sys
+import threading
+import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,9 +17,11 @@ import httpx
 import pytest
 from ray.serve._private import haproxy as rays
 from ray.serve._private.common import RequestProtocol
+from ray.serve.schema import TargetGroup
 
+from endpoint_operator.api.types import Limits
 from endpoint_operator.local.ports import free_port
-from serve_app.http.haproxy import with_rules
+from serve_app.http.haproxy import LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
 from tests.unit.http_double import serving
 
 
@@ -23,10 +30,12 @@ class Replica(BaseHTTPRequestHandler):
 
     def do_GET(self):
         """Answer the proxy, which asks whether a replica lives, and others."""
-        self._answer(200, "application/json", b"")
+        status, _, kind = self.headers.get("x-wanted", "200 application/json").partition(" ")
+        self._answer(int(status), kind, b"")
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        time.sleep(float(self.headers.get("x-takes", "0")))
         status, _, kind = self.headers.get("x-wanted", "200 application/json").partition(" ")
         if kind == "nothing":
             self.close_connection = True
@@ -37,6 +46,8 @@ class Replica(BaseHTTPRequestHandler):
         told = {"by": self.server.name, "path": self.path, "size": len(body)}
         if self.headers.get("x-request-disconnect-disabled") != "?1":
             told["watched"] = "by Serve"
+        if limit := self.headers.get("x-request-timeout-seconds"):
+            told["limit"] = limit
         answer = json.dumps(told).encode()
         self.send_response(status)
         self.send_header("content-type", kind)
@@ -56,39 +67,47 @@ def proxy(tmp_path_factory):
         serving(Replica, name="a") as model,
         serving(Replica, name="fallback") as fallback,
     ):
-        folder = tmp_path_factory.mktemp("haproxy")
-        port = free_port()
-        config = rays.HAProxyConfig(
-            socket_path=str(folder / "admin.sock"),
-            server_state_base=str(folder),
-            server_state_file=str(folder / "state"),
-            stats_port=free_port(),
-            metrics_port=free_port(),
-            http_options=rays.HTTPOptions(host="127.0.0.1", port=port),
-        )
         backends = {
             "gateway": _backend("gateway", "/", [gateway], fallback),
             "a": _backend("a", "/v2/models/a", [model], fallback),
             "idle": _backend("idle", "/v2/models/idle", [], fallback),
         }
-        with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-            command = shutil.which("model-endpoints-haproxy", path=str(Path(sys.executable).parent))
-            patch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", command)
-            # Ray has read the variable when it was imported.
-            patch.setattr(rays, "RAY_SERVE_HAPROXY_BINARY_PATH", command)
-            started = rays.HAProxyApi(config, backends, str(folder / "haproxy.cfg"))
-            runner.run(started.start())
-            try:
-                with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                    yield client
-            finally:
-                runner.run(started.stop())
+        with running(tmp_path_factory.mktemp("haproxy"), backends) as (client, _, _):
+            yield client
+
+
+@contextmanager
+def running(folder, backends, hard_stop_seconds=120):
+    """Yield a client of HAProxy as Ray starts it, Ray's object for it, and the runner for that."""
+    port = free_port()
+    config = rays.HAProxyConfig(
+        socket_path=str(folder / "admin.sock"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+        stats_port=free_port(),
+        metrics_port=free_port(),
+        http_options=rays.HTTPOptions(host="127.0.0.1", port=port),
+        hard_stop_after_s=hard_stop_seconds,
+    )
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        command = shutil.which("model-endpoints-haproxy", path=str(Path(sys.executable).parent))
+        patch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", command)
+        # Ray has read the variable when it was imported.
+        patch.setattr(rays, "RAY_SERVE_HAPROXY_BINARY_PATH", command)
+        started = rays.HAProxyApi(config, backends, str(folder / "haproxy.cfg"))
+        runner.run(started.start())
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                yield client, started, runner
+        finally:
+            runner.run(started.stop())
 
 
 def _backend(name, prefix, replicas, fallback):
     servers = [_server(f"{name}-{number}", url) for number, url in enumerate(replicas)]
     return rays.BackendConfig(
-        name=name,
+        # As Ray names it: test_the_names_of_rays_backends_are_those_that_the_rules_use.
+        name=f"http-{name}",
         path_prefix=prefix,
         app_name=name,
         servers=servers,
@@ -124,7 +143,13 @@ def test_a_model_that_is_not_there_is_the_gateways_to_tell_of(proxy):
 
 def test_a_model_without_a_replica_is_too(proxy):
     answer = ask(proxy, b'{"model": "idle"}')
-    assert (answer["by"], answer["path"]) == ("gateway", "/predict")
+    assert (answer["by"], answer["path"]) == ("gateway", "/v2/models/idle/predict")
+    assert ask(proxy, b"{}", "/v2/models/idle/infer")["by"] == "gateway"
+    assert proxy.get("/v2/models/idle/ready").json() == {
+        "by": "gateway",
+        "path": "/v2/models/idle/ready",
+        "size": 0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -176,6 +201,108 @@ def test_errors_of_a_model_stay_as_they_are(proxy, status):
     assert (response.status_code, response.json()["by"]) == (status, "a")
 
 
-def test_another_configuration_stays_as_it_is(tmp_path, capsys):
-    assert with_rules("frontend other\n", tmp_path) == "frontend other\n"
-    assert "/predict goes through the gateway" in capsys.readouterr().err
+def test_a_client_sets_no_time_limit_of_rays(proxy):
+    assert "limit" not in ask(proxy, b'{"model": "a"}', **{"x-request-timeout-seconds": "0"})
+
+
+def raw(proxy, content, close_half=False):
+    """Return all that the proxy answers to the bytes `content`."""
+    with socket.create_connection((proxy.base_url.host, proxy.base_url.port), timeout=10) as connection:
+        connection.sendall(content)
+        if close_half:
+            connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as answer:
+            return answer.read()
+
+
+def test_a_client_that_sends_no_more_gets_its_answer(proxy):
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nX-Takes: 0.5\r\nContent-Length: 14\r\n\r\n"
+    request = head + b'{"model": "a"}'
+    head, _, body = raw(proxy, request, close_half=True).partition(b"\r\n\r\n")
+    assert b" 200 OK" in head
+    assert json.loads(body)["by"] == "a"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A client of the proxy when neither the gateway nor a model has a replica: Ray's own proxy is asked."""
+    with serving(Replica, name="fallback") as fallback:
+        backends = {
+            "gateway": _backend("gateway", "/", [], fallback),
+            "a": _backend("a", "/v2/models/a", [], fallback),
+        }
+        with running(tmp_path_factory.mktemp("alone"), backends) as (client, _, _):
+            yield client
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/a/predict"])
+def test_rays_own_proxy_may_not_look_for_a_replica_for_ever(alone, path):
+    answer = ask(alone, b'{"model": "a"}', path)
+    assert (answer["by"], answer["limit"]) == ("fallback", "10")
+
+
+def test_it_says_at_once_that_a_model_is_not_ready(alone):
+    answer = alone.get("/v2/models/a/ready").json()
+    assert (answer["by"], answer["limit"]) == ("fallback", "1")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("said", ["404", "408", "500", "503"])
+def test_what_it_says_in_text_becomes_json(alone, method, said):
+    headers = {"x-wanted": f"{said} text/plain"}
+    response = alone.request(method, "/v2/models/a/ready", headers=headers, content=b"{}")
+    assert (response.status_code, response.json()["code"]) == (503, "model_not_ready")
+
+
+def test_a_proxy_without_routes_says_so_in_json(tmp_path):
+    with running(tmp_path, {}) as (client, _, _):
+        response = client.post("/predict", content=b'{"model": "a"}')
+    assert (response.status_code, response.json()["code"]) == (503, "model_not_ready")
+    assert "no route yet" in response.json()["error"]
+
+
+def test_a_request_outlives_changes_of_replicas_and_rays_limit(tmp_path):
+    """Ray would end it one second after the first of three reloads."""
+    with serving(Replica, name="a") as model, serving(Replica, name="fallback") as fallback:
+        backends = {"a": _backend("a", "/v2/models/a", [model], fallback)}
+        with running(tmp_path, backends, hard_stop_seconds=1) as (client, started, runner):
+            slow = threading.Thread(
+                target=lambda: answers.append(
+                    client.post("/v2/models/a/predict", content=b"{}", headers={"x-takes": "5"}, timeout=20)
+                )
+            )
+            answers = []
+            slow.start()
+            time.sleep(0.3)
+            for replicas in ([model, model], [model], [model, model]):
+                started.set_backend_configs({"a": _backend("a", "/v2/models/a", replicas, fallback)})
+                runner.run(started.reload())
+            slow.join()
+    assert [answer.status_code for answer in answers] == [200]
+
+
+def test_no_request_is_allowed_to_take_longer_than_the_proxy_lets_it():
+    (bound,) = [
+        limit.le for limit in Limits.model_fields["request_timeout_seconds"].metadata if hasattr(limit, "le")
+    ]
+    assert bound < LONGEST_REQUEST_SECONDS
+
+
+def test_the_names_of_rays_backends_are_those_that_the_rules_use():
+    group = TargetGroup(
+        protocol=RequestProtocol.HTTP, route_prefix="/v2/models/a-1", app_name="a-1", targets=[]
+    )
+    manager = rays.HAProxyManager.__ray_metadata__.modified_class
+    assert manager._generate_backend_name(manager, group) == "http-a-1"
+
+
+def test_rules_that_do_not_fit_are_left_out(tmp_path, monkeypatch, capfd):
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("frontend other\n")
+    with pytest.raises(StaleRulesError):
+        with_rules(config.read_text(), tmp_path)
+    monkeypatch.setattr(sys, "argv", ["model-endpoints-haproxy", "-c", "-f", str(config)])
+    monkeypatch.setattr(os, "execv", lambda binary, arguments: None)
+    main()
+    assert config.read_text() == "frontend other\n"
+    assert "error files" in capfd.readouterr().err

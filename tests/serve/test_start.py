@@ -23,6 +23,7 @@ from endpoint_operator.serveconfig.compiler import compile_entry
 from serve_app.contract import Task
 from tests.load import load_on
 from tests.serve import tiny_models
+from tests.serve.bad_requests import assert_error
 from tests.serve.service import GOOD, MODELS, START_SECONDS, command, manifest, running
 
 
@@ -80,6 +81,56 @@ def test_a_missing_model_ends_the_command_with_its_cause(tmp_path):
     assert f"lost: file://{tmp_path}/nowhere: there is no folder" in one_sentence(done)
 
 
+def test_more_replicas_than_there_are_places_are_refused_at_once(tmp_path, model):
+    many = [
+        manifest(f"many-{number}", f"file://{model}", "text-classification", resources={"memory": "1Mi"})
+        for number in range(detect_machine().cpus * 16 + 1)
+    ]
+    assert "replicas with" in one_sentence(run(tmp_path, *many))
+
+
+def test_a_full_folder_for_temporary_files_is_named(tmp_path, model):
+    mounted = ["unshare", "--mount", "--map-root-user"]
+    if subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets us mount nothing")
+    full = tmp_path / "full"
+    full.mkdir()
+    good = manifest("good", f"file://{model}", "text-classification")
+    (tmp_path / "endpoints.yaml").write_text(yaml.safe_dump(good))
+    mount = f'mount -t tmpfs -o size=200k none {full} && exec "$@"'
+    done = subprocess.run(
+        [*mounted, "sh", "-c", mount, "sh", *command("run", str(tmp_path), "--port", str(free_port()))],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        env=os.environ | {"RAY_TMPDIR": str(full)},
+    )
+    assert re.search(rf"{full} has 0\.\dMi free and Ray needs", one_sentence(done))
+
+
+def test_the_first_ctrl_c_ends_a_start_at_once(tmp_path, model):
+    good = manifest("good", f"file://{model}", "text-classification")
+    (tmp_path / "endpoints.yaml").write_text(yaml.safe_dump(good))
+    with subprocess.Popen(
+        command("run", str(tmp_path), "--port", str(free_port())),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("Starting Ray")
+        started = psutil.Process(process.pid)
+        # The start is under way as soon as Ray's own processes come.
+        while len(started.children(recursive=True)) < 2:
+            time.sleep(0.05)
+        ours = started.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stdout.read().strip() == "Stopped at once."
+    _, alive = psutil.wait_procs(ours, timeout=10)
+    assert alive == []
+
+
 def test_no_files_are_no_endpoints(tmp_path):
     assert "there is no endpoint to serve" in one_sentence(run(tmp_path))
 
@@ -93,8 +144,15 @@ def second(service, model, tmp_path_factory):
     (folder / "endpoints.yaml").write_text(yaml.safe_dump_all([good, suspended]))
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            # What a person who works with another Ray may have set.
+            # What a person who works with another Ray may have set, or one behind a proxy.
             patch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+            for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "grpc_proxy"):
+                patch.setenv(name, "http://127.0.0.1:9")
+            patch.delenv("no_proxy", raising=False)
+            # Nobody can write there, not even root.
+            patch.setenv("HOME", "/proc/self/nobody")
+            # As on systems for which Ray has no HAProxy.
+            patch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
             second = stack.enter_context(running(folder))
         yield second
 
@@ -104,6 +162,22 @@ def test_two_services_share_a_machine(service, second):
     assert "good" not in service.models()
     for each, name in ((service, "sentiment"), (second, "good")):
         assert each.http.post(f"/v2/models/{name}/predict", json={"text": "good"}).status_code == 200
+
+
+def test_without_haproxy_the_gateway_answers_for_the_models(second):
+    assert second.http.get("/v2/models/good").json()["parameters"]["cold_start"]
+    assert second.http.get("/v2/models/good/ready").json() == {"name": "good", "ready": True}
+    assert second.http.post("/predict", json={"model": "good", "text": "good"}).status_code == 200
+    assert_error(second.http.get("/v2/models/other/ready"), 404)
+    second.write("lost.yaml", manifest("lost", "file:///nowhere", "fill-mask"))
+    second.wait_for("its failure", lambda: "no folder" in second.models().get("lost", {}).get("reason", ""))
+    for response in (
+        second.http.get("/v2/models/lost/ready", timeout=8),
+        second.http.post("/v2/models/lost/predict", json=GOOD, timeout=8),
+        second.http.post("/predict", json={"model": "lost", **GOOD}, timeout=8),
+    ):
+        assert_error(response, 503)
+        assert "there is no folder" in response.json()["error"]
 
 
 def test_a_killed_command_leaves_no_process_and_no_other_service_notices(service, second):
@@ -149,13 +223,14 @@ def assert_ray_says_what_it_was_given(details, document):
     assert not is_deployed(report, compile_entry(parse_endpoint(document), detect_machine()))
 
 
-def test_ctrl_c_finishes_requests_and_leaves_nothing_behind(tmp_path):
+def test_ctrl_c_finishes_requests_and_leaves_nothing_behind(tmp_path, second):
+    """It runs where the command above was killed: on the same port, with what that left."""
     folder = tmp_path / "manifests"
     folder.mkdir()
     encoder = manifest("encoder", "file:///models/minilm", "feature-extraction")
     (folder / "endpoints.yaml").write_text(yaml.safe_dump(encoder))
     slow = {"texts": ["word " * 250] * 100}
-    with running(folder, "--models", str(MODELS)) as service:
+    with running(folder, "--models", str(MODELS), port=second.port) as service:
         ours = psutil.Process(service.process.pid).children(recursive=True)
         with load_on(service.url("/v2/models/encoder/predict"), slow, clients=1) as load:
             time.sleep(1)

@@ -206,6 +206,24 @@ def test_predict_says_that_nobody_answers():
     assert len(complaint.splitlines()) == 1
 
 
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nonsense"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_predict_asks_this_machine_without_a_proxy_of_the_environment(monkeypatch, proxy, host):
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with running_service(200, {"predictions": [{"label": "GOOD"}]}) as (url, _):
+        assert predict(url.replace("127.0.0.1", host)) == (0, '{"label": "GOOD"}\n', "")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense"])
+def test_predict_says_that_it_cannot_use_a_proxy(monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    code, _, complaint = predict("http://192.0.2.1")
+    assert code == 1
+    assert complaint.startswith("http://192.0.2.1 does not answer: ")
+    assert len(complaint.splitlines()) == 1
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://[::1", "http://a b"])
 def test_predict_refuses_an_address_that_is_none(url):
     code, _, complaint = predict(url)

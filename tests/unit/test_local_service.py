@@ -84,3 +84,25 @@ def test_what_was_said_of_a_file_at_the_start_is_not_said_again(folder):
     ray, terminal = follow(folder, lambda _: (folder / "new.yaml").write_text("kind: {"))
     [complaint] = terminal.complaints
     assert "new.yaml:1" in complaint
+
+
+def test_an_edit_that_asks_for_too_much_is_told(folder):
+    def change(_):
+        too_many = manifest("second", scaling={"minReplicas": 9, "maxReplicas": 9})
+        (folder / "second.yaml").write_text(yaml.safe_dump(too_many))
+
+    ray, terminal = follow(folder, change)
+    [told] = [complaint for complaint in terminal.complaints if "this machine has" in complaint]
+    assert told.endswith("those that are too many wait for a place")
+    assert '"name":"second"' in ray.documents[-1]
+
+
+def test_a_stop_while_models_are_fetched_is_obeyed(folder):
+    workspace = Workspace([folder])
+    workspace.reread()
+    stop = threading.Event()
+    service = LocalService(workspace, MACHINE, Ray(), Terminal(stop))
+    service.apply()
+    # The terminal stops at the first look; the models never come.
+    states = service.wait_until_settled(stop)
+    assert [state.settled for state in states.values()] == [False]

@@ -1,6 +1,9 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
+import yaml
 
 from endpoint_operator.local.manifests import manifest_paths, read_manifest
 from tests.harness.builders import manifest, manifest_text
@@ -126,12 +129,53 @@ def test_a_template_that_was_never_filled_in_is_an_error_and_no_crash(errors_in,
 
 @pytest.mark.parametrize(
     "content",
-    ["a: \x01\n", "a: 2024-99-99\n", "a: !!python/object:os.system x\n", "a: *nowhere\n", "a: &a [*a]\n"],
+    ["a: \x01\n", "a: 2024-99-99\n", "a: !!python/object:os.system x\n", "a: *nowhere\n"],
 )
 def test_other_yaml_that_cannot_be_read_is_an_error(errors_in, content):
     [(_, message)] = errors_in(content)
     assert message.startswith(("is not valid YAML: ", "is nested too deeply"))
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("content", ["a: &a [*a]\n", "a: 1\nspec: &s {model: *s}\n", "a: &a {<<: *a}\n"])
+def test_what_contains_itself_is_an_error(errors_in, content):
+    [(line, message)] = errors_in(content)
+    assert (line, message) == (content.count("\n"), "contains itself by an alias")
+
+
+def multiplied(first, rest):
+    """Return YAML of nine levels, each with nine times the one before: 387 million values."""
+    levels = [f"a0: &a0 {first}"]
+    levels += [f"a{n}: &a{n} {rest.format(', '.join([f'*a{n - 1}'] * 9))}" for n in range(1, 10)]
+    return "\n".join(levels)
+
+
+@pytest.mark.parametrize(
+    "bomb", [multiplied("x", "[{}]"), multiplied("{b: x}", "{{<<: [{}]}}")], ids=["lists", "merges"]
+)
+def test_aliases_that_multiply_are_an_error(errors_in, bomb):
+    [(line, message)] = errors_in(bomb)
+    assert 1 < line <= 10
+    assert message.startswith("has more than 200000 values, counting what aliases repeat")
+
+
+def test_an_alias_that_repeats_a_little_is_read(tmp_path):
+    document = manifest("a")
+    document["metadata"]["labels"] = document["metadata"]["annotations"] = {"team": "a"}
+    file = tmp_path / "aliases.yaml"
+    file.write_text(yaml.safe_dump(document))
+    assert "*id001" in file.read_text()
+    assert read_manifest(file).errors == ()
+
+
+def test_a_file_without_an_end_is_an_error():
+    [error] = read_manifest(Path("/dev/zero")).errors
+    assert error.message == "is larger than 8 MiB; split it"
+
+
+def test_a_pipe_in_a_folder_is_passed_over(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert manifest_paths([tmp_path]) == []
 
 
 def test_very_deep_nesting_is_an_error(errors_in):

@@ -1,8 +1,10 @@
 import asyncio
+import contextlib
 import threading
-from types import SimpleNamespace
 
 import pytest
+from ray.serve._private.common import DeploymentStatusTrigger, ReplicaState
+from ray.serve.schema import ApplicationStatus
 
 from serve_app.gateway import model_index as index_module
 from serve_app.gateway.model_index import ModelIndex
@@ -12,17 +14,32 @@ from tests.harness.builders import run, until
 FAILED = "Traceback\nserve_app.loading.sources.SourceError: file:///a: there is no folder /a"
 
 
-def application(status="RUNNING", running=1, message="", deployment_message=""):
-    """Return what `ray.serve.status()` says of one application, cut to what matters."""
-    states = {"RUNNING": running} if running else {"STARTING": 1}
-    deployment = SimpleNamespace(replica_states=states, message=deployment_message)
-    return SimpleNamespace(
-        status=SimpleNamespace(value=status), message=message, deployments={"Model": deployment}
-    )
+def application(
+    status="RUNNING",
+    running=1,
+    message="",
+    deployment_message="",
+    stopping=0,
+    trigger="CONFIG_UPDATE_COMPLETED",
+    **user_config,
+):
+    """Return what Serve says of one application, cut to what matters."""
+    states = [*(["RUNNING"] * running or ["STARTING"]), *["STOPPING"] * stopping]
+    deployment = {
+        "message": deployment_message,
+        "status_trigger": DeploymentStatusTrigger(trigger),
+        "deployment_config": {"name": "Model", "user_config": user_config},
+        "replicas": [{"state": state} for state in states],
+    }
+    return {
+        "status": ApplicationStatus(status),
+        "message": message,
+        "deployments": {"Model": deployment},
+    }
 
 
 class FakeServe:
-    """Imitates `ray.serve.status().applications`: what it says can change, fail, or be held back."""
+    """Imitates Serve's answer about all applications: what it says can change, fail, or be held back."""
 
     def __init__(self, **applications):
         self.applications = {"gateway": application(), **applications}
@@ -69,6 +86,18 @@ def test_a_model_that_runs_is_found():
 )
 def test_a_model_answers_while_it_has_a_replica_or_may_get_one(status, running):
     assert resolve(FakeServe(a=application(status, running)), "a").answers
+
+
+@pytest.mark.parametrize("state", ["UPDATING", "RECOVERING", "PENDING_MIGRATION"])
+def test_a_replica_that_takes_over_a_setting_or_leaves_its_node_counts(state):
+    changing = application("DEPLOYING", 0)
+    changing["deployments"]["Model"]["replicas"] = [{"state": state}]
+    assert resolve(FakeServe(a=changing), "a").replicas == 1
+
+
+def test_every_state_of_a_replica_is_known():
+    known = {*index_module._LOADED, index_module.STOPPING, "STOPPED", "STARTING"}
+    assert known == {state.value for state in ReplicaState}
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():
@@ -218,3 +247,45 @@ def test_a_known_model_answers_while_the_control_plane_is_away():
         return states
 
     assert run(scenario()) == ["RUNNING"] * 3
+
+
+def test_a_controller_that_does_not_answer_keeps_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(index_module, "REFRESH_SECONDS", 0.05)
+
+    async def scenario():
+        serve = FakeServe(a=application())
+        serve.free.clear()
+        index = ModelIndex(serve)
+        try:
+            with pytest.raises(ModelNotReadyError, match="does not say which models"):
+                await index.resolve("a")
+        finally:
+            serve.free.set()
+        await until(lambda: index._refreshing is None)
+        serve.free.clear()
+        try:
+            # What it said last holds.
+            with pytest.raises(UnknownModelError):
+                await index.resolve("b")
+            return (await index.resolve("a")).name
+        finally:
+            serve.free.set()
+
+    assert run(scenario()) == "a"
+
+
+def test_a_model_has_the_time_limit_of_its_endpoint():
+    serve = FakeServe(a=application(request_timeout_seconds=7.5), b=application())
+    assert [state.request_timeout_seconds for state in run(ModelIndex(serve).all())] == [7.5, 60]
+
+
+@pytest.mark.parametrize(("stopping", "raised"), [(0, ModelNotReadyError), (1, None)])
+def test_a_request_that_a_stopping_replica_may_have_is_not_in_vain(stopping, raised):
+    index = ModelIndex(FakeServe(a=application("DELETING", 0, stopping=stopping)))
+    with pytest.raises(raised) if raised else contextlib.nullcontext():
+        run(index.check_waiting("a"))
+
+
+def test_a_request_for_a_model_that_is_gone_is_in_vain():
+    with pytest.raises(UnknownModelError):
+        run(ModelIndex(FakeServe()).check_waiting("a"))

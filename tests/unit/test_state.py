@@ -83,6 +83,15 @@ def test_a_model_that_waits_for_a_place_says_so():
     assert read_state("a", waiting).cause == "Resources required: {'GPU': 1}"
 
 
+def test_a_replica_that_ray_finds_no_place_for_is_told_without_clusters():
+    message = (
+        "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. "
+        "This may be due to waiting for the cluster to auto-scale. Use `ray status` for more details."
+    )
+    waiting = application("DEPLOYING", "STARTING", deployment_message=message)
+    assert read_state("a", waiting).cause.startswith("no place is free on this machine; remove another")
+
+
 def test_a_ready_endpoint_has_no_cause():
     healthy = application("RUNNING", "RUNNING", message="once", deployment_message="there was an error")
     assert read_state("a", healthy).cause == ""

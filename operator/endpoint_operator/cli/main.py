@@ -1,6 +1,8 @@
 """The command `modelendpoint`: parses arguments, prints results, and sets the exit code."""
 
 import json
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -103,8 +105,11 @@ def predict(
     address = url.rstrip("/") + route_prefix(name) + "/predict"
     body = {"texts": texts, "parameters": _json_object(parameters)}
     try:
-        response = httpx.post(address, json=body, timeout=PREDICT_TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        response = httpx.post(
+            address, json=body, timeout=PREDICT_TIMEOUT_SECONDS, trust_env=not _is_this_machine(address)
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
+        # The last two are about a proxy that the environment names and httpx cannot use.
         raise fail(f"{url} does not answer: {error}") from error
     if response.is_error:
         raise fail(f"{response.status_code}: {_member(response, 'error') or response.text[:400]}")
@@ -113,6 +118,14 @@ def predict(
         raise fail(f"{url} is no model service: it answered {response.text[:80]!r}")
     for prediction in predictions:
         typer.echo(json.dumps(prediction, ensure_ascii=False))
+
+
+def _is_this_machine(address: str) -> bool:
+    """Return whether a proxy that the environment names must not be asked for `address`."""
+    host = httpx.URL(address).host
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def _json_object(text: str) -> dict[str, Any]:

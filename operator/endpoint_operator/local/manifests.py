@@ -13,6 +13,10 @@ from endpoint_operator.api.validation import Problem, describe
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
+# Far more than manifests need. A file with more would keep the command busy or fill the memory.
+MOST_VALUES: Final = 200_000
+MOST_BYTES: Final = 8 * 2**20
+
 
 @dataclass(frozen=True)
 class ManifestError:
@@ -24,6 +28,14 @@ class ManifestError:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.message}"
+
+
+class _UnreadableError(Exception):
+    """A part of a document that is valid YAML and is not read, with its line."""
+
+    def __init__(self, node: yaml.Node, message: str) -> None:
+        super().__init__(message)
+        self.line = node.start_mark.line + 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,10 @@ def manifest_paths(arguments: Iterable[Path]) -> list[Path]:
     paths: list[Path] = []
     for argument in arguments:
         if argument.is_dir():
-            paths += sorted(path for path in argument.iterdir() if path.suffix in SUFFIXES)
+            # Reading a pipe would wait for another program.
+            paths += sorted(
+                path for path in argument.iterdir() if path.suffix in SUFFIXES and not path.is_fifo()
+            )
         else:
             paths.append(argument)
     return list(dict.fromkeys(paths))
@@ -56,12 +71,9 @@ def manifest_paths(arguments: Iterable[Path]) -> list[Path]:
 
 def read_manifest(path: Path) -> ManifestFile:
     """Read one file; that it cannot be read is an error of the result too."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        return _only_error(path, 1, f"cannot be read: {error.strerror}")
-    except UnicodeDecodeError as error:
-        return _only_error(path, 1, f"is not UTF-8: {error.reason} at byte {error.start}")
+    text = _read_text(path)
+    if isinstance(text, ManifestFile):
+        return text
     endpoints: list[Located] = []
     errors: list[ManifestError] = []
     try:
@@ -72,6 +84,8 @@ def read_manifest(path: Path) -> ManifestFile:
                 endpoints.append(found)
             else:
                 errors += found
+    except _UnreadableError as error:
+        errors.append(ManifestError(path, error.line, str(error)))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         errors.append(ManifestError(path, line, f"is not valid YAML: {error.problem}"))
@@ -81,6 +95,20 @@ def read_manifest(path: Path) -> ManifestFile:
     except RecursionError:
         errors.append(ManifestError(path, 1, "is nested too deeply"))
     return ManifestFile(path, tuple(endpoints), tuple(errors))
+
+
+def _read_text(path: Path) -> str | ManifestFile:
+    """Return the text of a file, or the result of `read_manifest` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            return _only_error(path, 1, f"is larger than {MOST_BYTES // 2**20} MiB; split it")
+        return content.decode("utf-8")
+    except OSError as error:
+        return _only_error(path, 1, f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        return _only_error(path, 1, f"is not UTF-8: {error.reason} at byte {error.start}")
 
 
 def _only_error(path: Path, line: int, message: str) -> ManifestFile:
@@ -93,7 +121,7 @@ def _documents(text: str) -> Iterator[tuple[yaml.Node, Any]]:
     try:
         while loader.check_node():
             node = cast(yaml.Node, loader.get_node())
-            _refuse_duplicate_keys(node)
+            _count_values(node, {})
             document = loader.construct_document(node)
             if document is not None:
                 yield node, document
@@ -101,22 +129,41 @@ def _documents(text: str) -> Iterator[tuple[yaml.Node, Any]]:
         loader.dispose()
 
 
-def _refuse_duplicate_keys(node: yaml.Node) -> None:
-    # PyYAML silently keeps the last of two equal keys.
+def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Return how many values `node` stands for, an alias being as many as what it repeats; refuse some nodes.
+
+    `counted` has the numbers of the nodes that were visited, so that an alias costs no time here.
+    """
+    known = counted.get(id(node))
+    if known == 0:
+        raise _UnreadableError(node, "contains itself by an alias")
+    if known is not None:
+        return known
+    counted[id(node)] = 0
+    count = 1
     if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicate_keys(item)
-    if not isinstance(node, yaml.MappingNode):
-        return
+        count += sum(_count_values(item, counted) for item in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        _refuse_duplicate_keys(node)
+        count += sum(_count_values(each, counted) for pair in node.value for each in pair)
+    if count > MOST_VALUES:
+        raise _UnreadableError(
+            node, f"has more than {MOST_VALUES} values, counting what aliases repeat; write less, or split it"
+        )
+    counted[id(node)] = count
+    return count
+
+
+def _refuse_duplicate_keys(node: yaml.MappingNode) -> None:
+    # PyYAML silently keeps the last of two equal keys.
     seen: set[str] = set()
-    for key, value in node.value:
+    for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} is there twice", key.start_mark
                 )
             seen.add(key.value)
-        _refuse_duplicate_keys(value)
 
 
 def _read_document(path: Path, node: yaml.Node, document: Any) -> Located | list[ManifestError]:

@@ -1,11 +1,12 @@
 """Ray on this machine: what the machine has, and starting or joining a Ray."""
 
+import errno
 import importlib.util
 import json
 import os
 import secrets
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import psutil
 
 from endpoint_operator.api.profiles import LocalMachine
 from endpoint_operator.local.ports import free_port, require_free
+from endpoint_operator.local.room import logical_cpus
 from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
 from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 
@@ -24,8 +26,8 @@ from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
 STOP_TIMEOUT_SECONDS: Final = 60.0
 
 OBJECT_STORE_BYTES: Final = 128 * 2**20
-# Models share the CPU like threads. Ray's number of CPUs only limits how many replicas it schedules.
-LOGICAL_CPUS_PER_CORE: Final = 16
+# How long processes that were told to end at once may take.
+KILL_TIMEOUT_SECONDS: Final = 10.0
 
 # The flags of the data path that the chart sets on a cluster; every Ray process reads them at import.
 _SERVE_FLAGS: Final[Mapping[str, str]] = {
@@ -69,10 +71,21 @@ def _free_memory() -> int:
 
 
 def require_free_port(host: str, port: int) -> None:
-    """Raise RayUnavailableError if another program listens on `port`."""
+    """Raise RayUnavailableError if Ray cannot listen at `host`, or another program listens on `port`."""
+    if ":" in host:
+        raise RayUnavailableError(
+            f"--host: got {host!r}; Ray Serve reaches its replicas by IPv4 only, so give 127.0.0.1 for this "
+            "machine or 0.0.0.0 for all"
+        )
     try:
         require_free(host, port)
+    except socket.gaierror as error:
+        raise RayUnavailableError(
+            f"--host: got {host!r}; must be an IPv4 address or the name of one: {error.strerror}"
+        ) from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise RayUnavailableError(f"--host: got {host!r}, which is no address of this machine") from error
         raise RayUnavailableError(
             f"port {port} cannot be used: {error.strerror}; choose another with --port"
         ) from error
@@ -88,26 +101,34 @@ def require_ray() -> None:
 def started_ray(machine: LocalMachine, host: str, port: int) -> Iterator[ServeClient]:
     """Start Ray and Serve on this machine; when the block ends, drain the replicas and stop everything."""
     token = secrets.token_hex(32)
+    environment = os.environ | _environment(token)
     process = subprocess.Popen(
         [sys.executable, "-m", "endpoint_operator.local.ray_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # Ray writes the same into its log files.
         stderr=subprocess.DEVNULL,
-        env=os.environ | _environment(token),
+        env=environment,
         start_new_session=True,
         text=True,
     )
     try:
         dashboard = _dashboard_of(process, _ray_settings(machine, host, port))
-        yield ServeClient(dashboard, token)
-    finally:
+        haproxy = environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+        yield ServeClient(dashboard, token, haproxy=haproxy)
+    except KeyboardInterrupt:
+        _kill(process)
+        raise
+    except BaseException:
+        _end(process)
+        raise
+    else:
         _end(process)
 
 
 def _ray_settings(machine: LocalMachine, host: str, port: int) -> dict[str, Any]:
     return {
-        "cpus": machine.cpus * LOGICAL_CPUS_PER_CORE,
+        "cpus": logical_cpus(machine),
         "accelerators": machine.accelerators,
         "memory_bytes": machine.memory_bytes,
         "object_store_bytes": OBJECT_STORE_BYTES,
@@ -124,19 +145,34 @@ def _dashboard_of(process: "subprocess.Popen[str]", settings: dict[str, Any]) ->
     line = process.stdout.readline()
     answer = json.loads(line) if line else {"error": f"its process ended with status {process.wait()}"}
     if "error" in answer:
-        raise RayUnavailableError(f"Ray could not be started: {answer['error'][:400]}")
+        raise RayUnavailableError(f"Ray could not be started: {answer['error']}")
     return str(answer["dashboard"])
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
+    """Let Ray and its replicas finish; end them if they take too long."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
         process.wait(STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
+    except KeyboardInterrupt:
+        _kill(process)
+        raise
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """End the process and all that it has started, at once."""
+    with suppress(psutil.NoSuchProcess):
+        ours = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for each in ours:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(ours, KILL_TIMEOUT_SECONDS)
+    process.wait()
 
 
 @contextmanager
@@ -172,7 +208,27 @@ def _environment(token: str) -> dict[str, str]:
         }
     # With another token, the Ray that is started here would reject our requests.
     authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-    return {name: os.environ.get(name, value) for name, value in flags.items()} | authentication
+    kept = {name: os.environ.get(name, value) for name, value in flags.items()}
+    return kept | _proxy_exceptions() | authentication
+
+
+def _proxy_exceptions() -> dict[str, str]:
+    """Return the variables that keep calls between Ray's processes from a proxy for the hub's downloads."""
+    own = ["127.0.0.1", "localhost", socket.gethostname(), *_own_addresses()]
+    names = ("no_proxy", "NO_PROXY")
+    present = [part for name in names for part in os.environ.get(name, "").split(",") if part]
+    exceptions = ",".join(dict.fromkeys([*present, *own]))
+    return dict.fromkeys(names, exceptions)
+
+
+def _own_addresses() -> list[str]:
+    """Return this machine's IPv4 addresses."""
+    return [
+        each.address
+        for addresses in psutil.net_if_addrs().values()
+        for each in addresses
+        if each.family is socket.AF_INET
+    ]
 
 
 def _our_haproxy() -> dict[str, str]:

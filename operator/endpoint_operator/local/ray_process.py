@@ -11,6 +11,8 @@ import json
 import sys
 from typing import Any
 
+from serve_app.text import LONGEST_CAUSE
+
 
 def main() -> None:
     """Start Ray with the settings of the first line, wait for the end of the input, drain and stop."""
@@ -23,7 +25,7 @@ def main() -> None:
     try:
         dashboard = _start(settings)
     except Exception as error:
-        json.dump({"error": " ".join(str(error).split())}, answer)
+        json.dump({"error": _cause(error)}, answer)
         answer.close()
         ray.shutdown()
         raise
@@ -31,6 +33,14 @@ def main() -> None:
     sys.stdin.read()
     serve.shutdown()
     ray.shutdown()
+
+
+def _cause(error: BaseException) -> str:
+    """Return the cause of a start that failed. Ray's own message quotes a log, whose end says most."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = " ".join(str(error).split())
+    return lines if len(lines) <= LONGEST_CAUSE else f"…{lines[-LONGEST_CAUSE:]}"
 
 
 def _start(settings: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import httpx
 
+from serve_app.contract import GATEWAY_APPLICATION
 from serve_app.text import cause_of
 
 APPLICATIONS_PATH: Final = "/api/serve/applications/"
@@ -20,11 +21,16 @@ class RayUnavailableError(Exception):
 
 
 class ServeClient:
-    """Requests to the dashboard at `dashboard_url`."""
+    """Requests to the dashboard at `dashboard_url`.
 
-    def __init__(self, dashboard_url: str, token: str | None) -> None:
+    `haproxy` says whether HAProxy sends requests to the models. Ray's own proxy would let a request for a
+    model without a replica wait for ever. So behind it models have no routes and the gateway gets everything.
+    """
+
+    def __init__(self, dashboard_url: str, token: str | None, *, haproxy: bool = True) -> None:
         self.url = dashboard_url
         self.token = token
+        self._haproxy = haproxy
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
             base_url=dashboard_url, headers=headers, timeout=REQUEST_TIMEOUT_SECONDS, trust_env=False
@@ -32,7 +38,11 @@ class ServeClient:
 
     def put(self, document: str) -> None:
         """Replace Serve's whole config by `document`."""
-        self._send("PUT", json.loads(document))
+        config = json.loads(document)
+        for application in config["applications"]:
+            if not self._haproxy and application["name"] != GATEWAY_APPLICATION:
+                application["route_prefix"] = None
+        self._send("PUT", config)
 
     def details(self) -> dict[str, Any]:
         """Return Serve's answer about all applications (`ServeInstanceDetails`)."""

@@ -1,18 +1,17 @@
 """Serve manifests on this machine: compile them, apply the config, follow the files, and stop cleanly."""
 
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from watchfiles import watch
 
-from endpoint_operator.api.profiles import LocalMachine, Profiles, UnfitResourcesError
+from endpoint_operator.api.profiles import LocalMachine, Profiles
 from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.local.manifests import ManifestError, Workspace
 from endpoint_operator.local.ray import (
@@ -22,8 +21,10 @@ from endpoint_operator.local.ray import (
     require_ray,
     started_ray,
 )
+from endpoint_operator.local.room import NoRoomError, require_room, require_temporary_files
 from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
 from endpoint_operator.local.state import EndpointState, State, read_state
+from endpoint_operator.local.stopping import stop_request
 from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
 from serve_app.contract import GATEWAY_APPLICATION, MODELS_VARIABLE
 
@@ -117,6 +118,10 @@ class LocalService:
             return EndpointState(endpoint.name, State.REJECTED, cause=self._rejections[endpoint.name].reason)
         return read_state(endpoint.name, application)
 
+    def http_url(self) -> str:
+        """Return the URL at which the models answer."""
+        return self._client.http_url()
+
     def wait_until_settled(self, stop: threading.Event) -> dict[str, EndpointState]:
         """Show progress until every endpoint has settled or `stop` is set.
 
@@ -175,6 +180,14 @@ class LocalService:
         self._said = frozenset()
         if self.apply():
             self._reporter.say("Applied the change.")
+            self._say_what_has_no_room()
+
+    def _say_what_has_no_room(self) -> None:
+        if isinstance(self._profiles, LocalMachine):
+            try:
+                require_room(self._workspace.endpoints, self._profiles)
+            except NoRoomError as error:
+                self._reporter.complain(f"{error}; those that are too many wait for a place")
 
 
 def serve_manifests(arguments: Sequence[Path], options: Options, reporter: Reporter) -> None:
@@ -191,18 +204,32 @@ def serve_manifests(arguments: Sequence[Path], options: Options, reporter: Repor
     if options.models is not None:
         os.environ[MODELS_VARIABLE] = str(options.models.resolve())
     machine = detect_machine()
-    _require_room(workspace.endpoints, machine)
-    with _stop_signal() as stop, _ray(machine, options, reporter) as client:
-        service = LocalService(workspace, machine, client, reporter, problems)
-        service.apply()
-        reporter.say("Ray is up; the models are loading.")
-        states = service.wait_until_settled(stop)
-        if not stop.is_set():
-            _introduce(workspace.endpoints, states, client.http_url(), reporter)
-            service.follow(stop)
-        reporter.say("\nStopping: requests in work are finished first.")
-        service.drain()
-    reporter.say("Stopped.")
+    try:
+        require_room(workspace.endpoints, machine)
+        with stop_request() as stop, _chosen_ray(machine, options, reporter) as client:
+            service = LocalService(workspace, machine, client, reporter, problems)
+            with stop.graceful() as event:
+                _serve(service, workspace.endpoints, event, reporter)
+    except (RayUnavailableError, NoRoomError) as error:
+        raise CannotServeError(str(error)) from error
+    except KeyboardInterrupt:
+        reporter.say("\nStopped at once.")
+    else:
+        reporter.say("Stopped.")
+
+
+def _serve(
+    service: LocalService, endpoints: Sequence[ModelEndpoint], stop: threading.Event, reporter: Reporter
+) -> None:
+    """Serve until `stop` is set, then let the replicas finish."""
+    service.apply()
+    reporter.say("Ray is up; the models are loading.")
+    states = service.wait_until_settled(stop)
+    if not stop.is_set():
+        _introduce(endpoints, states, service.http_url(), reporter)
+        service.follow(stop)
+    reporter.say("\nStopping: requests in work are finished first. Another Ctrl-C stops at once.")
+    service.drain()
 
 
 def _introduce(
@@ -227,36 +254,6 @@ def _best_example(ready: Sequence[ModelEndpoint]) -> ModelEndpoint:
     return min(ready, key=lambda endpoint: (endpoint.spec.model.task != "text-classification", endpoint.name))
 
 
-def _require_room(endpoints: Sequence[ModelEndpoint], machine: LocalMachine) -> None:
-    """Raise CannotServeError if no endpoint fits this machine, or if all together do not fit."""
-    asked, unfit = 0, []
-    for endpoint in endpoints:
-        try:
-            placement = machine.place(endpoint.spec.resources)
-        except UnfitResourcesError as error:
-            unfit.append(f"{endpoint.name}: {error}")
-            continue
-        if not endpoint.spec.suspend:
-            asked += placement.memory_bytes * max(1, endpoint.spec.scaling.min_replicas)
-    if len(unfit) == len(endpoints):
-        raise CannotServeError(f"no endpoint fits this machine; {unfit[0]}")
-    if asked > machine.memory_bytes:
-        raise CannotServeError(
-            f"these endpoints ask for {asked / 2**30:.1f}Gi of memory and this machine has "
-            f"{machine.memory_bytes / 2**30:.1f}Gi free; serve fewer, or lower spec.resources.memory"
-        )
-
-
-@contextmanager
-def _ray(machine: LocalMachine, options: Options, reporter: Reporter) -> Iterator[ServeClient]:
-    """Yield the client of a Ray that is started or joined; raise CannotServeError if that fails."""
-    try:
-        with _chosen_ray(machine, options, reporter) as client:
-            yield client
-    except RayUnavailableError as error:
-        raise CannotServeError(str(error)) from error
-
-
 def _chosen_ray(
     machine: LocalMachine, options: Options, reporter: Reporter
 ) -> AbstractContextManager[ServeClient]:
@@ -264,23 +261,7 @@ def _chosen_ray(
         return joined_ray(options.ray_dashboard)
     require_ray()
     require_free_port(options.host, options.port)
+    require_temporary_files()
     gibibytes = machine.memory_bytes / 2**30
     reporter.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
     return started_ray(machine, options.host, options.port)
-
-
-@contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set; a second SIGINT ends the program at once."""
-    stop = threading.Event()
-
-    def request_stop(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from serve_app.text import application_cause
+
+# What Serve says of a replica that Ray finds no place for. The rest is about clusters and their autoscaler.
+_UNSCHEDULED: Final = "to be scheduled"
+_NO_PLACE: Final = (
+    "no place is free on this machine; remove another endpoint, or lower spec.resources or minReplicas"
+)
 
 
 class State(StrEnum):
@@ -56,6 +62,8 @@ def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointStat
     cause = application_cause(
         (deployment.get("message", "") for deployment in deployments), application.get("message", "")
     )
+    if _UNSCHEDULED in cause:
+        cause = _NO_PLACE
     if status == "DEPLOY_FAILED":
         return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
     if status == "UNHEALTHY":
