@@ -1,10 +1,13 @@
 """Where Ray's head keeps its state, who may reach that, and how long pods get to end."""
 
+import json
+
 import pytest
 
 from hack.errors import CommandError
 from tests.chart.rendering import environment, of_kind, template
 
+PATIENT = {"name": "cpu", "cpus": 1, "memory": "1Gi", "terminationGracePeriodSeconds": 300}
 REDIS = "--set=head.faultTolerance.store=redis,head.faultTolerance.redis.address="
 
 
@@ -147,12 +150,7 @@ def test_the_api_token_is_the_autoscaler_s_alone():
     [
         ([], 120),
         (["--set=drain.seconds=600"], 600),
-        (
-            [
-                '--set-json=profiles=[{"name": "cpu", "cpus": 1, "memory": "1Gi", "terminationGracePeriodSeconds": 300}]'
-            ],
-            300,
-        ),
+        (["--set=drain.seconds=600", f"--set-json=profiles={json.dumps([PATIENT])}"], 300),
     ],
 )
 def test_a_worker_is_drained_within_the_time_that_its_pod_has(options, seconds):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_operator.api.json_text import to_json
+from endpoint_operator.api.profiles import parse_profiles
 from endpoint_operator.api.types import parse_endpoint
 from endpoint_operator.serveconfig.compiler import (
     MAX_ENTRY_BYTES,
@@ -15,6 +16,7 @@ from endpoint_operator.serveconfig.compiler import (
     Rejection,
     compile_entry,
     compile_serve_config,
+    gateway_application,
 )
 from tests.harness.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 from tests.unit import strategies
@@ -91,6 +93,15 @@ def test_ray_drops_nothing_of_what_is_written(endpoints):
 def test_the_order_of_the_endpoints_does_not_matter(endpoints, generator):
     shuffled = generator.sample(endpoints, len(endpoints))
     assert compile_serve_config(shuffled, CLUSTER) == compile_serve_config(endpoints, CLUSTER)
+
+
+@pytest.mark.parametrize(("workers", "gateways"), [(0, 1), (1, 1), (2, 2), (9, 2)])
+def test_where_two_workers_are_always_there_the_gateway_has_a_replica_for_each(workers, gateways):
+    accelerated = {"name": "gpu", "cpus": 1, "memory": "1Gi", "accelerators": 1, "minWorkers": 5}
+    plain = {"name": "cpu", "cpus": 1, "memory": "1Gi", "minWorkers": workers, "maxWorkers": 9}
+    profiles = parse_profiles({"profiles": [accelerated | {"maxWorkers": 5}, plain]})
+    [deployment] = gateway_application(profiles).deployments
+    assert deployment.num_replicas == gateways
 
 
 @given(strategies.endpoint_sets())

@@ -62,6 +62,11 @@ class Profiles(Protocol):
         """Labels that a node for the gateway must have."""
         ...
 
+    @property
+    def gateways(self) -> int:
+        """How many replicas the gateway has."""
+        ...
+
 
 def memory_bytes(quantity: str) -> int:
     """Convert a Kubernetes quantity such as 2Gi to bytes."""
@@ -140,8 +145,18 @@ class ClusterProfiles:
     @property
     def gateway_labels(self) -> Mapping[str, str]:
         """The first profile without accelerators: the gateway alone must not keep an expensive node."""
-        plain = [name for name, profile in self.by_name.items() if not profile.accelerators]
-        return {PROFILE_LABEL: plain[0]} if plain else {}
+        profile = self._gateway_profile
+        return {PROFILE_LABEL: profile.name} if profile else {}
+
+    @property
+    def gateways(self) -> int:
+        """Two where two workers are always there, or else one."""
+        profile = self._gateway_profile
+        return 2 if profile and profile.min_workers > 1 else 1
+
+    @property
+    def _gateway_profile(self) -> Profile | None:
+        return next((profile for profile in self.by_name.values() if not profile.accelerators), None)
 
 
 def parse_profiles(document: Any) -> ClusterProfiles:
@@ -195,3 +210,8 @@ class LocalMachine:
     def gateway_labels(self) -> Mapping[str, str]:
         """No labels, because there is only one node."""
         return {}
+
+    @property
+    def gateways(self) -> int:
+        """One, for the same reason."""
+        return 1

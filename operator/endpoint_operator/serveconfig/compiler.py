@@ -186,7 +186,7 @@ def gateway_application(profiles: Profiles) -> Application:
         deployments=(
             Deployment(
                 name=GATEWAY_DEPLOYMENT,
-                num_replicas=1,
+                num_replicas=profiles.gateways,
                 ray_actor_options=_actor_options(
                     dict(profiles.gateway_labels), num_cpus=GATEWAY_CPUS, memory=GATEWAY_MEMORY_BYTES
                 ),
