@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 
 import httpx
 import pytest
@@ -18,7 +19,8 @@ DOCUMENT_WRITE = {"methods": ("PATCH",), "path": "/rayservices/"}
 
 @pytest.fixture
 def lease_seconds():
-    return 3
+    # On a busy machine an answer may take two seconds.
+    return 6
 
 
 @pytest.fixture
@@ -64,6 +66,17 @@ def leads(peer):
     return value == "1.0"
 
 
+def followed(scene, second, *names):
+    """Wait until `second` leads and serves; if it ends, it starts again, as in a pod."""
+
+    def holds():
+        if not second.operator.running:
+            second.operator.start()
+        return leads(second) and scene.is_ready(*names) and scene.converged()
+
+    scene.until(holds)
+
+
 def lease_path(scene):
     return f"/apis/coordination.k8s.io/v1/namespaces/{scene.namespace}/leases/ray-operator"
 
@@ -83,30 +96,31 @@ def assert_took_turns(earlier, later):
     assert work(earlier)[-1].at < work(later)[0].at
 
 
-def test_one_of_two_writes_and_the_other_one_waits_and_is_alive(scene, pair):
+def test_one_of_two_writes_and_the_other_one_waits_until_it_is_asked_to_end(scene, pair):
     first, second = pair
+    waiting = time.monotonic()
     for number in range(3):
         scene.create(f"b-{number}")
         scene.serving("a", *(f"b-{each}" for each in range(number + 1)))
     assert leads(first)
     assert not leads(second)
     # Longer than the probe allows without a sign of life.
-    scene.stays(lambda: second.operator.running, float(SHORT["LIVENESS_SECONDS"]) + 1)
+    scene.until(lambda: time.monotonic() > waiting + float(SHORT["LIVENESS_SECONDS"]) + 1)
     assert second.operator.is_alive()
-    assert work(second) == []
     # It knows nothing of the endpoints, and would contradict the one that does.
     assert set(re.findall(r"^(model_endpoints\w+)", second.operator.metrics(), re.MULTILINE)) == {
         "model_endpoints_operator_leader"
     }
     assert lease(scene)["leaseTransitions"] == 0
+    assert second.operator.terminate(GRACE_SECONDS) == 0
+    assert renewals(second) == work(second) == []
 
 
 def test_killed_the_leader_is_followed_once_its_lease_has_run_out(scene, pair, lease_seconds):
     first, second = pair
     first.operator.kill()
     scene.create("b")
-    scene.serving("a", "b")
-    assert leads(second)
+    followed(scene, second, "a", "b")
     assert lease(scene)["leaseTransitions"] == 1
     assert renewals(second)[0].at - renewals(first)[-1].at >= END_WRITES_WITHIN * lease_seconds
     first.operator.start()
@@ -122,15 +136,10 @@ def test_asked_to_end_the_leader_is_followed_at_once(scene, pair):
     first, second = pair
     assert first.operator.terminate(GRACE_SECONDS) == 0
     scene.create("b")
-    scene.serving("a", "b", seconds=30)
+    # Before the Lease can have run out.
+    scene.serving("a", "b", seconds=40)
     assert leads(second)
     assert_took_turns(first, second)
-
-
-def test_asked_to_end_whoever_waits_ends(scene, pair):
-    _, second = pair
-    assert second.operator.terminate(GRACE_SECONDS) == 0
-    assert renewals(second) == []
 
 
 @pytest.mark.parametrize("lost", ["cut", "silent"])
@@ -145,7 +154,7 @@ def test_a_leader_without_a_network_ends_before_it_is_followed_and_its_late_writ
         scene.until(lambda: not first.operator.running)
         assert first.operator.exit_status == 1
         assert "could not be renewed in time" in first.operator.output()
-        scene.serving("a", "b")
+        followed(scene, second, "a", "b")
         assert late.given_up_at < renewals(second)[0].at
     scene.until(lambda: late.status)
     assert late.status == 409
@@ -167,19 +176,16 @@ def test_a_late_write_that_meets_the_object_from_which_it_follows_is_undone(scen
         late = scene.until(lambda: held_write(first))
         first.operator.kill()
         scene.delete("b")
-        scene.until(lambda: leads(second))
-        scene.until(scene.converged)
-        assert scene.service.entries.keys() == {"a", "gateway"}
+        followed(scene, second, "a")
     scene.until(lambda: late.status)
-    scene.until(scene.converged)
-    scene.serving("a")
+    followed(scene, second, "a")
 
 
 def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on(scene, pair):
     first, second = pair
     first.operator.freeze()
     scene.create("b")
-    scene.serving("a", "b")
+    followed(scene, second, "a", "b")
     first.operator.thaw()
     scene.until(lambda: not first.operator.running)
     assert first.operator.exit_status == 1
@@ -193,7 +199,7 @@ def test_after_an_outage_of_the_api_server_one_of_them_leads(scene, pair, lease_
         scene.until(lambda: not first.operator.running)
         assert first.operator.exit_status == 1
         first.operator.start()
-        scene.stays(lambda: first.operator.running and second.operator.running, lease_seconds + 1)
+        scene.stays(lambda: first.operator.running and second.operator.running, lease_seconds)
     scene.serving("a", "b")
     assert leads(first) != leads(second)
     before = len(work(first)), len(work(second))
@@ -202,7 +208,7 @@ def test_after_an_outage_of_the_api_server_one_of_them_leads(scene, pair, lease_
     assert sum(was != len(work(peer)) for was, peer in zip(before, pair, strict=True)) == 1
 
 
-def test_a_lease_that_is_edited_or_deleted_by_hand_makes_no_second_leader(scene, pair, lease_seconds):
+def test_a_lease_that_is_edited_or_deleted_by_hand_never_makes_two_leaders(scene, pair, lease_seconds):
     first, second = pair
     edits = (
         {"holderIdentity": ""},
@@ -221,15 +227,10 @@ def test_a_lease_that_is_edited_or_deleted_by_hand_makes_no_second_leader(scene,
     scene.serving("a", "b")
     scene.stays(lambda: leads(first) and not leads(second), lease_seconds)
     assert renewals(second) == work(second) == []
-
-
-def test_a_leader_whose_lease_is_given_to_somebody_else_ends(scene, pair):
-    first, second = pair
     edit_lease(scene, holderIdentity="somebody")
     scene.until(lambda: not first.operator.running)
     assert first.operator.exit_status == 1
     assert "is held by somebody now" in first.operator.output()
-    scene.create("b")
-    scene.serving("a", "b")
-    assert leads(second)
+    scene.create("c")
+    followed(scene, second, "a", "b", "c")
     assert_took_turns(first, second)

@@ -43,11 +43,9 @@ class Metrics:
 
     def __init__(self, *, leads: bool = True) -> None:
         self.leads = leads
-        self._own_registry = CollectorRegistry()
+        self._own = CollectorRegistry()
+        self._leader = Gauge(f"{_PREFIX}_leader", "1 if this operator leads, and writes", registry=self._own)
         self._registry = CollectorRegistry()
-        self._leader = Gauge(
-            f"{_PREFIX}_leader", "1 if this operator leads, and so writes", registry=self._own_registry
-        )
         self._states = _EndpointStates(self._registry)
         self._endpoints = self._gauge("endpoints", "ModelEndpoints by the reason of their state", "reason")
         self._rejected = self._gauge("rejected_endpoints", "ModelEndpoints whose spec is not accepted")
@@ -96,7 +94,7 @@ class Metrics:
         """Return the metrics in Prometheus' text format; `last_success` is a Unix time."""
         self._leader.set(self.leads)
         self._last_success.set(last_success)
-        own = generate_latest(self._own_registry)
+        own = generate_latest(self._own)
         return own + generate_latest(self._registry) if self.leads else own
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
