@@ -91,8 +91,8 @@ class KubeClient:
         self._gate = gate
 
     def lease(self, name: str, timeout: float) -> LeaseClient:
-        """Return the requests for a Lease, each of which takes at most `timeout` seconds."""
-        return LeaseClient(self._objects, self._scope.namespace, name, timeout)
+        """Return the requests for a Lease of the RayService; each takes at most `timeout` seconds."""
+        return LeaseClient(self._objects, self._scope.namespace, name, timeout, self.get_ray_service)
 
     async def check_access(self) -> None:
         """Raise KubeError unless both kinds exist and may be read."""

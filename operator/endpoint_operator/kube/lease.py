@@ -1,6 +1,6 @@
 """The requests for one Lease: objects in, objects out, nothing is decided."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 
 from kubernetes.aio import client
@@ -12,12 +12,20 @@ _PLURAL: Final = "leases"
 
 
 class LeaseClient:
-    """One Lease. Each request is tried once, for at most `timeout` seconds."""
+    """One Lease, which goes with its owner. Each request is tried once, for at most `timeout` seconds."""
 
-    def __init__(self, objects: client.CustomObjectsApi, namespace: str, name: str, timeout: float) -> None:
+    def __init__(
+        self,
+        objects: client.CustomObjectsApi,
+        namespace: str,
+        name: str,
+        timeout: float,
+        owner: Callable[[], Awaitable[Mapping[str, Any] | None]],
+    ) -> None:
         self._objects = objects
         self._namespace = namespace
         self._timeout = timeout
+        self._owner = owner
         self.name = name
 
     async def read(self) -> dict[str, Any] | None:
@@ -33,10 +41,13 @@ class LeaseClient:
 
     async def create(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Create the Lease and return it; ConflictError if it exists."""
+        owner = await self._owner()
+        # What an uninstall does not know would stay.
+        owners = [] if owner is None else [_reference(owner)]
         body = {
             "apiVersion": "/".join(_LEASES),
             "kind": "Lease",
-            "metadata": {"name": self.name, "namespace": self._namespace},
+            "metadata": {"name": self.name, "namespace": self._namespace, "ownerReferences": owners},
             "spec": dict(spec),
         }
         with api_errors(f"create the Lease {self.name!r}"):
@@ -57,3 +68,13 @@ class LeaseClient:
                 *_LEASES, self._namespace, _PLURAL, self.name, body, _request_timeout=self._timeout
             )
         return cast(dict[str, Any], replaced)
+
+
+def _reference(owner: Mapping[str, Any]) -> dict[str, str]:
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
