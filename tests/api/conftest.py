@@ -14,6 +14,7 @@ from tests.harness.api_server.crds import CRD_NAME, install_model_endpoints, ins
 from tests.harness.api_server.fault_proxy import fault_proxy
 from tests.harness.documents import ray_service
 from tests.harness.kuberay.controller import kuberay
+from tests.harness.operator_process import SHORT
 from tests.harness.scene import a_neighbour, a_peer, a_scene
 from tests.harness.service import Service
 
@@ -111,10 +112,16 @@ def with_dashboard():
 
 
 @pytest.fixture
-def scene(api_server, http, crd, ray_services, namespace, tmp_path, with_dashboard):
+def settings():
+    """The operator's settings, besides those that the scene makes."""
+    return SHORT
+
+
+@pytest.fixture
+def scene(api_server, http, crd, ray_services, namespace, tmp_path, settings, with_dashboard):
     """The operator, not started yet, and all around it; the invariants are checked at the end."""
     with a_scene(
-        api_server, http, namespace, tmp_path, CYCLE_SECONDS, with_dashboard=with_dashboard
+        api_server, http, namespace, tmp_path, CYCLE_SECONDS, settings, with_dashboard=with_dashboard
     ) as scene:
         yield scene
         assert scene.violations() == []
@@ -158,4 +165,6 @@ def pytest_runtest_makereport(item):
         if found is not None:
             scene = found[0] if isinstance(found, tuple) else found
             report.sections.append(("the operator", scene.operator.output()))
+    if report.failed and "second" in item.funcargs:
+        report.sections.append(("the second operator", item.funcargs["second"].operator.output()))
     return report

@@ -8,7 +8,16 @@ import httpx
 import pytest
 
 from tests.harness.api_server.control_plane import client
-from tests.harness.api_server.faults import Answer, CutAfter, Delay, EndWatch, GoneEvent, Hang, ShortList
+from tests.harness.api_server.faults import (
+    Answer,
+    CutAfter,
+    Delay,
+    EndWatch,
+    GoneEvent,
+    Hang,
+    Late,
+    ShortList,
+)
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 WATCH = {"watch": "true", "labelSelector": "of=proxy"}
@@ -173,6 +182,18 @@ def test_an_answer_is_lost_after_the_api_server_has_obeyed(http, proxy, through,
     assert names(http.get(MAPS)) == ["two"]
     [delete] = proxy.writes()
     assert delete.status is None
+
+
+def test_a_request_may_come_long_after_its_client_has_gone(http, proxy, through, stored):
+    through.timeout = 0.3
+    with proxy.suffering(Late(methods=("DELETE",))):
+        with pytest.raises(httpx.TimeoutException):
+            through.delete(f"{MAPS}/one")
+        assert names(http.get(MAPS)) == ["one", "two"]
+    deadline = time.monotonic() + 5
+    while not proxy.writes() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert names(http.get(MAPS)) == ["two"]
 
 
 @pytest.mark.parametrize("items", [0, 1])

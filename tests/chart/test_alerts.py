@@ -26,6 +26,7 @@ FAILED = "ray_serve_num_http_error_requests_total"
 ASKED = "ray_serve_num_http_requests_total"
 BLOCKING = f"model_endpoints_operator_upgrade_blocking_endpoints{{{OPERATOR}}}"
 BYTES = f"model_endpoints_operator_serve_config_bytes{{{OPERATOR}}}"
+LEADER = "model_endpoints_operator_leader"
 LAG = f"model_endpoints_operator_rayservice_generation_lag{{{OPERATOR}}}"
 
 
@@ -116,18 +117,41 @@ CASES = {
     },
     "ModelEndpointsOperatorGone": {
         "fires": Case(
-            {f"{ALIVE}{{{OPERATOR}}}": "1x9 stale", f"{ALIVE}{{{elsewhere(OPERATOR)}}}": "1x60"},
+            {f"{LEADER}{{{OPERATOR}}}": "1x9 stale", f"{LEADER}{{{elsewhere(OPERATOR)}}}": "1x60"},
             17,
             (HERE | {"job": "models-model-endpoints-operator"},),
         ),
         "fires if it was never there": Case({}, 6, (HERE | {"job": "models-model-endpoints-operator"},)),
         "not for a restart": Case(
-            {f"{ALIVE}{{{OPERATOR}}}": "1x9 stale", f"{ALIVE}{{{RESTARTED}}}": "_x12 1x60"}, 16
+            {f"{LEADER}{{{OPERATOR}}}": "1x9 stale", f"{LEADER}{{{RESTARTED}}}": "_x12 1x60"}, 16
+        ),
+        "not while another one waits": Case(
+            {f"{LEADER}{{{OPERATOR}}}": "1x9 stale", f"{LEADER}{{{RESTARTED}}}": "0x60"}, 30
+        ),
+    },
+    "ModelEndpointsOperatorWithoutLeader": {
+        "fires": Case(
+            {
+                f"{LEADER}{{{OPERATOR}}}": "1x9 stale",
+                f"{LEADER}{{{RESTARTED}}}": "0x60",
+                f"{LEADER}{{{elsewhere(OPERATOR)}}}": "1x60",
+            },
+            14,
+            (HERE,),
+        ),
+        "not for those that wait": Case(
+            {f"{LEADER}{{{OPERATOR}}}": "1x60", f"{LEADER}{{{RESTARTED}}}": "0x60"}, 30
+        ),
+        "not when the leader changes": Case(
+            {f"{LEADER}{{{OPERATOR}}}": "1x9 0x50", f"{LEADER}{{{RESTARTED}}}": "0x10 1x50"}, 14
         ),
     },
     "ModelEndpointsOperatorStuck": {
         "fires": steady([f"{ALIVE}{{{OPERATOR}}}"], 11, HERE),
         "not while it works": Case({f"{ALIVE}{{{OPERATOR}}}": "0+60x60"}, 50),
+        "not after another one took over": Case(
+            {f"{ALIVE}{{{OPERATOR}}}": "0x9 stale", f"{ALIVE}{{{RESTARTED}}}": "_x10 600+60x50"}, 30
+        ),
         "not elsewhere": steady([f"{ALIVE}{{{elsewhere(OPERATOR)}}}"], 30),
     },
     "ModelEndpointsNotFollowed": {

@@ -182,6 +182,9 @@ def test_the_operator_may_do_only_what_it_does(default):
         ("ray.io", "rayservices", "patch", "models-model-endpoints"),
         ("events.k8s.io", "events", "create"),
         ("events.k8s.io", "events", "list"),
+        ("coordination.k8s.io", "leases", "create"),
+        ("coordination.k8s.io", "leases", "get", "models-model-endpoints-operator"),
+        ("coordination.k8s.io", "leases", "update", "models-model-endpoints-operator"),
     }
     assert not of_kind(default, "ClusterRoleBinding")
 

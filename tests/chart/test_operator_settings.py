@@ -21,6 +21,7 @@ def test_settings_reach_the_operator_under_the_names_that_it_reads():
     settings = Settings.from_environment(variables)
     assert settings.failed_seconds == 7
     assert settings.ray_service == "models-model-endpoints"
+    assert settings.lease == "models-model-endpoints-operator"
     assert settings.serve_api_url == "http://models-model-endpoints-head-svc:8265"
     assert variables.keys() <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 
@@ -64,7 +65,7 @@ def test_a_port_that_nobody_could_find_is_refused(port):
 
 @pytest.mark.parametrize(
     "setting",
-    ["namespace", "rayService", "profilesFile", "serveApiUrl", "serveApiTokenFile", "servicePort"],
+    ["namespace", "rayService", "profilesFile", "lease", "serveApiUrl", "serveApiTokenFile", "servicePort"],
 )
 def test_a_setting_that_the_chart_makes_is_refused(setting):
     with pytest.raises(CommandError, match=f"operator.settings.{setting} is set by the chart"):
@@ -89,3 +90,27 @@ def test_changed_profiles_reach_the_operator_at_once():
     after, _ = operator_pod(template(f"{one},profiles[0].maxWorkers=9"))
     assert before["metadata"]["annotations"] != after["metadata"]["annotations"]
     assert before == operator_pod(template(one, "--set=service.type=NodePort"))[0]
+
+
+def deployment(*options):
+    [found] = of_kind(template(*options), "Deployment")
+    return found["spec"]
+
+
+def test_two_operators_are_kept_apart_and_replaced_one_after_the_other():
+    spec = deployment()
+    assert (spec["replicas"], spec["strategy"]) == (2, {"type": "RollingUpdate"})
+    [spread] = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == spec["selector"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert deployment("--set=operator.replicas=1")["replicas"] == 1
+
+
+def test_the_lease_that_the_operator_takes_is_the_one_that_it_may_take():
+    documents = template("--set=operator.settings.leaseSeconds=30")
+    _, container = operator_pod(documents)
+    variables = environment(container)
+    assert variables["OPERATOR_LEASE_SECONDS"] == "30"
+    [role] = of_kind(documents, "Role")
+    named = [rule.get("resourceNames") for rule in role["rules"] if rule["resources"] == ["leases"]]
+    assert named == [None, [variables["OPERATOR_LEASE"]]]

@@ -12,12 +12,15 @@ _READ: Final = ["get", "list", "watch"]
 def rules_of(ray_service: str) -> list[dict[str, Any]]:
     """Return the rights of the operator of this RayService, those of the chart's operator-rbac.yaml."""
     services = {"apiGroups": ["ray.io"], "resources": ["rayservices"]}
+    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
     return [
         {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": _READ},
         {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
         services | {"verbs": _READ},
         services | {"resourceNames": [ray_service], "verbs": ["patch"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]},
+        leases | {"verbs": ["create"]},
+        leases | {"resourceNames": [f"{ray_service}-operator"], "verbs": ["get", "update"]},
     ]
 
 

@@ -84,6 +84,19 @@ class Operator:
         self._process.close()
         return status
 
+    def freeze(self) -> None:
+        """Stop it where it is, as a machine that has no time for it."""
+        self._process_of_now.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process_of_now.send_signal(signal.SIGCONT)
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it has ended; None while it runs."""
+        return self._process_of_now.poll()
+
     @property
     def running(self) -> bool:
         """Whether it runs."""

@@ -195,7 +195,7 @@ def a_scene(
 
 @dataclass(frozen=True)
 class Peer:
-    """A second operator of a scene, and its way to the API server."""
+    """One of two operators of a scene, and its way to the API server."""
 
     operator: Operator
     proxy: FaultProxy

@@ -64,6 +64,7 @@ publishes no image, and a name that nobody owns could be taken by anybody.
 {{- $settings := dict
   "rayService" $name
   "profilesFile" "/etc/model-endpoints/profiles.yaml"
+  "lease" (printf "%s-operator" $name)
   "serveApiUrl" (printf "http://%s-head-svc:8265" $name)
   "servicePort" (.Values.service.port | int | toString)
   "defaultRuntime" (toString .Values.runtime.default)

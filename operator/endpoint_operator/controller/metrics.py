@@ -36,9 +36,15 @@ class _EndpointStates(Collector):
 
 
 class Metrics:
-    """All metrics, in one registry of their own."""
+    """All metrics, in registries of their own: one for who leads, and one for the work of the leader.
 
-    def __init__(self) -> None:
+    Whoever does not lead knows nothing of the endpoints, and shows only that it does not lead.
+    """
+
+    def __init__(self, *, leads: bool = True) -> None:
+        self.leads = leads
+        self._own = CollectorRegistry()
+        self._leader = Gauge(f"{_PREFIX}_leader", "1 if this operator leads, and writes", registry=self._own)
         self._registry = CollectorRegistry()
         self._states = _EndpointStates(self._registry)
         self._endpoints = self._gauge("endpoints", "ModelEndpoints by the reason of their state", "reason")
@@ -85,9 +91,11 @@ class Metrics:
         self._rejected.set(sum(counted[reason] for reason in REFUSALS))
 
     def exposition(self, last_success: float) -> bytes:
-        """Return all metrics in Prometheus' text format; `last_success` is a Unix time."""
+        """Return the metrics in Prometheus' text format; `last_success` is a Unix time."""
+        self._leader.set(self.leads)
         self._last_success.set(last_success)
-        return generate_latest(self._registry)
+        own = generate_latest(self._own)
+        return own + generate_latest(self._registry) if self.leads else own
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self._registry)

@@ -1,7 +1,8 @@
 """Answer /healthz and /metrics over HTTP.
 
 kopf's own probe shows only that its HTTP task is alive. It also retries a failing check for a minute within
-the request. This probe fails when no reconciliation has succeeded for too long.
+the request. This probe fails when no reconciliation has succeeded for too long; of an operator that waits to
+lead, when it could not look at the Lease for too long.
 """
 
 import time
@@ -14,13 +15,13 @@ from endpoint_operator.controller.metrics import Metrics
 
 
 class Heartbeat:
-    """The time of the last reconciliation that succeeded, or of the start."""
+    """The time of the last look at the cluster that succeeded, or of the start."""
 
     def __init__(self) -> None:
         self.record()
 
     def record(self) -> None:
-        """Note that a reconciliation succeeded now."""
+        """Note that a reconciliation, or a look at the Lease, succeeded now."""
         self._last = time.monotonic()
         self.timestamp = time.time()
 

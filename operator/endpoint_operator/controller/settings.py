@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from endpoint_operator.api.validation import describe
+from endpoint_operator.controller.leadership.standing import LONGEST_SECONDS
 
 PREFIX: Final = "OPERATOR_"
 
@@ -63,6 +64,17 @@ class Settings(Deadlines):
         default="",
         pattern=r"^(https?://[^\s/]+[^\s]*)?$",
         description="Address at which clients reach the models, for status.url; the Service's own if empty.",
+    )
+    lease: str = Field(
+        default="",
+        max_length=63,
+        description="Name of the Lease whose holder writes, of several operators; empty: it needs none.",
+    )
+    lease_seconds: int = Field(
+        default=15,
+        ge=2,
+        le=LONGEST_SECONDS,
+        description="How long nobody leads after the leader was lost.",
     )
     http_port: int = Field(default=8080, ge=0, le=65535, description="/healthz and /metrics; 0 takes any.")
     debounce_seconds: float = Field(

@@ -1,7 +1,7 @@
 """All requests of the operator process to the Kubernetes API: objects in, objects out, nothing is decided.
 
-Each request has a time limit, is tried once, and raises KubeError with a sentence for people. kopf's watches,
-which handlers.py registers, are the only other connection.
+Each request has a time limit, is tried once, and raises KubeError with a sentence for people. A write also
+has to pass the gate. kopf's watches, which handlers.py registers, are the only other connection.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +14,9 @@ from kubernetes.aio import client, config
 
 from endpoint_operator.api.json_text import to_json
 from endpoint_operator.kube.errors import KubeError, NotFoundError, api_errors
+from endpoint_operator.kube.gate import WriteGate
 from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE, Kind
+from endpoint_operator.kube.lease import LeaseClient
 
 FIELD_MANAGER: Final = "model-endpoints-operator"
 PAGE_SIZE: Final = 500
@@ -36,8 +38,11 @@ class Scope:
 
 
 @asynccontextmanager
-async def connect(scope: Scope, timeout: float) -> AsyncIterator["KubeClient"]:
-    """Yield a client that uses the pod's service account or, outside a pod, the kubeconfig."""
+async def connect(scope: Scope, timeout: float, gate: WriteGate) -> AsyncIterator["KubeClient"]:
+    """Yield a client that uses the pod's service account or, outside a pod, the kubeconfig.
+
+    It writes while `gate` is open.
+    """
     configuration = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -47,7 +52,7 @@ async def connect(scope: Scope, timeout: float) -> AsyncIterator["KubeClient"]:
         except config.ConfigException as error:
             raise KubeError(f"there is neither a pod's account nor a kubeconfig: {error}") from error
     async with client.ApiClient(configuration) as connection:
-        yield KubeClient(client.CustomObjectsApi(connection), scope, timeout)
+        yield KubeClient(client.CustomObjectsApi(connection), scope, timeout, gate)
 
 
 async def list_objects(
@@ -77,10 +82,17 @@ async def list_objects(
 class KubeClient:
     """The objects of one scope."""
 
-    def __init__(self, objects: client.CustomObjectsApi, scope: Scope, timeout: float) -> None:
+    def __init__(
+        self, objects: client.CustomObjectsApi, scope: Scope, timeout: float, gate: WriteGate
+    ) -> None:
         self._objects = objects
         self._scope = scope
         self._timeout = timeout
+        self._gate = gate
+
+    def lease(self, name: str, timeout: float) -> LeaseClient:
+        """Return the requests for a Lease of the RayService; each takes at most `timeout` seconds."""
+        return LeaseClient(self._objects, self._scope.namespace, name, timeout, self.get_ray_service)
 
     async def check_access(self) -> None:
         """Raise KubeError unless both kinds exist and may be read."""
@@ -156,9 +168,10 @@ class KubeClient:
     async def create_event(self, event: Mapping[str, Any]) -> None:
         """Create an event; `event` is an object of events.k8s.io/v1."""
         with api_errors("create an event"):
-            await self._objects.create_namespaced_custom_object(
-                *_EVENTS, self._scope.namespace, "events", dict(event), _request_timeout=self._timeout
-            )
+            async with self._gate.write():
+                await self._objects.create_namespaced_custom_object(
+                    *_EVENTS, self._scope.namespace, "events", dict(event), _request_timeout=self._timeout
+                )
 
     async def _get(self, kind: Kind, name: str) -> dict[str, Any] | None:
         try:
@@ -196,8 +209,9 @@ class KubeClient:
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = await api.call_api(*request, _request_timeout=self._timeout)
-        await answer.read()
+        async with self._gate.write():
+            answer = await api.call_api(*request, _request_timeout=self._timeout)
+            await answer.read()
         types = {"200": "object", "201": "object"}
         stored = api.response_deserialize(response_data=answer, response_types_map=types).data
         return cast(dict[str, Any], stored)

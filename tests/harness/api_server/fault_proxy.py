@@ -8,7 +8,7 @@ import asyncio
 import ssl
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -25,6 +25,7 @@ from tests.harness.api_server.faults import (
     Fault,
     GoneEvent,
     Hang,
+    Late,
     ShortList,
     gone_event,
     is_watch,
@@ -55,6 +56,8 @@ class Request:
     passed: bool = False
     # Of the answer that was sent to the client; None while there is none.
     status: int | None = None
+    # When the client went away without an answer.
+    given_up_at: float | None = None
 
     @property
     def is_write(self) -> bool:
@@ -72,6 +75,8 @@ class FaultProxy:
         self._faults: dict[Fault, int] = {}
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
+        # A task that nobody refers to may be thrown away.
+        self._late: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
 
     def writes(self, path: str = "") -> list[Request]:
@@ -136,6 +141,8 @@ class FaultProxy:
 
     async def _stop(self) -> None:
         await self._stop_listening()
+        for task in self._late:
+            task.cancel()
         await self._runner.cleanup()
         await self._session.close()
 
@@ -178,6 +185,16 @@ class FaultProxy:
         self.requests.append(seen)
         if delay := self._fault(Delay, request):
             await asyncio.sleep(delay.seconds)
+        if late := self._fault(Late, request):
+            task = asyncio.create_task(self._pass_on_late(late, request, seen))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                seen.given_up_at = time.monotonic()
+                raise
+            return _broken(request)
         if self._fault(Hang, request):
             await _for_ever()
         if answer := self._fault(Answer, request):
@@ -189,14 +206,29 @@ class FaultProxy:
             # The client meets the same as without a proxy: a connection that breaks.
             return _broken(request)
 
-    async def _pass_on(self, request: web.BaseRequest, seen: Request) -> web.StreamResponse:
+    async def _pass_on_late(self, fault: Late, request: web.BaseRequest, seen: Request) -> None:
+        url, headers = f"{self._server.url}{request.path_qs}", self._passed_on(request)
+        while fault in self._faults:
+            await self._changed.wait()
+        async with self._session.request(request.method, url, data=seen.body, headers=headers) as answer:
+            seen.passed = True
+            seen.status = answer.status
+
+    def _passed_on(self, request: web.BaseRequest) -> Mapping[str, str]:
         headers = request.headers.copy()
         # Compressed bodies could not be shortened.
         for name in (*_HOP_BY_HOP, "Accept-Encoding"):
             headers.popall(name, None)
+        return headers
+
+    async def _pass_on(self, request: web.BaseRequest, seen: Request) -> web.StreamResponse:
         url = f"{self._server.url}{request.path_qs}"
         async with self._session.request(
-            request.method, url, data=seen.body or None, headers=headers, allow_redirects=False
+            request.method,
+            url,
+            data=seen.body or None,
+            headers=self._passed_on(request),
+            allow_redirects=False,
         ) as answer:
             seen.passed = True
             cut = self._fault(CutAfter, request)

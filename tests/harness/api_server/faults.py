@@ -1,6 +1,6 @@
 """What can go wrong between a client and the API server: values that say which requests are hurt, and how.
 
-They decide nothing by themselves; `proxy.py` does to a request what its faults say.
+They decide nothing by themselves; `fault_proxy.py` does to a request what its faults say.
 """
 
 import json
@@ -57,6 +57,11 @@ class Hang(Fault):
     What hangs does so for good, as after a firewall has forgotten a connection; new requests
     pass once the fault is lifted.
     """
+
+
+@dataclass(frozen=True)
+class Late(Fault):
+    """The request is on its way until the fault is lifted; then it comes, even if its client has gone."""
 
 
 @dataclass(frozen=True)
