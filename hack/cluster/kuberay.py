@@ -1,8 +1,10 @@
 """Install KubeRay: its Helm chart where the network has it, else what its Go module describes.
 
-The Go module holds the definitions, the roles and the operator, but not the chart.
+The Go module holds the definitions, the roles and the operator, but not the chart. A checkout of another
+version takes its place if the variable KUBERAY_SOURCE names it (the folder `ray-operator`).
 """
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -21,6 +23,7 @@ from hack.progress import step
 from hack.toolchain.binaries import binary_path
 from hack.toolchain.catalogue import CATALOGUE
 from hack.toolchain.go_modules import module_folder
+from hack.toolchain.go_toolchain import find_go
 
 NAMESPACE: Final = "kuberay-system"
 # The address that KubeRay's documentation gives.
@@ -30,8 +33,20 @@ _CONFIG: Final = ImageConfig(entrypoint=("/manager",), user="65532:65532")
 Chart = tuple[str, ...]
 
 
+def version() -> str:
+    """The version that is installed: the pinned one, or `source` for a checkout."""
+    return "source" if _checkout() else _OPERATOR.version
+
+
+def _checkout() -> Path | None:
+    named = os.environ.get("KUBERAY_SOURCE")
+    return Path(named).resolve() if named else None
+
+
 def published_chart(helm: Helm, engine: Engine) -> Chart | None:
-    """Helm's arguments for KubeRay's chart; None if the chart or its image cannot be pulled here."""
+    """Helm's arguments for KubeRay's chart; None for a checkout, and if chart or image cannot be pulled."""
+    if _checkout():
+        return None
     chart = ("kuberay-operator", f"--repo={CHARTS}", f"--version={_OPERATOR.version.removeprefix('v')}")
     try:
         image = yaml.safe_load(helm("show", "values", *chart))["image"]
@@ -42,7 +57,7 @@ def published_chart(helm: Helm, engine: Engine) -> Chart | None:
 
 def install_chart(helm: Helm, chart: Chart) -> None:
     """Install or upgrade KubeRay's chart, and wait until its operator runs."""
-    with step(f"KubeRay {_OPERATOR.version}"):
+    with step(f"KubeRay {version()}"):
         helm(
             *("upgrade", "--install", "kuberay-operator", *chart),
             *(f"--namespace={NAMESPACE}", "--create-namespace", "--wait", "--timeout=180s"),
@@ -51,23 +66,35 @@ def install_chart(helm: Helm, chart: Chart) -> None:
 
 def operator_image() -> tuple[str, Path]:
     """Name of the operator's image, and the archive that holds it."""
-    name = f"localhost/model-endpoints/kuberay-operator:{_OPERATOR.version}"
-    archive = CACHE / "images" / f"kuberay-operator-{_OPERATOR.version}.tar"
-    program = binary_path(_OPERATOR.name)
+    name = f"localhost/model-endpoints/kuberay-operator:{version()}"
+    archive = CACHE / "images" / f"kuberay-operator-{version()}.tar"
     with locked(archive), TemporaryDirectory() as folder:
-        if not archive.exists():
+        # Nothing says whether a checkout has changed, and Go knows what it has built.
+        if _checkout() or not archive.exists():
             manager = Path(folder) / "manager"
-            manager.write_bytes(program.read_bytes())
+            _build_to(manager)
             manager.chmod(0o755)
             Path(folder).chmod(0o755)
             write_image(archive, name, Path(folder), _CONFIG)
     return name, archive
 
 
+def _build_to(manager: Path) -> None:
+    checkout = _checkout()
+    if checkout is None:
+        manager.write_bytes(binary_path(_OPERATOR.name).read_bytes())
+        return
+    with step(f"KubeRay of {checkout}"):
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        run(find_go(checkout), "build", "-o", manager, ".", folder=checkout, environment=environment)
+
+
 def manifests(image: str) -> list[dict[str, Any]]:
     """The objects that install KubeRay with the operator `image`: CRDs, roles, operator."""
-    config = module_folder(_OPERATOR.module, _OPERATOR.require) / "config" / "default"
-    documents = list(yaml.safe_load_all(run(binary_path("kubectl"), "kustomize", config)))
+    source = _checkout() or module_folder(_OPERATOR.module, _OPERATOR.require)
+    documents = list(
+        yaml.safe_load_all(run(binary_path("kubectl"), "kustomize", source / "config" / "default"))
+    )
     for document in documents:
         _move(document)
         if document["kind"] == "Deployment":
@@ -79,7 +106,7 @@ def manifests(image: str) -> list[dict[str, Any]]:
 
 def install_module(kubectl: Kubectl, image: str) -> None:
     """Install or upgrade KubeRay from its Go module, and wait until its operator runs."""
-    with step(f"KubeRay {_OPERATOR.version}"):
+    with step(f"KubeRay {version()}"):
         text = yaml.safe_dump_all(manifests(image))
         # Its definitions are too large for the annotation that a client-side apply writes.
         kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)

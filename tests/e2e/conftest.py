@@ -14,6 +14,9 @@ from hack.cluster.simulated_gpu import GPU_LABEL, set_accelerators
 from tests.e2e import machine
 from tests.e2e.release import Release, endpoint
 
+# Its asserts say what they have compared, like those of tests.
+pytest.register_assert_rewrite("tests.e2e.watching")
+
 HERE = Path(__file__).parent
 LOGS = HERE.parents[1] / "e2e-logs"
 # Pods start, images are read from a disk that others use, and Ray has its own pace.

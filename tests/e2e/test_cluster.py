@@ -2,10 +2,9 @@
 
 import yaml
 
-from hack.cluster import kind
+from hack.cluster import kind, kuberay
 from hack.cluster.simulated_gpu import GPU_LABEL, GPU_RESOURCE
 from hack.cluster.volumes import TORCH
-from hack.toolchain.catalogue import CATALOGUE
 from tests.e2e.conftest import eventually
 
 IMAGE = "localhost/model-endpoints/serve:dev"
@@ -28,7 +27,7 @@ def test_kuberay_runs_in_the_pinned_version(kubectl):
     [pod] = kubectl.get("pods", "--namespace=kuberay-system")["items"]
     assert ready(pod)
     [container] = pod["spec"]["containers"]
-    assert container["image"].endswith(f":{CATALOGUE['kuberay-operator'].version}")
+    assert container["image"].endswith(f":{kuberay.version()}")
 
 
 def test_bringing_it_up_again_keeps_the_cluster(kubectl, cluster):

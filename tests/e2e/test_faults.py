@@ -30,8 +30,14 @@ def kill_controller(release):
     )
 
 
+def kill_leader(release):
+    """Kill the operator that leads; the other one has to notice."""
+    holder = release.get("lease", f"{release.name}-operator")["spec"]["holderIdentity"]
+    release.kubectl("delete", "pod", holder.rpartition("_")[0], "--grace-period=0", "--force", "--wait=false")
+
+
 FAULTS = {
-    "operator": lambda release: kill(release, "app.kubernetes.io/component=operator"),
+    "operator": kill_leader,
     "kuberay": lambda release: kill(release, "app.kubernetes.io/name=kuberay", "kuberay-system"),
     "serve controller": kill_controller,
     "all of Ray": lambda release: kill(release, "ray.io/cluster"),

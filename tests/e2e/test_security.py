@@ -63,9 +63,12 @@ def test_the_network_policies_mean_exactly_the_pods_and_ports_that_are_there(rel
     # Those of an earlier test may still be leaving.
     release.wait_for("no pod is leaving", lambda: not any(map(leaves, release.get("pods")["items"])))
     ray = sorted(pod["metadata"]["name"] for pod in release.pods())
-    operator = [name for name in names(release) if name not in ray]
+    store = [f"{release.name}-head-store-0"]
+    operators = [name for name in names(release) if name not in ray + store]
     assert selected(release, f"{release.name}-ray") == ray
-    assert selected(release, f"{release.name}-operator") == operator
+    assert selected(release, f"{release.name}-head-store") == store
+    assert selected(release, f"{release.name}-operator") == operators
+    assert len(operators) == 2
     [head] = release.pods(node_type="head")
     containers = {container["name"]: container for container in head["spec"]["containers"]}
     open_ports = {port["containerPort"] for port in containers["ray-head"]["ports"]}

@@ -2,7 +2,7 @@
 
 KINDS = (
     "rayservices,rayclusters,deployments,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,"
-    "networkpolicies,clusterroles"
+    "networkpolicies,clusterroles,statefulsets,persistentvolumeclaims"
 )
 DEFINITION = "modelendpoints.serving.modelendpoint.dev"
 
@@ -11,7 +11,11 @@ def left(release):
     """Return what is there of the release, or belongs to its Ray cluster."""
     ours = release.get(KINDS, "--selector=app.kubernetes.io/instance=models")["items"]
     rays = release.get("pods,services", "--selector=ray.io/cluster")["items"]
-    return [f"{item['kind']} {item['metadata']['name']}" for item in (*ours, *rays)]
+    # The operators make it, and it has no labels.
+    leases = [
+        each for each in release.get("leases")["items"] if each["metadata"]["name"].startswith("models")
+    ]
+    return [f"{item['kind']} {item['metadata']['name']}" for item in (*ours, *rays, *leases)]
 
 
 def test_everything_goes_but_the_definition_and_the_models(release, steady, kubectl):
