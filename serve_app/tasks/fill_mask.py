@@ -18,7 +18,7 @@ class FillMask(PretrainedTask):
     """A masked language model. Each mask is filled while the other masks stay."""
 
     task: ClassVar = Task.FILL_MASK
-    auto_class: ClassVar = AutoModelForMaskedLM
+    auto_class = AutoModelForMaskedLM
     outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
 
     def load_extras(self, folder: Path) -> None:
@@ -33,12 +33,11 @@ class FillMask(PretrainedTask):
     def description(self) -> Mapping[str, Any]:
         return {**super().description, "mask": self._pretrained.hf_tokenizer.mask_token}
 
-    @property
-    def check_texts(self) -> Sequence[str]:
+    def proof_text(self, text: str) -> str:
         # The mask is in front, where no truncation removes it.
-        return [f"{self._pretrained.hf_tokenizer.mask_token} {text}" for text in super().check_texts]
+        return f"{self._pretrained.hf_tokenizer.mask_token} {text}"
 
-    def encode(
+    def sequences(
         self, text: str, parameters: FillMaskParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
         encoded = EncodedSequence(self._pretrained.encode(text, limit))
