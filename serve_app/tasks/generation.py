@@ -105,7 +105,7 @@ class GeneratingTask(PretrainedTask):
         stated = self._pretrained.model.generation_config.eos_token_id
         ends = torch.tensor(stated if isinstance(stated, list) else [-1 if stated is None else stated])
         with torch.inference_mode():
-            generated = self.generated(batch, Progress([]), **_PROOF)
+            generated = self.generated(batch, _Awaited([]), **_PROOF)
         logits = torch.stack(generated.logits, dim=1).float().cpu()
         # The first token of a decoder is not generated.
         tokens = self.new_tokens(batch, generated.sequences).cpu()[:, -logits.shape[1] :]
@@ -117,6 +117,13 @@ def _length(tokens: torch.Tensor, ends: torch.Tensor) -> int:
     """Return the number of tokens up to the first that ends a text."""
     found = torch.isin(tokens, ends).nonzero()
     return int(found[0]) + 1 if len(found) else len(tokens)
+
+
+class _Awaited(Progress):
+    """Of a generation for which the proof waits, and no client."""
+
+    def tick(self) -> bool:
+        return True
 
 
 class _Ticker(StoppingCriteria):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """text-generation: a causal model continues a text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -21,6 +22,11 @@ class TextGeneration(GeneratingTask):
 
     task: ClassVar = Task.TEXT_GENERATION
     auto_class = AutoModelForCausalLM
+
+    def load_extras(self, folder: Path) -> None:
+        super().load_extras(folder)
+        # What a text ends with is continued, so a prompt that is too long loses its beginning.
+        self._pretrained.hf_tokenizer.truncation_side = "left"
 
     def check_model(self) -> None:
         """Refuse a model in which a later token changes what is said of the earlier ones."""
