@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from tokenizers import normalizers
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+from transformers import AutoConfig, AutoModel
 
 from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
@@ -121,11 +122,10 @@ def _auto_class(folder: Path) -> Any:
     except Exception as error:
         reason = words(error)
         raise ModelLoadError(f"{folder} cannot be loaded for {Task.FEATURE_EXTRACTION}: {reason}") from error
-    alone = (
-        getattr(config, "is_encoder_decoder", False)
-        and type(config) in AutoModelForTextEncoding._model_mapping
-    )
-    return AutoModelForTextEncoding if alone else AutoModel
+    if not getattr(config, "is_encoder_decoder", False) or type(config) not in AutoModel._model_mapping:
+        return AutoModel
+    whole = AutoModel._model_mapping[type(config)].__name__
+    return getattr(transformers, f"{whole.removesuffix('Model')}EncoderModel", AutoModel)
 
 
 def _prompt_tokens(model: Any, prompt: str) -> int:

@@ -45,7 +45,7 @@ _OWN = {
     "data2vec-text": _OFFSET,
     "esm": {"position_embedding_type": "rotary", "mask_token_id": 4, "token_dropout": False},
     "fsmt": {"src_vocab_size": VOCABULARY, "tgt_vocab_size": VOCABULARY, "langs": ["en", "de"]},
-    "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1},
+    "funnel": {"architectures": ["FunnelModel"], "block_sizes": [1, 1], "num_decoder_layers": 1},
     "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
     "ibert": _OFFSET,
@@ -61,14 +61,20 @@ _OWN = {
     "mamba": {"state_size": 8},
     "mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 8},
     "mixtral": {"num_local_experts": 2, "num_experts_per_tok": 2},
-    "mobilebert": {"true_hidden_size": 32, "intra_bottleneck_size": 16, "embedding_size": 16},
+    "mobilebert": {"intra_bottleneck_size": 32, "embedding_size": 32},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 16},
     "modernbert-decoder": {"global_attn_every_n_layers": 2, "local_attention": 16},
     "mpnet": _OFFSET,
     "mpt": {"n_heads": 2},
     "nystromformer": {"num_landmarks": 4, "segment_means_seq_len": 64},
-    "openai-gpt": {},
-    "recurrent_gemma": {"lru_width": 32, "attention_window_size": 16},
+    "codegen": {"rotary_dim": 8, "n_head": 4, "num_attention_heads": 4},
+    "gptj": {"rotary_dim": 8},
+    "qwen2": {"max_position_embeddings": 256},
+    "recurrent_gemma": {
+        "block_types": ["recurrent", "attention"],
+        "lru_width": 32,
+        "attention_window_size": 16,
+    },
     "roberta": _OFFSET,
     "roberta-prelayernorm": _OFFSET,
     "roc_bert": {"pronunciation_vocab_size": VOCABULARY, "shape_vocab_size": VOCABULARY},
@@ -224,8 +230,13 @@ def write(name: str, task: Task, folder: Path) -> Path:
         model.generation_config.eos_token_id = 3
         if model.config.is_encoder_decoder:
             model.generation_config.decoder_start_token_id = 0
+    if model.config.is_encoder_decoder:
+        model.config.decoder_start_token_id = 0
     model.save_pretrained(folder)
-    tiny_models.tokenizer().save_pretrained(folder)
+    tokenizer = tiny_models.tokenizer()
+    # transformers puts its own tokenizer of bytes in place of this one.
+    tokenizer.model_max_length = 256 if name == "qwen2" else MAX_TOKENS
+    tokenizer.save_pretrained(folder)
     return folder
 
 

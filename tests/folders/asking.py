@@ -71,6 +71,9 @@ def _right_answer(model: Any, tokenizer: Any, task: Task, text: str) -> Any:
         ids = {name: value for name, value in inputs.items() if name != "token_type_ids"}
         made = model.generate(**ids, max_new_tokens=NEW_TOKENS, do_sample=False)
         return tokenizer.decode(made[0], skip_special_tokens=True)
+    if task is Task.FEATURE_EXTRACTION and hasattr(transformers, f"{type(model).__name__[:-5]}EncoderModel"):
+        # Such a decoder has nothing to start from.
+        model = model.get_encoder()
     output = model(**inputs)
     if task is Task.FEATURE_EXTRACTION:
         return output.last_hidden_state[0].mean(dim=0)

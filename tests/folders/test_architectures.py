@@ -12,10 +12,16 @@ from serve_app.tasks import task_class
 from tests.folders import architectures, asking
 
 MASKED = [f"[MASK] {text}" for text in asking.TEXTS]
-# What cannot be served, and why.
-REFUSED: dict[tuple[str, str], str] = {}
-# Batches in which texts of other lengths change the answers.
-EQUAL_LENGTHS: set[tuple[str, str]] = set()
+NEED_DECODER_INPUTS = ["blenderbot", "m2m_100", "marian", "pegasus"]
+# What cannot be served, and why; transformers fails on it too.
+REFUSED = {
+    # They need what their decoder has said so far.
+    **{(name, Task.FEATURE_EXTRACTION): "fails on a text: ValueError: You" for name in NEED_DECODER_INPUTS},
+    # Of several texts at once, transformers' own answers are others than alone, at equal lengths too.
+    ("rwkv", Task.TEXT_GENERATION): "equal lengths: 4 of 4 answers differ in a batch",
+    # It takes texts of one length only.
+    **{("nystromformer", task): "fails on a text: RuntimeError: shape" for task in Task},
+}
 
 
 def texts_of(task):
@@ -45,7 +51,7 @@ def check(task, got, right, tolerance):
             row = right[entity["index"]]
             assert entity["score"] == pytest.approx(float(row[int(entity["entity"][-1])]), abs=tolerance)
             assert entity["score"] >= float(row.max()) - tolerance
-        assert len(got["entities"]) == len(right) - 2
+        assert len(got["entities"]) in (len(right), len(right) - 2)
     elif task is Task.FILL_MASK:
         best = right[0].topk(5).values.tolist()
         assert [fill["score"] for fill in got["fills"]] == pytest.approx(best, abs=tolerance)
