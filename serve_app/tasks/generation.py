@@ -1,7 +1,7 @@
 """What the tasks that generate texts share: the options of `generate`, and the proof of such a model."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -34,6 +34,9 @@ class GeneratingTask(PretrainedTask):
     compared = False
     own_layers = False
     warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+    # Whether the ids that `generate` returns begin with those of the prompt.
+    repeats_prompt: ClassVar[bool] = False
+    _stop_texts: Sequence[str] = ()
 
     @property
     def batch_overhead_tokens(self) -> int:
@@ -46,6 +49,10 @@ class GeneratingTask(PretrainedTask):
         generation.return_dict_in_generate = False
         for name in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
             setattr(generation, name, False)
+        # transformers' own way needs tokenizers that can spell, and fails with others.
+        stop = generation.stop_strings or self._stop_texts
+        self._stop_texts = [stop] if isinstance(stop, str) else list(stop)
+        generation.stop_strings = None
         if generation.max_length is None and generation.max_new_tokens is None:
             generation.max_new_tokens = self.default_new_tokens
 
@@ -66,17 +73,30 @@ class GeneratingTask(PretrainedTask):
             given = {name: value for name, value in given.items() if name not in _SAMPLING}
         return given
 
+    def group(self, options: Mapping[str, Any], length: int, looks_back: Sequence[str]) -> Hashable:
+        """Return what sequences share in a batch: the options, and the length if one of `looks_back` is set.
+
+        Such options make tokens of the prompt less likely, and would count its padding as tokens.
+        """
+        stated = self._pretrained.model.generation_config
+        set_ones = [
+            name for name in looks_back if (options.get(name, getattr(stated, name)) or 0) not in (0, 1)
+        ]
+        return tuple(options.items()), length if set_ones else None
+
     def generated(self, batch: Sequence[EncodedSequence], progress: Progress, **options: Any) -> Any:
         """Return what `generate` returns for the batch."""
         tensors = self.inputs(batch)
-        if self._pretrained.model.generation_config.stop_strings:
-            options["tokenizer"] = self._pretrained.hf_tokenizer
+        criteria: list[StoppingCriteria] = [_Ticker(progress)]
+        if self._stop_texts:
+            prompt = tensors["input_ids"].shape[1] if self.repeats_prompt else 0
+            criteria.append(_StopTexts(self._pretrained.hf_tokenizer, self._stop_texts, prompt))
         return self._pretrained.model.generate(
             **tensors,
-            **dict(self.group_of(batch)),
+            **dict(self.group_of(batch)[0]),
             **options,
             logits_processor=LogitsProcessorList([_RequireNumbers()]),
-            stopping_criteria=StoppingCriteriaList([_Ticker(progress)]),
+            stopping_criteria=StoppingCriteriaList(criteria),
         )
 
     def inputs(self, batch: Sequence[EncodedSequence]) -> dict[str, torch.Tensor]:
@@ -136,6 +156,21 @@ class _Ticker(StoppingCriteria):  # type: ignore[misc]
         """Return whether each sequence has to stop."""
         abandoned = not self._progress.tick()
         return torch.full((input_ids.shape[0],), abandoned, device=input_ids.device, dtype=torch.bool)
+
+
+class _StopTexts(StoppingCriteria):  # type: ignore[misc]
+    """Stops each text that has one of the texts behind its first `prompt` tokens."""
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str], prompt: int) -> None:
+        self._tokenizer = tokenizer
+        self._texts = texts
+        self._prompt = prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return whether each sequence has to stop."""
+        new = [self._tokenizer.decode(row[self._prompt :]) for row in input_ids]
+        stopped = [any(text in each for text in self._texts) for each in new]
+        return torch.tensor(stopped, device=input_ids.device)
 
 
 class _RequireNumbers(LogitsProcessor):  # type: ignore[misc]

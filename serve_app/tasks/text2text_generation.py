@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 from transformers import AutoModelForSeq2SeqLM
@@ -12,6 +12,9 @@ from serve_app.engine.base import EncodedSequence, InputLimit, Prediction
 from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import Text2TextGenerationParameters
 from serve_app.tasks.generation import GeneratingTask
+
+# Options of `generate` that ask which tokens the encoder got.
+_LOOKS_BACK: Final = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size")
 
 
 class Text2TextGeneration(GeneratingTask):
@@ -54,7 +57,7 @@ class Text2TextGeneration(GeneratingTask):
                     limit=positions,
                 )
         features = self._pretrained.encode(self.prefix(parameters) + text, limit)
-        return [EncodedSequence(features, tuple(options.items()))]
+        return [EncodedSequence(features, self.group(options, len(features["input_ids"]), _LOOKS_BACK))]
 
     def prefix(self, parameters: Text2TextGenerationParameters) -> str:
         """Return what goes in front of the text."""

@@ -15,6 +15,8 @@ from serve_app.tasks.generation import GeneratingTask
 
 # Its layers look at both sides, and `generate` hides from them what comes later.
 _HIDES_LATER_TOKENS: Final = ("xlnet",)
+# Options of `generate` that ask which tokens were there before.
+_LOOKS_BACK: Final = ("repetition_penalty", "no_repeat_ngram_size")
 
 
 class TextGeneration(GeneratingTask):
@@ -22,6 +24,7 @@ class TextGeneration(GeneratingTask):
 
     task: ClassVar = Task.TEXT_GENERATION
     auto_class = AutoModelForCausalLM
+    repeats_prompt: ClassVar[bool] = True
 
     def load_extras(self, folder: Path) -> None:
         super().load_extras(folder)
@@ -66,10 +69,10 @@ class TextGeneration(GeneratingTask):
                 limit=self.max_tokens,
             )
         features = self._pretrained.encode(text, InputLimit(min(limit.max_tokens, room), limit.truncate))
+        length = len(features["input_ids"])
         if new is None:
-            length = len(features["input_ids"])
             options["max_new_tokens"] = max(1, min(stated.max_length, self.max_tokens) - length)
-        return [EncodedSequence(features, tuple(options.items()))]
+        return [EncodedSequence(features, self.group(options, length, _LOOKS_BACK))]
 
     def inputs(self, batch: Sequence[EncodedSequence]) -> dict[str, torch.Tensor]:
         tensors = self._pretrained.collate(batch, side="left")

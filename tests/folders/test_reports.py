@@ -304,11 +304,13 @@ def test_segments_that_the_model_does_not_have_are_left_out(tmp_path):
 def test_a_token_that_the_model_does_not_know_is_the_requests_fault(tmp_path):
     folder = tiny_models.write(CLASSIFY, tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["<X>"])
+    tokenizer.add_tokens(["<x>"])
     tokenizer.save_pretrained(folder)
     model = loaded(CLASSIFY, folder)
-    with pytest.raises(InvalidInputError, match="the text has the token '<X>', number"):
-        asking.predictions(model, CLASSIFY, ["a <X> b"])
+    with pytest.raises(
+        InvalidInputError, match="the text has the token '<x>', number 77; the model knows those below 77"
+    ):
+        asking.predictions(model, CLASSIFY, ["a <x> b"])
 
 
 def bare_tokenizer():
