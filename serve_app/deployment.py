@@ -13,12 +13,13 @@ from ray import serve
 from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, UserConfig
-from serve_app.engine.base import TaskModel
+from serve_app.engine.base import ModelLoadError, TaskModel
 from serve_app.engine.batch_engine import BatchEngine
-from serve_app.http.errors import Reply, ServingError, UnexpectedError
+from serve_app.http.errors import ModelFailedError, Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import fetch
 from serve_app.protocols import CALLS, model_application
 from serve_app.telemetry.startup import StartupTimer
+from serve_app.text import words
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,9 +40,10 @@ class Model:
             task_class = await asyncio.to_thread(_task_class, args)
         with startup.phase("load"):
             model = await asyncio.to_thread(task_class, folder, args.dtype)
+        startup.split("load", "prove", model.proof_seconds)
         self._engine = BatchEngine(args, model, UserConfig())
         with startup.phase("warm_up"):
-            await self._engine.warm_up()
+            await _warm_up(self._engine)
         self._engine.cold_start = startup.report()
         logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
@@ -66,6 +68,15 @@ class Model:
         except Exception:
             logger.exception("unexpected error on %s", verb)
             return Reply.for_error(UnexpectedError())
+
+
+async def _warm_up(engine: BatchEngine) -> None:
+    """Answer a first text; the cause of a failure reaches the endpoint's status, not only the log."""
+    try:
+        await engine.warm_up()
+    except ModelFailedError as error:
+        cause = error.__cause__ or error
+        raise ModelLoadError(f"the model fails on a first text: {words(cause)}") from error
 
 
 def _task_class(args: ModelArgs) -> type[TaskModel]:

@@ -28,6 +28,14 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
+def words(error: BaseException) -> str:
+    """Return the exception's own message in one line, after its class unless that is one of our own."""
+    name, sentence = type(error).__name__, " ".join(str(error).split())
+    if name in _SELF_EXPLAINING:
+        return sentence
+    return f"{name}: {sentence}" if sentence else name
+
+
 def application_cause(deployment_messages: Iterable[str], application_message: str) -> str:
     """Return the first cause found in the messages of an application's deployments, then in its own."""
     # The application's own message says at best which deployment failed.

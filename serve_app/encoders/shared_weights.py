@@ -48,7 +48,7 @@ def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
         return
     offsets = iter(_offsets(contents))
     try:
-        mapping = _mapping(contents, folder or _own_folder())
+        mapping = _mapping(contents, folder or own_folder())
         _mappings.append(mapping)
         start = ctypes.addressof(ctypes.c_ubyte.from_buffer(mapping))
         weights = [from_prepacked(start + next(offsets), linear.weight) for linear in linears]
@@ -69,7 +69,7 @@ def _return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _own_folder() -> Path:
+def own_folder() -> Path:
     """Return a folder that only this user can read; raise OSError if others can."""
     folder = Path(tempfile.gettempdir()) / f"model-endpoints-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

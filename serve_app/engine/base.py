@@ -91,6 +91,8 @@ class TaskModel(ABC):
     outputs: ClassVar[tuple[Output, ...]]
     # Parameters of the tiny request that warms the model up and shows that it works.
     warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
+    # How long the constructor has compared the model's answers with the right ones.
+    proof_seconds: float = 0.0
 
     @abstractmethod
     def __init__(self, folder: Path, dtype: Dtype) -> None:

@@ -1,4 +1,4 @@
-"""The dtype in which a model runs, and the conversion of its weights."""
+"""The dtype in which a model runs, and int8, which no file of weights has."""
 
 import warnings
 from typing import Any, Final
@@ -34,11 +34,8 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def convert(model: Any, name: str) -> None:
-    """Convert a float32 model in place. int8 converts linear layers only, and their inputs at each call."""
-    if name != INT8:
-        model.to(torch_dtype(name))
-        return
+def quantize(model: Any) -> None:
+    """Convert the linear layers of a float32 model to int8 in place, and their inputs at each call."""
     quantization = torch.ao.quantization
     kinds = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
     with warnings.catch_warnings():

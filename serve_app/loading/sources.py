@@ -17,7 +17,12 @@ VOLUMES_VARIABLE: Final = "MODEL_ENDPOINTS_VOLUMES"
 VOLUMES_FOLDER: Final = "/volumes"
 
 # Weights as safetensors, configuration and tokenizer. Never pickled weights or Python code.
-HUB_FILES: Final = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+HUB_FILES: Final = [
+    *("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"),
+    *("*.spm", "*.codes", "*.tiktoken", "*.bpe", "*.vocab", "*.tokenizer"),
+]
+# Folders and files of other programs, some as large as the weights.
+NOT_HUB_FILES: Final = ["onnx/*", "openvino/*", "original/*", "coreml/*", "consolidated*.safetensors"]
 
 LONGEST_REASON: Final = 300
 
@@ -70,9 +75,20 @@ def _from_hub(rest: str, revision: str) -> Path:
 
     at = f"hf://{rest}" + (f" at revision {revision}" if revision else "")
     try:
-        return Path(snapshot_download(rest, revision=revision or None, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(
+                rest,
+                revision=revision or None,
+                allow_patterns=HUB_FILES,
+                ignore_patterns=NOT_HUB_FILES,
+            )
+        )
     except LocalEntryNotFoundError as error:
-        raise SourceError(f"{at}: the hub cannot be reached and the model is not cached here") from error
+        # Also raised where the hub answers with an error of its own, such as 429 or 503.
+        cause = f": {_reason(error.__cause__)}" if isinstance(error.__cause__, Exception) else ""
+        raise SourceError(
+            f"{at}: the hub cannot be reached and the model is not cached here{cause}"
+        ) from error
     except HfHubHTTPError as error:
         raise SourceError(f"{at}: the hub refused it: {_reason(error)}") from error
     except HFValidationError as error:

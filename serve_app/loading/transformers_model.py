@@ -4,6 +4,7 @@ Only safetensors are read, and no code from the folder is run. Everything that c
 becomes one sentence in a ModelLoadError.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +18,21 @@ from safetensors import SafetensorError
 from serve_app.contract import Task
 from serve_app.encoders.cpu_threads import granted_threads
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError
+from serve_app.http.errors import InvalidInputError
 from serve_app.loading.dtypes import torch_dtype
+from serve_app.loading.folder import check_folder
 from serve_app.loading.tokenizer import Tokenizer
+from serve_app.loading.weights import check_weights
+from serve_app.text import quoted, words
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 # Tokenizers of models without a fixed context report a length of this order of magnitude.
 _NO_LIMIT: Final = 10**9
+
+# Arguments of a model's forward that are lists with one number for each token.
+_PER_TOKEN: Final = ("token_type_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,12 @@ class TransformersModel:
     dtype: str
     # CPU threads that the replica may use.
     threads: int
-    # Whether the model runs without padding.
+    # Whether the model runs without padding, in layers of this project.
     unpadded: bool = False
+    # Whether only sequences of one length may share a batch.
+    equal_lengths: bool = False
+    # A lower limit than the one that the model states.
+    token_limit: int | None = None
 
     @property
     def hf_tokenizer(self) -> Any:
@@ -51,11 +63,13 @@ class TransformersModel:
         """The lowest limit that the model's configuration and the tokenizer state."""
         config = self.model.config
         stated = [
+            self.token_limit,
             self._positions,
             getattr(config, "n_positions", None),
             getattr(self.hf_tokenizer, "model_max_length", None),
         ]
-        return min(int(limit) for limit in (*stated, _NO_LIMIT) if limit)
+        # Some say -1 where there is no limit.
+        return min(int(limit) for limit in (*stated, _NO_LIMIT) if limit and limit > 0)
 
     @property
     def _positions(self) -> int | None:
@@ -64,6 +78,26 @@ class TransformersModel:
         embeddings = getattr(self.model.base_model, "embeddings", None)
         first = getattr(embeddings, "padding_idx", None)
         return positions - first - 1 if positions and first is not None else positions
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        """What the model takes for each token, besides the ids."""
+        taken = inspect.signature(self.model.forward).parameters
+        return frozenset(name for name in _PER_TOKEN if name in taken)
+
+    @cached_property
+    def _vocabulary(self) -> int:
+        """The number of tokens that the model has an embedding for."""
+        try:
+            return int(self.model.get_input_embeddings().num_embeddings)
+        except (AttributeError, NotImplementedError):
+            # Models of characters hash them.
+            return _NO_LIMIT
+
+    @cached_property
+    def _segments(self) -> int:
+        """The number of values that token_type_ids may have."""
+        return int(getattr(self.model.config, "type_vocab_size", None) or _NO_LIMIT)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -74,8 +108,27 @@ class TransformersModel:
         }
 
     def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
-        """Return the tokenizer's lists for `text`, within `limit`. Of a pair, the first text is truncated."""
-        return self.tokenizer.encode(text, limit, pair)
+        """Return the model's inputs for `text`, within `limit`. Of a pair, the first text is truncated.
+
+        Raises InvalidInputError for a text that becomes no token, or one that the model does not know.
+        """
+        found = self.tokenizer.encode(text, limit, pair)
+        ids = found["input_ids"]
+        if not ids:
+            raise InvalidInputError(f"{quoted(text)} becomes no token")
+        if max(ids) >= self._vocabulary:
+            token = self.hf_tokenizer.convert_ids_to_tokens(max(ids))
+            raise InvalidInputError(
+                f"the text has the token {quoted(token)}, number {max(ids)}; the model knows those below "
+                f"{self._vocabulary}"
+            )
+        features = {"input_ids": ids}
+        if "token_type_ids" in found and "token_type_ids" in self._inputs:
+            types = found["token_type_ids"]
+            features["token_type_ids"] = types if max(types) < self._segments else [0] * len(types)
+        if self.unpadded or "attention_mask" in self._inputs:
+            features["attention_mask"] = [1] * len(ids)
+        return features
 
     def collate(self, batch: Sequence[EncodedSequence], side: str = "right") -> dict[str, torch.Tensor]:
         """Return tensors of shape (batch, longest), padded on `side`, on the model's device."""
@@ -104,11 +157,10 @@ def this_device() -> torch.device:
 def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> TransformersModel:
     """Return the model of `auto_class` in `folder`, with weights of `dtype`.
 
-    Raises ModelLoadError if files are missing, if weights are unreadable, or if the weights lack layers that
-    the task needs. transformers would fill such layers with random numbers.
+    Raises ModelLoadError if files are missing, if weights are unreadable, if the weights lack layers that
+    the task needs, or if some have no place in the model.
     """
-    if not any(folder.glob("*.safetensors")):
-        raise ModelLoadError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
+    check_folder(folder, auto_class.__name__)
     threads = granted_threads()
     # OpenMP threads spin only while there are no more of them than cores. The threads for the forward passes
     # are started later, and must be the only ones.
@@ -123,23 +175,27 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Transforme
             trust_remote_code=False,
             output_loading_info=True,
         )
+        model.eval().to(device)
     except SafetensorError as error:
         raise ModelLoadError(f"{folder}: the weights are not readable safetensors: {error}") from error
     except Exception as error:
         # Whatever exception a folder causes in transformers, the folder is at fault.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelLoadError(f"{folder} cannot be loaded for {task}: {reason}") from error
-    _require_all_weights(folder, task, info)
+        raise ModelLoadError(f"{folder} cannot be loaded for {task}: {words(error)}") from error
+    check_weights(folder, task, model, info)
+    # The code here reads outputs by name.
+    model.config.return_dict = True
+    _set_padding(model, tokenizer, task)
+    return TransformersModel(model, Tokenizer(tokenizer), device, dtype, threads)
+
+
+def _set_padding(model: Any, tokenizer: Any, task: Task) -> None:
+    """Give the tokenizer a padding token if it has none, and let the model know which one it is."""
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return TransformersModel(model.eval().to(device), Tokenizer(tokenizer), device, dtype, threads)
-
-
-def _require_all_weights(folder: Path, task: Task, info: dict[str, Any]) -> None:
-    missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
-    if missing:
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise ModelLoadError(
-            f"{folder} was not trained for {task}: its weights lack {shown}; "
-            "correct spec.model.task or the folder"
-        )
+        stated = getattr(model.config, "pad_token_id", None)
+        # The model never looks at padding; a batch where it did would differ from its texts alone.
+        number = stated if isinstance(stated, int) and stated >= 0 else 0
+        known = tokenizer.eos_token or tokenizer.unk_token
+        tokenizer.pad_token = known or tokenizer.convert_ids_to_tokens(number)
+    if task in (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION):
+        # Causal models score the last token that is not padding by their own configuration.
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

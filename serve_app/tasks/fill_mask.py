@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from transformers import AutoModelForMaskedLM
@@ -13,17 +13,22 @@ from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
 
+# Each fill is a text of its own, and they are made one after the other.
+MOST_FILLS: Final = 1000
+
 
 class FillMask(PretrainedTask):
     """A masked language model. Each mask is filled while the other masks stay."""
 
     task: ClassVar = Task.FILL_MASK
-    auto_class: ClassVar = AutoModelForMaskedLM
+    auto_class = AutoModelForMaskedLM
     outputs: ClassVar = (Output("fills", "BYTES", (-1,)),)
 
     def load_extras(self, folder: Path) -> None:
         if self._pretrained.hf_tokenizer.mask_token is None:
             raise ModelLoadError(f"{folder} has a tokenizer without a mask token; {Task.FILL_MASK} needs one")
+        # The tokenizer makes this list anew each time that it is asked.
+        self._special = frozenset(self._pretrained.hf_tokenizer.all_special_ids)
 
     @property
     def warmup_text(self) -> str:
@@ -33,18 +38,24 @@ class FillMask(PretrainedTask):
     def description(self) -> Mapping[str, Any]:
         return {**super().description, "mask": self._pretrained.hf_tokenizer.mask_token}
 
-    @property
-    def check_texts(self) -> Sequence[str]:
+    def proof_text(self, text: str) -> str:
         # The mask is in front, where no truncation removes it.
-        return [f"{self._pretrained.hf_tokenizer.mask_token} {text}" for text in super().check_texts]
+        return f"{self._pretrained.hf_tokenizer.mask_token} {text}"
 
-    def encode(
+    def sequences(
         self, text: str, parameters: FillMaskParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
         encoded = EncodedSequence(self._pretrained.encode(text, limit))
         if not self._masks(encoded):
             mask = self._pretrained.hf_tokenizer.mask_token
             raise InvalidInputError(f"the text has no {mask} within the first {encoded.length} tokens")
+        fills = len(self._masks(encoded)) * parameters.top_k
+        if fills > MOST_FILLS:
+            raise InvalidInputError(
+                f"parameters.top_k: got {parameters.top_k}, for {len(self._masks(encoded))} masks; one "
+                f"text has at most {MOST_FILLS} fills",
+                limit=MOST_FILLS,
+            )
         return [encoded]
 
     def _masks(self, encoded: EncodedSequence) -> list[int]:
@@ -87,7 +98,7 @@ class FillMask(PretrainedTask):
                 [
                     identifier
                     for identifier in filled
-                    if identifier == tokenizer.mask_token_id or identifier not in tokenizer.all_special_ids
+                    if identifier == tokenizer.mask_token_id or identifier not in self._special
                 ]
             ),
         }

@@ -12,7 +12,12 @@ from transformers import AutoConfig
 
 from serve_app.contract import ParameterValue, Task
 from serve_app.engine.base import ModelLoadError, Output
-from serve_app.parameters import SummarizationParameters, Text2TextGenerationParameters, parse_parameters
+from serve_app.parameters import (
+    GenerationParameters,
+    SummarizationParameters,
+    Text2TextGenerationParameters,
+    parse_parameters,
+)
 from serve_app.tasks.text2text_generation import Text2TextGeneration
 from serve_app.text import quoted
 
@@ -37,19 +42,17 @@ class Summarization(Text2TextGeneration):
         except ValueError as error:
             where = f"{folder}/config.json: task_specific_params.{self.task}"
             raise ModelLoadError(f"{where}: {error}") from error
-        if generation.max_length is None and generation.max_new_tokens is None:
-            generation.max_new_tokens = SummarizationParameters().max_new_tokens
+        super().load_extras(folder)
 
     def prefix(self, parameters: Text2TextGenerationParameters) -> str:
         return parameters.prefix if "prefix" in parameters.model_fields_set else self._prefix
 
-    def options(self, parameters: Text2TextGenerationParameters) -> dict[str, Any]:
-        """Return the arguments that were given; `generate` takes all others from the model."""
-        given = parameters.model_dump(exclude_unset=True, exclude={"prefix"})
+    def options(self, parameters: GenerationParameters) -> dict[str, Any]:
+        given = super().options(parameters)
         # `generate` would prefer the model's max_new_tokens.
         return {"max_new_tokens": None, **given} if "max_length" in given else given
 
-    def _load(self, folder: Path, dtype: str) -> None:
+    def read_folder(self, folder: Path) -> None:
         architecture = _other_architecture(folder)
         if architecture:
             # transformers would list all architectures that it knows.
@@ -57,7 +60,6 @@ class Summarization(Text2TextGeneration):
                 f"{folder} cannot be loaded for {self.task}: {architecture} is no encoder-decoder; "
                 "correct spec.model.task or the folder"
             )
-        super()._load(folder, dtype)
 
 
 def _other_architecture(folder: Path) -> str | None:

@@ -1,57 +1,70 @@
 """text2text-generation: a sequence-to-sequence model rewrites a text (summaries, translation)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Final
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, StoppingCriteriaList
+from transformers import AutoModelForSeq2SeqLM
 
-from serve_app.contract import ParameterValue, Task
-from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
+from serve_app.contract import Task
+from serve_app.engine.base import EncodedSequence, InputLimit, Prediction
+from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import Text2TextGenerationParameters
-from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
-from serve_app.tasks.text_generation import Ticker, generation_options
+from serve_app.tasks.generation import GeneratingTask
+
+# Options of `generate` that ask which tokens the encoder got.
+_LOOKS_BACK: Final = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size")
 
 
-class Text2TextGeneration(PretrainedTask):
+class Text2TextGeneration(GeneratingTask):
     """An encoder-decoder model; transformers 5 has no pipeline for these, so `generate` is called."""
 
     task: ClassVar = Task.TEXT2TEXT_GENERATION
-    auto_class: ClassVar = AutoModelForSeq2SeqLM
-    outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
-    compared: ClassVar = False
-    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+    auto_class = AutoModelForSeq2SeqLM
+
+    def load_extras(self, folder: Path) -> None:
+        super().load_extras(folder)
+        generation = self._pretrained.model.generation_config
+        for name in ("max_new_tokens", "max_length"):
+            stated = getattr(generation, name)
+            if stated is not None and self._decoder_positions is not None:
+                setattr(generation, name, min(stated, self._decoder_positions))
 
     @property
-    def batch_overhead_tokens(self) -> int:
-        return FULL_BATCHES
+    def default_new_tokens(self) -> int:
+        return min(super().default_new_tokens, self._decoder_positions or super().default_new_tokens)
 
-    def encode(
+    @property
+    def _decoder_positions(self) -> int | None:
+        """How many tokens the decoder can number; None if it numbers none."""
+        config = self._pretrained.model.config
+        stated = getattr(config, "max_decoder_position_embeddings", None) or getattr(
+            config, "max_position_embeddings", None
+        )
+        return stated if isinstance(stated, int) and stated > 0 else None
+
+    def sequences(
         self, text: str, parameters: Text2TextGenerationParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
+        options = self.options(parameters)
+        positions = self._decoder_positions
+        for name in ("max_new_tokens", "max_length"):
+            given = options.get(name)
+            if positions is not None and given is not None and given > positions:
+                raise InvalidInputError(
+                    f"parameters.{name}: got {given}; this model generates up to {positions} tokens",
+                    limit=positions,
+                )
         features = self._pretrained.encode(self.prefix(parameters) + text, limit)
-        return [EncodedSequence(features, group=tuple(self.options(parameters).items()))]
+        return [EncodedSequence(features, self.group(options, len(features["input_ids"]), _LOOKS_BACK))]
 
     def prefix(self, parameters: Text2TextGenerationParameters) -> str:
         """Return what goes in front of the text."""
         return parameters.prefix
 
-    def options(self, parameters: Text2TextGenerationParameters) -> dict[str, Any]:
-        """Return the arguments of `generate`."""
-        return {**generation_options(parameters), "num_beams": parameters.num_beams}
-
-    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
-        """Return the generated token ids for each sequence."""
-        options = batch[0].group
-        assert isinstance(options, tuple)
-        tensors = self._pretrained.collate(batch)
-        tensors.pop("token_type_ids", None)
-        generated = self._pretrained.model.generate(
-            **tensors,
-            **dict(options),
-            stopping_criteria=StoppingCriteriaList([Ticker(progress)]),
-        )
-        return list(generated.cpu())
+    def new_tokens(self, batch: Sequence[EncodedSequence], generated: torch.Tensor) -> torch.Tensor:
+        return generated
 
     def decode(
         self,

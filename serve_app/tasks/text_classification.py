@@ -1,33 +1,37 @@
 """text-classification: one label for a text."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.contract import Task
-from serve_app.engine.base import EncodedSequence, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, ModelLoadError, Output, Prediction, Progress
+from serve_app.loading.proof import Changed, label_changed, number_changed, rounding_changed, side_changed
 from serve_app.parameters import TextClassificationParameters
+from serve_app.tasks.labels import label_names
 from serve_app.tasks.pretrained_task import PretrainedTask
+from serve_app.text import quoted
 
 
 class TextClassification(PretrainedTask):
     """A sequence classification model."""
 
     task: ClassVar = Task.TEXT_CLASSIFICATION
-    auto_class: ClassVar = AutoModelForSequenceClassification
+    auto_class = AutoModelForSequenceClassification
     decodes_fast: ClassVar = True
     outputs: ClassVar = (Output("label", "BYTES", (-1,)), Output("score", "FP32", (-1,)))
 
-    @property
-    def description(self) -> Mapping[str, Any]:
-        return {**super().description, "labels": list(self._labels.values())}
+    def load_extras(self, folder: Path) -> None:
+        config = self._pretrained.model.config
+        self._labels = label_names(folder, config)
+        self._function = _stated_function(folder, config)
 
     @property
-    def _labels(self) -> dict[int, str]:
-        labels: dict[int, str] = self._pretrained.model.config.id2label
-        return labels
+    def description(self) -> Mapping[str, Any]:
+        return {**super().description, "labels": self._labels, "function_to_apply": self._function}
 
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one row of shape (labels,) for each sequence."""
@@ -52,12 +56,39 @@ class TextClassification(PretrainedTask):
             prediction["top"] = named[: parameters.top_k]
         return prediction
 
+    def changed(self, *, exact: bool) -> Changed:
+        return rounding_changed if exact else _RULES[self._function]
+
     def _scores(self, logits: torch.Tensor, parameters: TextClassificationParameters) -> torch.Tensor:
-        function = parameters.function_to_apply
-        if function is None:
-            # transformers' own pipeline chooses in the same way.
-            several = self._pretrained.model.config.problem_type == "multi_label_classification"
-            function = "sigmoid" if several or len(logits) == 1 else "softmax"
+        function = parameters.function_to_apply or self._function
         if function == "sigmoid":
             return logits.sigmoid()
         return logits.softmax(-1) if function == "softmax" else logits
+
+
+_RULES: Final = {"sigmoid": side_changed, "softmax": label_changed, "none": number_changed}
+
+# What folders of sentence-transformers' rankers state.
+_ACTIVATIONS: Final = {"Identity": "none", "Sigmoid": "sigmoid"}
+
+
+def _stated_function(folder: Path, config: Any) -> str:
+    """Return what turns the head's numbers into scores; transformers' own pipeline chooses in the same way.
+
+    A ranker's head of one number may also come from sentence-transformers, which states the function.
+    """
+    if config.problem_type == "regression":
+        return "none"
+    stated = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn") or getattr(
+        config, "sbert_ce_default_activation_function", None
+    )
+    if config.num_labels == 1 and stated is not None:
+        name = str(stated).rpartition(".")[2]
+        if name not in _ACTIVATIONS:
+            raise ModelLoadError(
+                f"{folder}/config.json: the activation of the ranker: got {quoted(stated)}; must be "
+                f"{' or '.join(_ACTIVATIONS)} of torch.nn"
+            )
+        return _ACTIVATIONS[name]
+    several = config.problem_type == "multi_label_classification"
+    return "sigmoid" if several or config.num_labels == 1 else "softmax"

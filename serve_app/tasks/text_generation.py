@@ -1,58 +1,86 @@
 """text-generation: a causal model continues a text."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import torch
-from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import AutoModelForCausalLM
 
-from serve_app.contract import ParameterValue, Task
-from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
+from serve_app.contract import Task
+from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Prediction
 from serve_app.http.errors import InputTooLongError
-from serve_app.parameters import GenerationParameters, TextGenerationParameters
-from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
+from serve_app.parameters import TextGenerationParameters
+from serve_app.tasks.generation import GeneratingTask
+
+# Its layers look at both sides, and `generate` hides from them what comes later.
+_HIDES_LATER_TOKENS: Final = ("xlnet",)
+# Options of `generate` that ask which tokens were there before.
+_LOOKS_BACK: Final = ("repetition_penalty", "no_repeat_ngram_size")
 
 
-class TextGeneration(PretrainedTask):
+class TextGeneration(GeneratingTask):
     """A causal language model; texts with the same parameters share a batch."""
 
     task: ClassVar = Task.TEXT_GENERATION
-    auto_class: ClassVar = AutoModelForCausalLM
-    outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
-    compared: ClassVar = False
-    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
+    auto_class = AutoModelForCausalLM
+    repeats_prompt: ClassVar[bool] = True
+
+    def load_extras(self, folder: Path) -> None:
+        super().load_extras(folder)
+        # What a text ends with is continued, so a prompt that is too long loses its beginning.
+        self._pretrained.hf_tokenizer.truncation_side = "left"
+
+    def check_model(self) -> None:
+        """Refuse a model in which a later token changes what is said of the earlier ones."""
+        model = self._pretrained.model
+        [sequence] = self.proof_sequences(
+            ["the first words of a text and some more of them"], self.max_tokens
+        )
+        ids = torch.tensor([sequence.features["input_ids"]], device=self._pretrained.device)
+        if model.config.model_type in _HIDES_LATER_TOKENS or ids.shape[1] < 2:
+            return
+        with torch.inference_mode():
+            whole, part = model(input_ids=ids).logits[0, -2], model(input_ids=ids[:, :-1]).logits[0, -1]
+        if not torch.allclose(whole.float(), part.float(), rtol=1e-2, atol=1e-2 * float(part.abs().max())):
+            raise ModelLoadError(
+                f"{self._folder} was not trained for {self.task}: {type(model).__name__} looks at what comes "
+                "after a token too; correct spec.model.task or the folder"
+            )
 
     @property
-    def batch_overhead_tokens(self) -> int:
-        return FULL_BATCHES
+    def default_new_tokens(self) -> int:
+        # A prompt needs room too.
+        return max(1, min(super().default_new_tokens, self.max_tokens // 2))
 
-    def encode(
+    def sequences(
         self, text: str, parameters: TextGenerationParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
         """Return the prompt, which must fit into the model together with the new tokens."""
-        room = self._pretrained.max_tokens - parameters.max_new_tokens
+        options = self.options(parameters)
+        stated = self._pretrained.model.generation_config
+        new = options.get("max_new_tokens", stated.max_new_tokens)
+        # Without a number of new tokens, the model states one of all tokens, and the prompt comes first.
+        room = self.max_tokens - (1 if new is None else new)
         if room < 1:
             raise InputTooLongError(
-                f"parameters.max_new_tokens: got {parameters.max_new_tokens}, and prompt and continuation "
-                f"together may have {self._pretrained.max_tokens} tokens",
-                limit=self._pretrained.max_tokens,
+                f"parameters.max_new_tokens: got {new}, and prompt and continuation "
+                f"together may have {self.max_tokens} tokens",
+                limit=self.max_tokens,
             )
-        within = InputLimit(min(limit.max_tokens, room), limit.truncate)
-        return [EncodedSequence(self._pretrained.encode(text, within), group=parameters)]
+        features = self._pretrained.encode(text, InputLimit(min(limit.max_tokens, room), limit.truncate))
+        length = len(features["input_ids"])
+        if new is None:
+            options["max_new_tokens"] = max(1, min(stated.max_length, self.max_tokens) - length)
+        return [EncodedSequence(features, self.group(options, length, _LOOKS_BACK))]
 
-    def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
-        """Return the new token ids for each sequence."""
-        parameters = batch[0].group
-        assert isinstance(parameters, TextGenerationParameters)
+    def inputs(self, batch: Sequence[EncodedSequence]) -> dict[str, torch.Tensor]:
         tensors = self._pretrained.collate(batch, side="left")
         tensors.pop("token_type_ids", None)
-        generated = self._pretrained.model.generate(
-            **tensors,
-            **generation_options(parameters),
-            pad_token_id=self._pretrained.hf_tokenizer.pad_token_id,
-            stopping_criteria=StoppingCriteriaList([Ticker(progress)]),
-        )
-        return list(generated[:, tensors["input_ids"].shape[1] :].cpu())
+        return {**tensors, "pad_token_id": self._pretrained.hf_tokenizer.pad_token_id}
+
+    def new_tokens(self, batch: Sequence[EncodedSequence], generated: torch.Tensor) -> torch.Tensor:
+        return generated[:, max(each.length for each in batch) :]
 
     def decode(
         self,
@@ -61,30 +89,14 @@ class TextGeneration(PretrainedTask):
         outputs: Sequence[torch.Tensor],
         parameters: TextGenerationParameters,
     ) -> Prediction:
-        new = self._pretrained.hf_tokenizer.decode(outputs[0], skip_special_tokens=True)
-        return {"generated_text": text + new if parameters.return_full_text else new}
+        new = self._decoded(outputs[0].tolist())
+        if not parameters.return_full_text:
+            return {"generated_text": new}
+        # A tokenizer may leave out the blank in front of the first of several tokens.
+        prompt = encoded[0].features["input_ids"]
+        before, whole = self._decoded(prompt), self._decoded([*prompt, *outputs[0].tolist()])
+        return {"generated_text": text + (whole[len(before) :] if whole.startswith(before) else new)}
 
-
-class Ticker(StoppingCriteria):  # type: ignore[misc]
-    """Reports each generated token, and stops a generation for which no client waits."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Return whether each sequence has to stop."""
-        abandoned = not self._progress.tick()
-        return torch.full((input_ids.shape[0],), abandoned, device=input_ids.device, dtype=torch.bool)
-
-
-def generation_options(parameters: GenerationParameters) -> dict[str, Any]:
-    """Return the arguments of `generate`, with sampling options only if it samples."""
-    options: dict[str, Any] = {
-        "max_new_tokens": parameters.max_new_tokens,
-        "do_sample": parameters.do_sample,
-        "repetition_penalty": parameters.repetition_penalty,
-    }
-    if parameters.do_sample:
-        sampling = ("temperature", "top_k", "top_p")
-        options |= {name: getattr(parameters, name) for name in sampling}
-    return options
+    def _decoded(self, ids: Sequence[int]) -> str:
+        decoded: Any = self._pretrained.hf_tokenizer.decode(ids, skip_special_tokens=True)
+        return str(decoded)

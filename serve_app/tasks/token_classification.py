@@ -10,7 +10,9 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
+from serve_app.loading.proof import Changed, rounding_changed, token_label_changed
 from serve_app.parameters import TokenClassificationParameters
+from serve_app.tasks.labels import label_names
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
@@ -18,25 +20,28 @@ class TokenClassification(PretrainedTask):
     """A token classification model; transformers' pipeline merges its word pieces."""
 
     task: ClassVar = Task.TOKEN_CLASSIFICATION
-    auto_class: ClassVar = AutoModelForTokenClassification
+    auto_class = AutoModelForTokenClassification
     outputs: ClassVar = (Output("entities", "BYTES", (-1,)),)
 
     def load_extras(self, folder: Path) -> None:
         if not self._pretrained.hf_tokenizer.is_fast:
             raise ModelLoadError(f"{folder} has no tokenizer.json, which {Task.TOKEN_CLASSIFICATION} needs")
+        self._labels = label_names(folder, self._pretrained.model.config)
         self._pipeline = TokenClassificationPipeline(
             model=self._pretrained.model, tokenizer=self._pretrained.hf_tokenizer
         )
 
     @property
     def description(self) -> Mapping[str, Any]:
-        labels = list(self._pretrained.model.config.id2label.values())
-        return {**super().description, "labels": labels}
+        return {**super().description, "labels": self._labels}
 
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one tensor of shape (tokens, labels) for each sequence."""
         logits = self._logits(batch)
         return [row[: encoded.length] for row, encoded in zip(logits, batch, strict=True)]
+
+    def changed(self, *, exact: bool) -> Changed:
+        return rounding_changed if exact else token_label_changed
 
     def decode(
         self,

@@ -8,9 +8,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.contract import ParameterValue, Task
-from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
+from serve_app.engine.base import EncodedSequence, InputLimit, Output, Prediction, Progress
 from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import ZeroShotParameters
+from serve_app.tasks.labels import entailment_index
 from serve_app.tasks.pretrained_task import PretrainedTask
 
 
@@ -18,14 +19,14 @@ class ZeroShotClassification(PretrainedTask):
     """A natural language inference model: does the text entail "This example is LABEL."?"""
 
     task: ClassVar = Task.ZERO_SHOT_CLASSIFICATION
-    auto_class: ClassVar = AutoModelForSequenceClassification
+    auto_class = AutoModelForSequenceClassification
     outputs: ClassVar = (Output("labels", "BYTES", (-1, -1)), Output("scores", "FP32", (-1, -1)))
     warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
 
     def load_extras(self, folder: Path) -> None:
-        self._entailment = _entailment_index(folder, self._pretrained.model.config.label2id)
+        self._entailment = entailment_index(folder, self._pretrained.model.config, self.task)
 
-    def encode(
+    def sequences(
         self, text: str, parameters: ZeroShotParameters, limit: InputLimit
     ) -> Sequence[EncodedSequence]:
         """Return one sequence for each candidate label."""
@@ -58,13 +59,3 @@ class ZeroShotClassification(PretrainedTask):
             "labels": [parameters.candidate_labels[index] for index in ranked],
             "scores": [float(scores[index]) for index in ranked],
         }
-
-
-def _entailment_index(folder: Path, label2id: Mapping[str, int]) -> int:
-    for label, index in label2id.items():
-        if label.lower().startswith("entail"):
-            return index
-    raise ModelLoadError(
-        f"{folder} was not trained for {Task.ZERO_SHOT_CLASSIFICATION}: it has no label 'entailment', "
-        f"only {', '.join(label2id)}"
-    )

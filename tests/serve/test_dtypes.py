@@ -8,8 +8,8 @@ import transformers
 
 from serve_app.contract import Task
 from serve_app.engine.base import ModelLoadError
-from serve_app.loading.accuracy import CHECK_TEXTS, compare
 from serve_app.loading.dtypes import resolve_dtype
+from serve_app.loading.proof import CHECK_TEXTS
 from serve_app.tasks import task_class
 from tests.serve import tiny_models
 
@@ -38,15 +38,21 @@ def close_labels(tmp_path):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_kept(monkeypatch, tmp_path_factory):
+    """Each test proves its model, whatever another run has proved."""
+    folder = tmp_path_factory.mktemp("proofs")
+    monkeypatch.setattr("serve_app.loading.kept_proofs._folder", lambda: folder)
+
+
 @pytest.mark.parametrize("task", COMPARED)
 def test_auto_is_bfloat16_where_the_cpu_computes_it(task, tmp_path, fast_bfloat16):
-    model = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto")
-    description = model.description
-    check = description["dtype_check"]
-    assert check["dtype"] == "bfloat16"
-    assert check["texts"] == len(CHECK_TEXTS)
-    assert 0 < check["greatest_difference"] < 1
-    assert description["dtype"] == ("float32" if check["changed_answers"] else "bfloat16")
+    description = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto").description
+    proof = description["proof"]
+    assert proof["texts"] == len(CHECK_TEXTS) + 2
+    assert 0 <= proof["greatest_difference"] < 1
+    assert description["dtype"] == ("float32" if proof["because"] else "bfloat16")
+    assert proof["step"].startswith(description["dtype"])
 
 
 @pytest.mark.parametrize("task", Task)
@@ -54,56 +60,55 @@ def test_auto_is_float32_on_other_cpus(task, tmp_path, monkeypatch):
     with_cpu(monkeypatch, avx512_f=True)
     description = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto").description
     assert description["dtype"] == "float32"
-    assert "dtype_check" not in description
+    assert description["proof"]["because"] == []
 
 
 @pytest.mark.parametrize("task", GENERATING)
-def test_what_generates_is_not_compared_and_stays_in_float32(task, tmp_path, fast_bfloat16):
+def test_what_generates_stays_in_float32_unless_a_dtype_is_named(task, tmp_path, fast_bfloat16):
     model = task_class(task)(tiny_models.write(task, tmp_path / "model"), "auto")
     assert model.description["dtype"] == "float32"
 
 
-def test_auto_drops_a_format_that_changes_labels(close_labels, fast_bfloat16, caplog, monkeypatch):
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_a_dtype_that_changes_labels_is_dropped_and_the_metadata_says_why(
+    dtype, close_labels, fast_bfloat16, caplog, monkeypatch
+):
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
-    description = task_class(Task.TEXT_CLASSIFICATION)(close_labels, "auto").description
+    description = task_class(Task.TEXT_CLASSIFICATION)(close_labels, dtype).description
     assert description["dtype"] == "float32"
-    assert description["dtype_check"]["changed_answers"] == len(CHECK_TEXTS)
-    assert "changes 16 of 16 answers; the model runs in float32" in caplog.text
-
-
-def test_a_half_format_that_was_asked_for_stays_and_the_metadata_says_what_it_does(close_labels):
-    description = task_class(Task.TEXT_CLASSIFICATION)(close_labels, "bfloat16").description
-    assert description["dtype"] == "bfloat16"
-    assert description["dtype_check"]["changed_answers"] == len(CHECK_TEXTS)
+    assert description["proof"]["because"][0].startswith(
+        "bfloat16, own layers, mixed lengths: 18 of 18 answers"
+    )
+    assert "not served in bfloat16" in caplog.text
 
 
 @pytest.mark.parametrize("task", COMPARED)
 def test_int8_is_there_for_those_who_ask(task, tmp_path):
     description = task_class(task)(tiny_models.write(task, tmp_path / "model"), "int8").description
-    check = description["dtype_check"]
-    assert check["dtype"] == "int8"
-    assert 0 < check["greatest_difference"] < 1.5
-    assert description["dtype"] == ("float32" if check["changed_answers"] else "int8")
+    because = description["proof"]["because"]
+    assert all(reason.startswith("int8, ") for reason in because)
+    assert description["dtype"] == ("float32" if because else "int8")
 
 
 def test_int8_is_dropped_if_it_changes_labels(close_labels, monkeypatch):
-    def spoil(model, name):
+    def spoil(model):
         model.classifier.bias.data[:] = torch.tensor([1.0, 0.0, 0.0])
 
-    monkeypatch.setattr("serve_app.tasks.pretrained_task.convert", spoil)
+    monkeypatch.setattr("serve_app.loading.prepare.quantize", spoil)
     description = task_class(Task.TEXT_CLASSIFICATION)(close_labels, "int8").description
     assert description["dtype"] == "float32"
-    assert description["dtype_check"]["changed_answers"] == len(CHECK_TEXTS)
+    assert [reason[:4] for reason in description["proof"]["because"]] == ["int8", "int8"]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
-def test_a_model_that_generates_takes_the_format_that_it_is_given(dtype, tmp_path):
+def test_a_model_that_generates_is_proved_in_the_dtype_that_it_is_given(dtype, tmp_path):
     folder = tiny_models.write(Task.TEXT2TEXT_GENERATION, tmp_path / "model")
-    assert task_class(Task.TEXT2TEXT_GENERATION)(folder, dtype).description["dtype"] == dtype
+    description = task_class(Task.TEXT2TEXT_GENERATION)(folder, dtype).description
+    assert description["dtype"] == ("float32" if description["proof"]["because"] else dtype)
 
 
 def test_int8_is_not_for_accelerators(tmp_path, monkeypatch):
-    monkeypatch.setattr("serve_app.tasks.pretrained_task.this_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("serve_app.loading.prepare.this_device", lambda: torch.device("cuda"))
     with pytest.raises(ModelLoadError, match="int8 runs on processors only; use bfloat16 or float16"):
         task_class(Task.FILL_MASK)(tiny_models.write(Task.FILL_MASK, tmp_path / "model"), "int8")
 
@@ -113,10 +118,3 @@ def test_int8_is_not_for_accelerators(tmp_path, monkeypatch):
 def test_on_cuda_auto_is_a_half_format(supported, chosen, compared, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
     assert resolve_dtype("auto", torch.device("cuda"), compared=compared) == chosen
-
-
-def test_vectors_that_point_elsewhere_are_changed_predictions():
-    one, other = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.5])
-    check = compare("bfloat16", [one, one], [one * 1.01, other], labelled=False)
-    assert check.changed_predictions == 1
-    assert check.greatest_difference == pytest.approx(0.5)

@@ -128,6 +128,11 @@ def test_fill_mask_fills_each_of_several_masks(folders):
     assert all("[MASK]" in fill["sequence"] for fill in got)
 
 
+def test_fill_mask_has_a_limit_of_fills(folders):
+    with pytest.raises(InvalidInputError, match="got 70, for 20 masks; one text has at most 1000 fills"):
+        answer(Task.FILL_MASK, folders[Task.FILL_MASK], ["[MASK] " * 20], top_k=70)
+
+
 def test_fill_mask_needs_a_mask(folders):
     with pytest.raises(InvalidInputError, match=r"no \[MASK\]"):
         answer(Task.FILL_MASK, folders[Task.FILL_MASK], ["the goal"])

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler
 from tests.unit.http_double import serving
 
 REPOSITORY = "org/name"
+# Of this one, the hub says that it is asked too often.
+BUSY = "org/busy"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REVISIONS = {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT}
 
@@ -19,6 +21,10 @@ FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
     "onnx/config.json": b"{}",
+    "original/consolidated.00.safetensors": b"weights of another program",
+    "consolidated.safetensors": b"weights of another program",
+    "source.spm": b"pieces",
+    "bpe.codes": b"merges",
     "pytorch_model.bin": b"pickled weights",
     "modeling.py": b"import os",
     "README.md": b"# Name",
@@ -65,7 +71,9 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def _answer_about(self, repository, revision, question):
-        if repository != REPOSITORY:
+        if repository == BUSY:
+            self._send(429, b"slow down", {"Retry-After": "0"})
+        elif repository != REPOSITORY:
             self._refuse("RepoNotFound", "Repository not found")
         elif revision not in REVISIONS:
             self._refuse("RevisionNotFound", f"Invalid rev id: {revision}")

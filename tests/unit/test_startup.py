@@ -31,6 +31,18 @@ def test_parts_add_up_to_the_total():
     assert report["total_seconds"] == pytest.approx(sum(parts), abs=0.002)
 
 
+def test_a_part_of_a_phase_has_a_name_of_its_own():
+    startup = StartupTimer(before=1.0)
+    with startup.phase("load"):
+        pass
+    before = startup.report()
+    startup.split("load", "prove", 0.25)
+    report = startup.report()
+    assert report["prove_seconds"] == 0.25
+    assert report["load_seconds"] == pytest.approx(before["load_seconds"] - 0.25, abs=0.002)
+    assert report["total_seconds"] == before["total_seconds"]
+
+
 def test_the_log_names_the_parts():
     startup = StartupTimer(before=1.5)
     with startup.phase("load"):

@@ -1,0 +1,254 @@
+"""Load a model and prove it before it serves: right answers, or a refusal.
+
+    transformers' own float32 model, one text at a time ──> the right answers
+    what will be served, alone and in batches ──> compared with them
+      │ raises, or differs
+      └──> the next step down: float32 for a shorter dtype, transformers' layers for ours, and in each of
+           them batches of equal lengths for mixed ones; after the last step, ModelLoadError
+
+What was proved is kept on the node, so that the next replica of the model goes straight to the same step.
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from serve_app.contract import Dtype
+from serve_app.encoders.onednn import has_kernels, use_kernels
+from serve_app.encoders.shared_weights import share_weights
+from serve_app.encoders.unpad import can_unpad, script, unpad
+from serve_app.engine.base import ModelLoadError
+from serve_app.loading import kept_proofs
+from serve_app.loading.dtypes import FLOAT32, INT8, quantize, resolve_dtype, torch_dtype
+from serve_app.loading.folder import count_parameters, read_json
+from serve_app.loading.own_weights import own_weights
+from serve_app.loading.proof import Difference, compare
+from serve_app.loading.rehearsal import ProvedTask, Rehearsal
+from serve_app.loading.transformers_model import TransformersModel, load, this_device
+from serve_app.text import words
+
+# From this number of parameters on, a model answers fewer texts.
+_LARGE: Final = 100_000_000
+# Above it, there is no float32 model to compare a shorter dtype with: it would take more than 4 GiB.
+_TOO_LARGE: Final = 2**30
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way to serve a model. `max_tokens` is there if the model takes fewer than it states."""
+
+    dtype: str
+    own_layers: bool
+    equal_lengths: bool = False
+    max_tokens: int | None = None
+
+    def __str__(self) -> str:
+        layers = "own layers" if self.own_layers else "transformers' layers"
+        return f"{self.dtype}, {layers}, {'equal' if self.equal_lengths else 'mixed'} lengths"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The step at which a model is served, and why no step above it was taken."""
+
+    step: Step
+    reasons: tuple[str, ...]
+    difference: Difference
+    # Of the comparison, without loading; 0 if another replica has proved the model.
+    seconds: float = 0.0
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The proof's members in the model's metadata."""
+        return {
+            "step": str(self.step),
+            "because": list(self.reasons),
+            "texts": self.difference.texts,
+            "greatest_difference": self.difference.greatest,
+        }
+
+
+def prepare(folder: Path, model_folder: Path, task: ProvedTask, dtype: Dtype) -> Proof:
+    """Load the model in `model_folder`, which is `folder` or below it, and let `task` use it, proved.
+
+    Raises ModelLoadError if the folder holds no model for the task, or one that does not answer right.
+    """
+    device = this_device()
+    quantized = "quantization_config" in read_json(model_folder / "config.json")
+    wanted = resolve_dtype(dtype, device, compared=task.compared and not quantized)
+    if wanted == INT8 and device.type != "cpu":
+        raise ModelLoadError("spec.model.dtype: int8 runs on processors only; use bfloat16 or float16")
+    if wanted == INT8 and quantized:
+        raise ModelLoadError("spec.model.dtype: int8 is not for weights that are quantized already; use auto")
+    prover = _Prover(model_folder, task, wanted, quantized)
+    digest = kept_proofs.digest_of(folder, task.task, dtype, device)
+    kept = _from_document(kept_proofs.read(digest))
+    if kept is not None:
+        prover.serve(kept.step)
+        return kept
+    proof = prover.prove()
+    kept_proofs.keep(digest, asdict(proof))
+    for reason in proof.reasons:
+        logger.warning("%s: not served in %s", model_folder, reason)
+    logger.info("%s is served in %s", model_folder, proof.step)
+    return proof
+
+
+def _from_document(document: dict[str, Any] | None) -> Proof | None:
+    if document is None:
+        return None
+    step, difference = Step(**document["step"]), Difference(**document["difference"])
+    return Proof(step, tuple(document["reasons"]), difference)
+
+
+class _Prover:
+    """Builds the steps of one model, and compares each with the right answers."""
+
+    def __init__(self, folder: Path, task: ProvedTask, wanted: str, quantized: bool) -> None:
+        self._folder = folder
+        self._task = task
+        self._wanted = wanted
+        self._quantized = quantized
+        self._parameters = count_parameters(folder)
+        too_large = self._parameters > _TOO_LARGE and wanted not in (FLOAT32, INT8)
+        # Without, the right answers are those of the wanted dtype alone.
+        self._has_float32 = not (too_large or quantized)
+        # transformers' own model, until its layers are replaced.
+        self._plain: TransformersModel | None = None
+        # Whether texts of different lengths in a batch change each other's answers, in transformers' layers.
+        self._mixes = False
+        self._reasons: list[str] = []
+        self._loading_seconds = 0.0
+
+    def prove(self) -> Proof:
+        """Return the first step whose answers are right; raise ModelLoadError if there is none."""
+        started = time.monotonic()
+        rehearsal, expected = self._right_answers()
+        for step in list(self._ladder(rehearsal)):
+            try:
+                proof = self._tried(step, rehearsal, expected)
+            except Exception as error:
+                logger.info("%s: %s", self._folder, step, exc_info=True)
+                self._reasons.append(f"{step}: {words(error)}")
+                continue
+            if proof is not None:
+                return replace(proof, seconds=time.monotonic() - started - self._loading_seconds)
+        reasons = "; ".join(self._reasons[-2:])
+        raise ModelLoadError(f"{self._folder} cannot be served with right answers: {reasons}")
+
+    def serve(self, step: Step) -> TransformersModel:
+        """Let the task use the model as the step says."""
+        with self._loading():
+            model, self._plain = self._plain, None
+            self._task.drop()
+            dtype = FLOAT32 if step.dtype == INT8 else step.dtype
+            if model is None or model.dtype != dtype:
+                # The other model goes first.
+                model = None
+                gc.collect()
+                model = load(self._task.auto_class, self._folder, dtype, task=self._task.task)
+            model = _with_layers(model, step)
+            model = replace(model, equal_lengths=step.equal_lengths, token_limit=step.max_tokens)
+            self._task.use(model)
+        return model
+
+    def _right_answers(self) -> tuple[Rehearsal, list[torch.Tensor]]:
+        """Return the answers of transformers' own float32 model to each text alone."""
+        with self._loading():
+            dtype = FLOAT32 if self._has_float32 else self._wanted
+            self._plain = load(self._task.auto_class, self._folder, dtype, task=self._task.task)
+            self._task.use(self._plain)
+        try:
+            self._task.check_model()
+            rehearsal = Rehearsal(
+                self._task, self._plain.model, fewer=self._parameters > _LARGE or not self._task.compared
+            )
+            expected = rehearsal.within_limit()
+            rule = self._task.changed(exact=dtype == FLOAT32)
+            self._mixes = bool(rehearsal.short_batch(expected, rule).changed)
+        except ModelLoadError:
+            raise
+        except Exception as error:
+            logger.info("%s: the model fails on a text", self._folder, exc_info=True)
+            raise ModelLoadError(f"{self._folder}: the model fails on a text: {words(error)}") from error
+        return rehearsal, expected
+
+    def _ladder(self, rehearsal: Rehearsal) -> Iterator[Step]:
+        assert self._plain is not None
+        own = (
+            self._task.own_layers
+            and not self._quantized
+            and self._plain.device.type == "cpu"
+            and can_unpad(self._plain.model)
+        )
+        dtypes = [self._wanted]
+        if self._wanted != FLOAT32 and self._has_float32:
+            dtypes.append(FLOAT32)
+        for dtype in dtypes:
+            for own_layers in (True, False) if own else (False,):
+                yield Step(dtype, own_layers, max_tokens=rehearsal.max_tokens)
+
+    def _tried(self, step: Step, rehearsal: Rehearsal, expected: Sequence[torch.Tensor]) -> Proof | None:
+        """Return a proof of the step, or of batches of equal lengths in it; None if neither is right."""
+        model = self.serve(step)
+        rule = self._task.changed(exact=step.dtype == FLOAT32)
+        alone = compare(expected, rehearsal.alone(), rule)
+        if alone.changed:
+            self._note(step, alone, "")
+            return None
+        if self._mixes and not step.own_layers:
+            self._reasons.append(f"{step}: texts of different lengths in a batch change each other's answers")
+        else:
+            together = rehearsal.mixed_batches(expected, rule)
+            if not together.changed:
+                return Proof(step, tuple(self._reasons), alone.with_greatest_of(together))
+            self._note(step, together, " in a batch")
+        step = replace(step, equal_lengths=True)
+        self._task.use(replace(model, equal_lengths=True, token_limit=step.max_tokens))
+        together = rehearsal.equal_batches(expected, rule)
+        if not together.changed:
+            return Proof(step, tuple(self._reasons), alone.with_greatest_of(together))
+        self._note(step, together, " in a batch")
+        return None
+
+    def _note(self, step: Step, difference: Difference, where: str) -> None:
+        self._reasons.append(
+            f"{step}: {difference.changed} of {difference.texts} answers differ{where} from those that "
+            f"transformers' float32 model gives alone, by up to {difference.greatest:.2g}"
+        )
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._loading_seconds += time.monotonic() - started
+
+
+def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
+    if step.own_layers:
+        unpad(model.model)
+        model = replace(model, unpadded=True)
+    if step.dtype == INT8:
+        quantize(model.model)
+        model = replace(model, dtype=INT8)
+    if step.own_layers:
+        if step.dtype != INT8 and has_kernels(torch_dtype(step.dtype)):
+            use_kernels(model.model)
+        share_weights(model.model)
+    if model.device.type == "cpu":
+        own_weights(model.model)
+    if step.own_layers:
+        # Compiled layers keep the weights that they were compiled with.
+        script(model.model)
+    return model
