@@ -148,6 +148,7 @@ def long_requests(release):
         return {"text": "a sentence", "parameters": {"min_length": tokens, "max_length": tokens}}
 
     tried = 200
+    release.wait_for("it answers", lambda: release.answers("long", body(tried)), seconds=60)
     started = time.monotonic()
     assert release.answers("long", body(tried))
     tokens = min(MAX_NEW_TOKENS, int(tried * LONG_SECONDS / (time.monotonic() - started)))

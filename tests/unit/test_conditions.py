@@ -72,6 +72,13 @@ def test_while_a_version_that_runs_is_deployed_anew_what_is_ready_answers(world)
     assert world.condition("b") == ("False", "Deploying")
 
 
+def test_a_model_that_has_lost_one_of_its_replicas_answers(world):
+    world.answer(a=details("UNHEALTHY", ready=1), b=details("UNHEALTHY", ready=0))
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+    assert world.condition("b") == ("False", "Unhealthy")
+
+
 @pytest.mark.parametrize("state", ["RECOVERING", "PENDING_MIGRATION"])
 def test_replicas_that_answer_count_whatever_serve_does_with_them(world, state):
     # Serve's controller has restarted with the head, or the node is drained.

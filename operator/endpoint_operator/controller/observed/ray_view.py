@@ -81,14 +81,14 @@ def is_deployed(report: ApplicationReport | None, entry: str) -> bool:
 def answers(report: ApplicationReport, entry: str, *, has_run: bool) -> bool:
     """Whether `entry`, which Ray has for the application, answers requests, as far as replicas are known.
 
-    One that may have no replica gets one for a request. While Ray deploys an application, the replicas that
-    are ready are those of `entry` only if it `has_run` before.
+    One that may have no replica gets one for a request. While Ray deploys an application or replaces some of
+    its replicas, those that are ready are of `entry` only if it `has_run` before.
     """
     if report.replicas is None:
         return report.status == "RUNNING"
     if report.status == "RUNNING":
         return report.replicas.ready > 0 or _may_have_no_replica(entry)
-    return report.status == "DEPLOYING" and has_run and report.replicas.ready > 0
+    return report.status in ("DEPLOYING", "UNHEALTHY") and has_run and report.replicas.ready > 0
 
 
 def _may_have_no_replica(entry: str) -> bool:
