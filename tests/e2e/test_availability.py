@@ -17,9 +17,10 @@ APART = {"minReplicas": 2, "maxReplicas": 2, "maxReplicasPerNode": 1}
 def apart(release):
     """Three endpoints with replicas on two workers, which an upgrade has made; see test_upgrade.py."""
     if len(workers(release)) < 2:
-        release.install(
-            "--set=profiles[0].minWorkers=2,profiles[0].maxWorkers=4,head.terminationGracePeriodSeconds=6"
-        )
+        options = "profiles[0].minWorkers=2,profiles[0].maxWorkers=4,head.terminationGracePeriodSeconds=6"
+        release.install(f"--set={options}")
+        release.wait_for("two workers", lambda: len(workers(release)) > 1)
+        release.wait_for("one Ray cluster", lambda: len(release.get("rayclusters")["items"]) == 1)
     names = ("apart-1", "apart-2", "apart-3")
     release.apply(*(endpoint(name, scaling=APART) for name in names))
     release.wait_ready(*names)

@@ -153,7 +153,7 @@ def test_replicas_are_forked_and_tell_their_start_and_memory(service):
     parents = [" ".join(parent.cmdline()) for parent in psutil.Process(pid).parents()]
     assert any("serve_app.forkserver.server" in parent for parent in parents)
     facts = service.http.get("/v2/models/sentiment").json()["parameters"]
-    parts = ("process", "fetch", "import", "load", "warm_up", "total")
+    parts = ("process", "fetch", "import", "load", "prove", "warm_up", "total")
     assert list(facts["cold_start"]) == [f"{part}_seconds" for part in parts]
     assert facts["cold_start"]["process_seconds"] > 0
     assert 0 < facts["memory"]["proportional_bytes"] < facts["memory"]["resident_bytes"]
