@@ -17,6 +17,8 @@ from hack.paths import CACHE, PROJECT
 # What Debian's root file system stands in for, where no registry is reached.
 BASE_IMAGE: Final = "python:3.11-slim-bookworm"
 BASE_PACKAGES: Final = ("bash", "ca-certificates", "procps", "python3", "python3-venv", "wget")
+# The steps of the newest builds of both images, from which the next ones begin; each may be as large as Ray.
+_KEPT_LAYERS: Final = 6
 _AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -64,6 +66,16 @@ class Builder:
         else:
             run(*self.program, "push", "--quiet", name, f"docker-archive:{partial}:{name}")
         partial.replace(archive)
+
+    def drop_old_layers(self) -> None:
+        """Remove what earlier builds have left; Docker does so by itself."""
+        if self.is_docker:
+            return
+        # The newest come first.
+        unnamed = run(*self.program, "images", "--filter=dangling=true", "--quiet", "--no-trunc").split()
+        for identifier in unnamed[_KEPT_LAYERS:]:
+            # Fails, as it should, for one that another is made of.
+            succeeds(*self.program, "rmi", identifier)
 
     def base_image(self) -> str:
         """Name of the image to build on: Python's own if its registry answers, else Debian made here."""

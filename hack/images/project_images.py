@@ -73,6 +73,7 @@ def _image(name: str, dockerfile: str, arguments: dict[str, str]) -> Image:
             for old in folder.glob(f"{name}-{'?' * 12}.tar"):
                 old.unlink()
             builder.save(tag, archive)
+            builder.drop_old_layers()
     return Image(tag, archive)
 
 
