@@ -148,7 +148,7 @@ def test_the_api_token_is_the_autoscaler_s_alone():
 @pytest.mark.parametrize(
     ("options", "seconds"),
     [
-        ([], 120),
+        ([], 300),
         (["--set=drain.seconds=600"], 600),
         (["--set=drain.seconds=600", f"--set-json=profiles={json.dumps([PATIENT])}"], 300),
     ],

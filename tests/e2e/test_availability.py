@@ -21,6 +21,9 @@ def apart(release):
         release.install(f"--set={options}")
         release.wait_for("two workers", lambda: len(workers(release)) > 1)
         release.wait_for("one Ray cluster", lambda: len(release.get("rayclusters")["items"]) == 1)
+    # Other models would have to start again, too, on the same two processors.
+    for name in ("minilm", "random-seq2seq", "sentiment", "topic"):
+        release.kubectl("delete", "modelendpoint", name, "--ignore-not-found")
     names = ("apart-1", "apart-2", "apart-3")
     release.apply(*(endpoint(name, scaling=APART) for name in names))
     release.wait_ready(*names)
@@ -69,7 +72,7 @@ def drain(kubectl):
         while cordoned:
             kubectl("uncordon", cordoned.pop())
         cordoned.append(node)
-        kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
+        kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=600s")
 
     yield run
     while cordoned:

@@ -11,7 +11,7 @@ from tests.e2e.release import endpoint
 
 HUB = Path(__file__).with_name("hub.py")
 # Long enough for several attempts of Ray and of the operator; the variable is for longer outages by hand.
-OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "240"))
+OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "120"))
 LONGEST_RETURN_SECONDS = 180
 MODELS = ("from-hub-1", "from-hub-2")
 
