@@ -1,11 +1,12 @@
 """The dtype in which a model runs, and int8, which no file of weights has."""
 
 import warnings
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
 
 from serve_app.contract import Dtype
+from serve_app.engine.base import ModelLoadError
 
 FLOAT32: Final = "float32"
 INT8: Final = "int8"
@@ -15,8 +16,11 @@ def resolve_dtype(dtype: Dtype, device: torch.device, *, compared: bool) -> str:
     """Return the dtype that `dtype` stands for.
 
     `auto` is the fastest dtype for which `device` has hardware. On a CPU that is float32 unless the model is
-    `compared` with float32 afterwards.
+    `compared` with float32 afterwards. Raises ModelLoadError for a name that is none of them.
     """
+    known = get_args(Dtype)
+    if dtype not in known:
+        raise ModelLoadError(f"spec.model.dtype: got {dtype!r}; must be one of {', '.join(known)}")
     if dtype != "auto":
         return dtype
     if device.type == "cuda":

@@ -46,9 +46,8 @@ def test_embeddings_put_like_with_like(service):
 
 @pytest.mark.parametrize("name", ["minilm", "minil%6d"], ids=["direct", "through the gateway"])
 def test_embed_answers_the_vectors_of_predict_normalized(service, name):
-    # HAProxy does not decode paths, so it passes the second name to the gateway, whose page is shorter.
-    page = service.http.get(f"/v2/models/{name}").json()
-    assert ("platform" in page) == (name == "minilm")
+    # HAProxy does not decode paths, so it passes the second name to the gateway, which asks the model.
+    assert service.http.get(f"/v2/models/{name}").json()["name"] == "minilm"
     texts = ["A cat sits on the mat", "Interest rates rose again"]
     predictions = service.http.post("/v2/models/minilm/predict", json={"texts": texts}).json()["predictions"]
     embed = f"/v2/models/{name}/embed"
