@@ -14,6 +14,7 @@ from tests.serve.service import MODELS
 
 COUNT = 1000
 TOLERANCE = 1e-4
+MINILM_TOKENS = 256
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,10 @@ def test_labels_equal_the_pipelines(texts):
 
 def test_embeddings_equal_the_pipelines_token_vectors(texts):
     extract = transformers.pipeline("feature-extraction", model=str(MODELS / "minilm"), return_tensors=True)
-    got = answers(Task.FEATURE_EXTRACTION, "minilm", texts)
-    for answer, tokens in zip(got, extract(texts), strict=True):
+    # The authors of the model limit texts to 256 tokens; the pipeline does not know that.
+    short = [text for text in texts if len(extract.tokenizer(text).input_ids) <= MINILM_TOKENS]
+    assert len(short) > COUNT // 2
+    got = answers(Task.FEATURE_EXTRACTION, "minilm", short)
+    for answer, tokens in zip(got, extract(short), strict=True):
         expected = torch.nn.functional.normalize(tokens[0].mean(dim=0), dim=-1)
         assert answer["embedding"] == pytest.approx(expected.tolist(), abs=TOLERANCE)
