@@ -58,3 +58,9 @@ def cause_of(message: str) -> str:
             cause = sentence if name in _SELF_EXPLAINING else f"{name}: {sentence}"
             break
     return cause if len(cause) <= LONGEST_CAUSE else f"{cause[: LONGEST_CAUSE - 1]}…"
+
+
+def first_few(names: Iterable[str]) -> str:
+    """Return the first three of `names` as a list in a sentence, with an ellipsis for the rest."""
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import transformers
 
 from serve_app.engine.base import ModelLoadError
-from serve_app.text import quoted, shortened, words
+from serve_app.text import first_few, quoted, shortened, words
 
 _ADAPTERS: Final = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -76,8 +76,7 @@ def _require_shards(folder: Path) -> None:
     names = sorted(set(map(str, files.values()))) if isinstance(files, dict) else []
     missing = [name for name in names if not (folder / name).is_file()]
     if missing and not (folder / "model.safetensors").is_file():
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise ModelLoadError(f"{folder} lacks {shown}, which {index.name} names")
+        raise ModelLoadError(f"{folder} lacks {first_few(missing)}, which {index.name} names")
 
 
 def _refuse_code(path: Path, parts: tuple[str, ...]) -> None:

@@ -3,13 +3,12 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from serve_app.contract import Task
 from serve_app.engine.base import ModelLoadError
-from serve_app.text import quoted
+from serve_app.text import first_few, quoted
 
 # Buffers that older versions of transformers saved and that are computed now.
 _BUFFERS: Final = re.compile(
@@ -31,13 +30,13 @@ def check_weights(folder: Path, task: Task, model: Any, info: dict[str, Any]) ->
         missing = []
     if missing:
         raise ModelLoadError(
-            f"{folder} was not trained for {task}: its weights lack {_some(missing)}; "
+            f"{folder} was not trained for {task}: its weights lack {first_few(missing)}; "
             "correct spec.model.task or the folder"
         )
     left_over = [key for key in sorted(info["unexpected_keys"]) if _belongs_to_base(key, model)]
     if left_over:
         raise ModelLoadError(
-            f"{folder} has weights that {type(model).__name__} has no place for: {_some(left_over)}; "
+            f"{folder} has weights that {type(model).__name__} has no place for: {first_few(left_over)}; "
             "without them its answers would be those of another model"
         )
     _check_positions(folder, model)
@@ -64,8 +63,3 @@ def _check_positions(folder: Path, model: Any) -> None:
             f"{folder}/config.json: position_embedding_type: got {quoted(stated)}; "
             f"{type(model).__name__} has absolute positions only"
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    first = list(names)
-    return ", ".join(first[:3]) + (", …" if len(first) > 3 else "")

@@ -32,6 +32,9 @@ Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; wi
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Namespace; without it, the context's.")
 ]
+RayServiceName = Annotated[
+    str | None, typer.Option(help="RayService; without it, the only one or the default of the namespace.")
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
 
 Result = TypeVar("Result")

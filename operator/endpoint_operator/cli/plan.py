@@ -21,6 +21,7 @@ from endpoint_operator.cli.inputs import (
     Namespace,
     Output,
     OutputOption,
+    RayServiceName,
     ask_cluster,
     cluster_queries,
     fail,
@@ -110,9 +111,7 @@ def plan(
         Path | None,
         typer.Option(help="File of resource profiles; without it, the live cluster's or this machine."),
     ] = None,
-    ray_service: Annotated[
-        str | None, typer.Option(help="RayService; without it, the only one or the default of the namespace.")
-    ] = None,
+    ray_service: RayServiceName = None,
     context: Context = None,
     namespace: Namespace = None,
     output: OutputOption = Output.TABLE,

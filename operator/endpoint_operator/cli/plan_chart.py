@@ -17,6 +17,7 @@ from endpoint_operator.cli.inputs import (
     Namespace,
     Output,
     OutputOption,
+    RayServiceName,
     ask_cluster,
     cluster_queries,
     fail,
@@ -28,9 +29,7 @@ def plan_chart(
     rendered: Annotated[
         Path, typer.Argument(metavar="FILE", help="What `helm template` prints; - for standard input.")
     ],
-    ray_service: Annotated[
-        str | None, typer.Option(help="RayService; without it, the only one or the default of the namespace.")
-    ] = None,
+    ray_service: RayServiceName = None,
     context: Context = None,
     namespace: Namespace = None,
     output: OutputOption = Output.TABLE,
