@@ -80,6 +80,7 @@ def test_a_request_that_waits_for_a_place_ends_with_its_limit_or_with_the_model(
         service.remove("asleep.yaml")
         for answer in waiting:
             assert_error(answer.result(), (404, 503))
+    service.wait_for("its removal", lambda: "asleep" not in service.models())
 
 
 def test_a_scale_from_zero_that_fails_says_why(service, folders):

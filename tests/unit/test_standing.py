@@ -84,6 +84,12 @@ def test_a_lease_that_is_deleted_or_emptied_by_hand_frees_no_place(edited, then)
     assert seen.step(115) is then
 
 
+def test_a_lease_that_is_given_to_somebody_else_by_hand_frees_no_place():
+    seen = waiting().saw(Record("other", 40, "then", "t1", 3), 100).saw(Record("nobody", 1, "", "by hand"), 101)
+    assert seen.step(139.9) is Step.WAIT
+    assert seen.step(140) is Step.REPLACE
+
+
 def test_a_leader_renews_until_two_thirds_of_the_time_are_over_and_its_writes_end_after_five_sixths():
     leader = leading(renewed_at=100)
     assert leader.step(109.9) is Step.REPLACE
@@ -178,7 +184,9 @@ class Cluster:
 
     def release(self, number):
         process = self.processes[number]
-        if process.version == self.version and process.standing.leads:
+        if not process.standing.leads or process.standing.step(self.time + process.ahead) is Step.RESIGN:
+            return
+        if process.version == self.version:
             self._store(parse_record({"spec": process.standing.release(NOW)}))
             process.standing = Standing(process.standing.identity + "+", process.standing.seconds)
 
@@ -207,7 +215,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=1000)
 @given(
     st.lists(st.sampled_from([10, 20]), min_size=2, max_size=2), st.lists(ACTIONS, min_size=5, max_size=30)
 )

@@ -83,14 +83,15 @@ class Standing:
     def saw(self, record: Record | None, now: float) -> Self:
         """Return what it knows after it has read the Lease; `record` is None if there is none.
 
-        A Lease that was deleted or emptied by hand frees nobody's place: its holder may not know yet.
+        A Lease that was deleted, emptied or given to somebody else by hand frees nobody's place: its holder may
+        not know yet.
         """
         until = self.others_until
         if record is not None and record != self.record:
             if record.is_released:
                 until = -math.inf
             elif record.holder not in ("", self.identity):
-                until = now + min(max(record.seconds, self.seconds), LONGEST_SECONDS)
+                until = max(until, now + min(max(record.seconds, self.seconds), LONGEST_SECONDS))
         return replace(self, record=record, others_until=until)
 
     def claimed(self, record: Record, began: float) -> Self:
