@@ -85,7 +85,8 @@ def test_a_lease_that_is_deleted_or_emptied_by_hand_frees_no_place(edited, then)
 
 
 def test_a_lease_that_is_given_to_somebody_else_by_hand_frees_no_place():
-    seen = waiting().saw(Record("other", 40, "then", "t1", 3), 100).saw(Record("nobody", 1, "", "by hand"), 101)
+    seen = waiting().saw(Record("other", 40, "then", "t1", 3), 100)
+    seen = seen.saw(Record("nobody", 1, "", "by hand"), 101)
     assert seen.step(139.9) is Step.WAIT
     assert seen.step(140) is Step.REPLACE
 
