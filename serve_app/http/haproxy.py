@@ -27,6 +27,7 @@ from serve_app.http.errors import (
     ServingError,
     UnexpectedError,
 )
+from serve_app.http.known_replicas import APPLICATION, GATEWAY, REPLICA, with_known_replicas, with_servers
 
 # The largest `limits.requestTimeoutSeconds`, and time for the answer. `endpoint_operator` may not be imported
 # here; a test compares both.
@@ -61,12 +62,7 @@ _HARD_STOP: Final = re.compile(r"^( +hard-stop-after) .*\n", re.MULTILINE)
 _ABORT: Final = re.compile(r"^ +option abortonclose\n", re.MULTILINE)
 _ERROR_FILE: Final = re.compile(r"^ +errorfile .*\n", re.MULTILINE)
 _NOWHERE: Final = re.compile(r"^(backend default_backend\n) +http-request return .*\n", re.MULTILINE)
-_GATEWAY: Final = re.compile(r"^backend http-gateway\n(?: .*\n|\n)*", re.MULTILINE)
-# The backend of an application that HTTP requests reach.
-_APPLICATION: Final = re.compile(r"^backend (http-\S+)\n((?: .*\n|\n)*)", re.MULTILINE)
-_REPLICA: Final = re.compile(r"^ +server (\S+) (\S+) (?!.*\bbackup$).*$", re.MULTILINE)
-# Ray's own proxy on the head node, which finds replicas that HAProxy does not know yet.
-_FALLBACK: Final = re.compile(r"^ +server \S+ \S+ check backup$", re.MULTILINE)
+_GATEWAY: Final = re.compile(rf"^backend {GATEWAY}\n(?: .*\n|\n)*", re.MULTILINE)
 
 # A request that waits must neither wait for a client's next byte, nor end because the client sends no more.
 _DEFAULTS: Final = """\
@@ -105,7 +101,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
     try:
-        path.write_text(with_rules(path.read_text(), path.parent))
+        config = with_known_replicas(path.read_text(), path.parent)
+        path.write_text(with_rules(config, path.parent))
     except StaleRulesError as error:
         # The gateway says it too, because nobody reads this.
         print(error, file=sys.stderr)
@@ -157,24 +154,21 @@ def _with_gateway_behind(config: str) -> str:
     The gateway says why a model does not answer, or waits for a replica within the endpoint's time limit.
     """
     gateway = _GATEWAY.search(config)
-    replicas = _REPLICA.findall(gateway[0]) if gateway else []
+    replicas = REPLICA.findall(gateway[0]) if gateway else []
     behind = "".join(
-        f"    server {name} {address} no-check track http-gateway/{name} backup\n"
+        f"    server {name} {address} no-check track {GATEWAY}/{name} backup\n"
         for name, address in replicas
     )
 
     def changed(found: re.Match[str]) -> str:
         backend, body = found.groups()
-        servers = [f"{backend}/{name}" for name, _ in _REPLICA.findall(body)]
-        if backend != "http-gateway":
-            servers += [f"http-gateway/{name}" for name, _ in replicas]
-            # HAProxy takes the first server with `backup` that is up, so Ray's own proxy comes last.
-            fallback = _FALLBACK.search(body)
-            place = fallback.start() if fallback else len(body)
-            body = body[:place] + behind + body[place:]
+        servers = [f"{backend}/{name}" for name, _ in REPLICA.findall(body)]
+        if backend != GATEWAY:
+            servers += [f"{GATEWAY}/{name}" for name, _ in replicas]
+            body = with_servers(body, behind)
         return f"backend {backend}\n{_fallback_limits(servers)}{body}"
 
-    return _APPLICATION.sub(changed, config)
+    return APPLICATION.sub(changed, config)
 
 
 def _fallback_limits(servers: list[str]) -> str:

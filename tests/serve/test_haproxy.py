@@ -22,6 +22,7 @@ from ray.serve.schema import TargetGroup
 from endpoint_operator.api.types import Limits
 from endpoint_operator.local.ports import free_port
 from serve_app.http.haproxy import LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
+from serve_app.http.known_replicas import with_known_replicas
 from tests.unit.http_double import serving
 
 
@@ -279,6 +280,48 @@ def test_a_request_outlives_changes_of_replicas_and_rays_limit(tmp_path):
                 runner.run(started.reload())
             slow.join()
     assert [answer.status_code for answer in answers] == [200]
+
+
+def test_replicas_that_a_restarted_controller_does_not_know_yet_go_on(tmp_path):
+    """Ray then lists all applications, and no replica of any of them."""
+    with (
+        serving(Replica, name="gateway") as gateway,
+        serving(Replica, name="a") as model,
+        serving(Replica, name="fallback") as fallback,
+    ):
+        prefixes = {"gateway": "/", "a": "/v2/models/a", "idle": "/v2/models/idle"}
+
+        def backends(**replicas):
+            return {
+                name: _backend(name, prefix, replicas.get(name, []), fallback)
+                for name, prefix in prefixes.items()
+            }
+
+        def reload(**replicas):
+            proxy.set_backend_configs(backends(**replicas))
+            runner.run(proxy.reload())
+
+        with running(tmp_path, backends(gateway=[gateway], a=[model])) as (client, proxy, runner):
+            reload()
+            for _ in range(5):
+                assert ask(client, b'{"model": "a"}')["by"] == "a"
+                assert ask(client, b'{"model": "idle"}')["by"] == "gateway"
+            # A model that has lost its replicas has lost them.
+            reload(gateway=[gateway])
+            assert ask(client, b'{"model": "a"}')["by"] == "gateway"
+            reload()
+            assert ask(client, b'{"model": "a"}')["by"] == "gateway"
+
+
+def test_known_replicas_that_cannot_be_kept_or_read_change_nothing(tmp_path):
+    empty = "backend http-gateway\n    mode http\nbackend http-a\n    mode http\n"
+    full = empty.replace("mode http\n", "server one 127.0.0.1:1 check\n")
+    assert with_known_replicas(empty, tmp_path) == empty
+    assert with_known_replicas(full, tmp_path / "nowhere") == full
+    (tmp_path / "known-replicas.json").write_text("[")
+    assert with_known_replicas(empty, tmp_path) == empty
+    with_known_replicas(full, tmp_path)
+    assert with_known_replicas(empty, tmp_path).count("server one") == 2
 
 
 def test_no_request_is_allowed_to_take_longer_than_the_proxy_lets_it():
