@@ -4,6 +4,9 @@ Kubernetes runs `model-endpoints-drain SECONDS` as the preStop hook of a worker,
 pod out of the Service. Ray is told that the node goes. Serve then starts the replicas of this node elsewhere,
 moves requests there, and ends the old ones once they have answered. Ray's own process ends when the node has
 nothing left to do, or at the deadline.
+
+A controller of Serve that was started again during the drain forgets the proxy of this node, which would
+stay until the deadline. So a node without replicas and without connections is empty, too.
 """
 
 import os
@@ -11,6 +14,7 @@ import sys
 import time
 from typing import Final
 
+import psutil
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # missing in its stub
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.core.generated.gcs_pb2 import GcsNodeInfo
@@ -20,6 +24,12 @@ _CALL_SECONDS: Final = 5.0
 # Another head is there within a minute, on a slow machine a little more. None comes to a Ray cluster that is
 # removed as a whole.
 _HEAD_PATIENCE_SECONDS: Final = 90.0
+# So long Serve's own proxy stays without work before it ends, and this adds a little.
+_QUIET_SECONDS: Final = 20.0
+
+# Ray names the process of a replica like this.
+_REPLICA: Final = "ray::ServeReplica"
+_SERVE_PORT: Final = 8000
 
 
 def main() -> None:
@@ -28,14 +38,18 @@ def main() -> None:
 
 
 def drain(seconds: float) -> None:
-    """Tell Ray that this node goes, and return when it has gone or after so many seconds.
+    """Tell Ray that this node goes, and return when it has gone or is empty, or after so many seconds.
 
     While Ray's head is away nobody can move replicas. They answer here until it is back or given up.
     """
-    heard = time.monotonic()
+    heard = worked = time.monotonic()
     deadline = heard + seconds
     told = False
     while time.monotonic() < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
+        if not told or _has_replicas() or _has_connections():
+            worked = time.monotonic()
+        elif time.monotonic() - worked > _QUIET_SECONDS:
+            return
         try:
             gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
             node = _node_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
@@ -59,6 +73,20 @@ def _node_of(gcs: GcsClient, pod: str) -> str | None:
         if info.instance_id == pod and info.state == GcsNodeInfo.GcsNodeState.ALIVE
     ]
     return found[0] if found else None
+
+
+def _has_replicas() -> bool:
+    """Return whether a replica runs in this pod."""
+    commands = (process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"]))
+    return any(command[0].startswith(_REPLICA) for command in commands)
+
+
+def _has_connections() -> bool:
+    """Return whether a client is connected to the port of requests."""
+    return any(
+        connection.status == psutil.CONN_ESTABLISHED and connection.laddr[1] == _SERVE_PORT
+        for connection in psutil.net_connections("tcp")
+    )
 
 
 def _announce(gcs: GcsClient, node: str, seconds: float) -> None:

@@ -156,8 +156,7 @@ def _with_gateway_behind(config: str) -> str:
     gateway = _GATEWAY.search(config)
     replicas = REPLICA.findall(gateway[0]) if gateway else []
     behind = "".join(
-        f"    server {name} {address} no-check track {GATEWAY}/{name} backup\n"
-        for name, address in replicas
+        f"    server {name} {address} no-check track {GATEWAY}/{name} backup\n" for name, address in replicas
     )
 
     def changed(found: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ GATEWAY: Final = "http-gateway"
 
 
 def with_known_replicas(config: str, folder: Path) -> str:
-    """Return `config`; if its gateway has no replica, with the replicas of the last one whose gateway had one.
+    """Return `config`; if its gateway has no replica, with those of the last one whose gateway had one.
 
     They are kept in `folder`, which is that of one HAProxy.
     """

@@ -1,5 +1,7 @@
 """How long a worker's pod waits before it ends. The head of Ray is a double; tests/e2e drains real nodes."""
 
+import socket
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -50,9 +52,11 @@ def clock(monkeypatch):
 def drained(clock, monkeypatch):
     """A function that drains under a head, and returns that head and how long it took."""
 
-    def run(seconds, **state):
+    def run(seconds, replicas_until=1e9, connections_until=0, **state):
         head = Head(clock, **state)
         monkeypatch.setattr(node_drain, "GcsClient", lambda address: head)
+        monkeypatch.setattr(node_drain, "_has_replicas", lambda: clock.now < replicas_until)
+        monkeypatch.setattr(node_drain, "_has_connections", lambda: clock.now < connections_until)
         node_drain.drain(seconds)
         return head, clock.now
 
@@ -88,3 +92,37 @@ def test_a_refusal_is_said_and_requests_are_answered_until_the_deadline(drained,
     _, took = drained(20, accepts=False)
     assert took >= 20
     assert capsys.readouterr().err == "Ray does not drain this node: it is the head\n"
+
+
+@pytest.mark.parametrize(
+    ("replicas_until", "connections_until", "ends"), [(0, 0, 20), (50, 0, 70), (10, 60, 80)]
+)
+def test_it_ends_when_the_node_is_empty_for_a_while(drained, replicas_until, connections_until, ends):
+    _, took = drained(300, replicas_until=replicas_until, connections_until=connections_until)
+    assert ends <= took < ends + 3
+
+
+def test_a_node_of_which_nobody_was_told_is_not_taken_for_empty(drained):
+    _, took = drained(300, replicas_until=0, away=(0, 60))
+    assert 80 <= took < 83
+
+
+def test_a_replica_is_known_by_the_name_of_its_process(monkeypatch):
+    # Other replicas may run on this machine.
+    name = "ray::ServeReplicaOfThisTest:a:Model"
+    monkeypatch.setattr(node_drain, "_REPLICA", name)
+    assert not node_drain._has_replicas()
+    with subprocess.Popen(["bash", "-c", f"exec -a {name} sleep 20"]) as process:
+        try:
+            while not node_drain._has_replicas():
+                assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_a_connection_to_the_port_of_requests_is_seen(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(node_drain, "_SERVE_PORT", server.getsockname()[1])
+        assert not node_drain._has_connections()
+        with socket.create_connection(server.getsockname()):
+            assert node_drain._has_connections()
