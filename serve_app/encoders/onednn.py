@@ -14,6 +14,11 @@ from typing import Any, Final
 
 import torch
 from torch.nn.functional import gelu
+from transformers.pytorch_utils import Conv1D
+
+# `from_prepacked` calls a C function whose arguments are no public contract, so that another version may take
+# others: the minor versions of torch with which it was tested.
+_TESTED: Final = ("2.15",)
 
 # The weights are prepacked for this number of tokens; every other number works too.
 _TOKENS: Final = 256
@@ -100,9 +105,25 @@ def use_kernels(model: Any) -> None:
 def _with_kernels(layer: torch.nn.Module) -> OneDnnLayer | None:
     if type(layer) is torch.nn.Linear:
         return OneDnnLinear(layer)
+    if type(layer) is Conv1D:
+        return OneDnnLinear(_as_linear(layer))
     if isinstance(layer, LinearGelu):
         return OneDnnLinear(layer.linear, "gelu")
     return OneDnnLinearPlus(layer.linear) if isinstance(layer, LinearPlus) else None
+
+
+def _as_linear(layer: Any) -> torch.nn.Linear:
+    """Return GPT-2's kind of linear layer, whose weight is (inputs, outputs), as one of torch."""
+    inputs, outputs = layer.weight.shape
+    linear = torch.nn.Linear(inputs, outputs, device="meta")
+    linear.weight = torch.nn.Parameter(layer.weight.detach().t().contiguous(), requires_grad=False)
+    linear.bias = layer.bias
+    return linear
+
+
+def can_share_prepacked() -> bool:
+    """Return whether `from_prepacked` was tested with this torch."""
+    return ".".join(torch.__version__.split(".")[:2]) in _TESTED
 
 
 def prepacked_buffer(weight: torch.Tensor) -> tuple[int, int]:

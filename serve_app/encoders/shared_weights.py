@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import torch
 
-from serve_app.encoders.onednn import OneDnnLayer, from_prepacked, prepacked_buffer
+from serve_app.encoders.onednn import OneDnnLayer, can_share_prepacked, from_prepacked, prepacked_buffer
 
 # Tensors begin at multiples of this many bytes in the file, as they do in torch's memory.
 _ALIGNMENT: Final = 64
@@ -40,7 +40,9 @@ def share_weights(model: torch.nn.Module, folder: Path | None = None) -> None:
     A process that writes to a shared weight gets a copy of its own. The file is in `folder`, by default in a
     folder of this user for temporary files. If sharing fails, the log says why and the weights stay private.
     """
-    linears = [module for module in model.modules() if isinstance(module, OneDnnLayer)]
+    linears = [
+        module for module in model.modules() if isinstance(module, OneDnnLayer) and can_share_prepacked()
+    ]
     others = [each for each in model.parameters() if each.is_contiguous() and each.numel()]
     contents = [_bytes_at(*prepacked_buffer(linear.weight)) for linear in linears]
     contents += [_bytes_at(each.data_ptr(), each.nbytes) for each in others]

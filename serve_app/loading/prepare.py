@@ -3,8 +3,9 @@
     transformers' own float32 model, one text at a time ──> the right answers
     what will be served, alone and in batches ──> compared with them
       │ raises, or differs
-      └──> the next step down: float32 for a shorter dtype, transformers' layers for ours, and in each of
-           them batches of equal lengths for mixed ones; after the last step, ModelLoadError
+      └──> the next step down: float32 for a shorter dtype, transformers' layers for ours, torch's kernels
+           for oneDNN's, and in each of them batches of equal lengths for mixed ones; after the last step,
+           ModelLoadError
 
 What was proved is kept on the node, so that the next replica of the model goes straight to the same step.
 """
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,18 +44,25 @@ _TOO_LARGE: Final = 2**30
 logger = logging.getLogger("ray.serve")
 
 
+class Layers(StrEnum):
+    """Whose layers compute, and whose kernels the linear ones call."""
+
+    OWN = "own layers"
+    ONEDNN = "transformers' layers with oneDNN"
+    PLAIN = "transformers' layers"
+
+
 @dataclass(frozen=True)
 class Step:
     """One way to serve a model. `max_tokens` is there if the model takes fewer than it states."""
 
     dtype: str
-    own_layers: bool
+    layers: Layers
     equal_lengths: bool = False
     max_tokens: int | None = None
 
     def __str__(self) -> str:
-        layers = "own layers" if self.own_layers else "transformers' layers"
-        return f"{self.dtype}, {layers}, {'equal' if self.equal_lengths else 'mixed'} lengths"
+        return f"{self.dtype}, {self.layers}, {'equal' if self.equal_lengths else 'mixed'} lengths"
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,8 @@ def prepare(folder: Path, model_folder: Path, task: ProvedTask, dtype: Dtype) ->
 def _from_document(document: dict[str, Any] | None) -> Proof | None:
     if document is None:
         return None
-    step, difference = Step(**document["step"]), Difference(**document["difference"])
+    stated, difference = document["step"], Difference(**document["difference"])
+    step = Step(**{**stated, "layers": Layers(stated["layers"])})
     return Proof(step, tuple(document["reasons"]), difference)
 
 
@@ -184,18 +194,16 @@ class _Prover:
 
     def _ladder(self, rehearsal: Rehearsal) -> Iterator[Step]:
         assert self._plain is not None
-        own = (
-            self._task.own_layers
-            and not self._quantized
-            and self._plain.device.type == "cpu"
-            and can_unpad(self._plain.model)
-        )
+        replaceable = not self._quantized and self._plain.device.type == "cpu"
+        own = replaceable and self._task.own_layers and can_unpad(self._plain.model)
         dtypes = [self._wanted]
         if self._wanted != FLOAT32 and self._has_float32:
             dtypes.append(FLOAT32)
         for dtype in dtypes:
-            for own_layers in (True, False) if own else (False,):
-                yield Step(dtype, own_layers, max_tokens=rehearsal.max_tokens)
+            onednn = replaceable and dtype != INT8 and has_kernels(torch_dtype(dtype))
+            possible = {Layers.OWN: own, Layers.ONEDNN: onednn, Layers.PLAIN: True}
+            for layers in filter(possible.get, Layers):
+                yield Step(dtype, layers, max_tokens=rehearsal.max_tokens)
 
     def _tried(self, step: Step, rehearsal: Rehearsal, expected: Sequence[torch.Tensor]) -> Proof | None:
         """Return a proof of the step, or of batches of equal lengths in it; None if neither is right."""
@@ -205,7 +213,7 @@ class _Prover:
         if alone.changed:
             self._note(step, alone, "")
             return None
-        if self._mixes and not step.own_layers:
+        if self._mixes and step.layers is not Layers.OWN:
             self._reasons.append(f"{step}: texts of different lengths in a batch change each other's answers")
         else:
             together = rehearsal.mixed_batches(expected, rule)
@@ -236,19 +244,20 @@ class _Prover:
 
 
 def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
-    if step.own_layers:
+    own = step.layers is Layers.OWN
+    if own:
         unpad(model.model)
         model = replace(model, unpadded=True)
     if step.dtype == INT8:
         quantize(model.model)
         model = replace(model, dtype=INT8)
-    if step.own_layers:
+    if own or step.layers is Layers.ONEDNN:
         if step.dtype != INT8 and has_kernels(torch_dtype(step.dtype)):
             use_kernels(model.model)
         share_weights(model.model)
     if model.device.type == "cpu":
         own_weights(model.model)
-    if step.own_layers:
+    if own:
         # Compiled layers keep the weights that they were compiled with.
         script(model.model)
     return model

@@ -85,7 +85,7 @@ def test_layers_that_answer_differently_give_way_to_transformers_own(tmp_path, m
     monkeypatch.setattr(prepare, "unpad", spoiled)
     model = task_class(CLASSIFY)(folder, "float32")
     proof = model.description["proof"]
-    assert proof["step"] == "float32, transformers' layers, mixed lengths"
+    assert proof["step"] == "float32, transformers' layers with oneDNN, mixed lengths"
     assert proof["because"][0].startswith("float32, own layers, mixed lengths: ")
     for got, wanted in zip(asking.predictions(model, CLASSIFY), right, strict=True):
         assert got["score"] == pytest.approx(float(wanted.max()), abs=1e-4)
@@ -99,7 +99,11 @@ def test_layers_that_fail_give_way_and_the_reason_is_the_exceptions(tmp_path, mo
 
     monkeypatch.setattr(prepare, "use_kernels", failing)
     proof = task_class(CLASSIFY)(folder, "float32").description["proof"]
-    assert proof["because"] == ["float32, own layers, mixed lengths: RuntimeError: no such kernel"]
+    assert proof["step"] == "float32, transformers' layers, mixed lengths"
+    assert proof["because"] == [
+        "float32, own layers, mixed lengths: RuntimeError: no such kernel",
+        "float32, transformers' layers with oneDNN, mixed lengths: RuntimeError: no such kernel",
+    ]
 
 
 @pytest.mark.parametrize("name", ["convbert", "fnet"])
@@ -107,7 +111,7 @@ def test_texts_that_change_each_other_are_served_at_equal_lengths(name, tmp_path
     folder = architectures.write(name, CLASSIFY, tmp_path / "model")
     model = task_class(CLASSIFY)(folder, "float32")
     proof = model.description["proof"]
-    assert proof["step"] == "float32, transformers' layers, equal lengths"
+    assert proof["step"] == "float32, transformers' layers with oneDNN, equal lengths"
     assert "in a batch change each other's answers" in proof["because"][0]
 
 

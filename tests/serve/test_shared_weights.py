@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
+from serve_app.encoders import onednn
 from serve_app.encoders.onednn import OneDnnLinear, has_kernels, prepacked_buffer, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 
@@ -165,3 +167,27 @@ def test_without_a_place_for_files_the_weights_stay_as_they_are(tmp_path, caplog
         share_weights(model, nowhere)
     assert "this replica shares no weights with others: " in caplog.text
     assert torch.equal(answer(model), before)
+
+
+def test_with_a_torch_that_was_not_tested_prepacked_weights_stay_private(tmp_path, monkeypatch):
+    monkeypatch.setattr(onednn, "_TESTED", ("2.6",))
+    model = small_model()
+    before = answer(model)
+    addresses = [prepacked_buffer(each.weight)[0] for each in model if isinstance(each, OneDnnLinear)]
+    share_weights(model, tmp_path)
+    assert torch.equal(answer(model), before)
+    assert addresses == [prepacked_buffer(each.weight)[0] for each in model if isinstance(each, OneDnnLinear)]
+    [file] = tmp_path.iterdir()
+    assert mapped_at(model[0].weight.data_ptr()) == str(file)
+
+
+def test_the_linear_layers_of_gpt2_get_kernels_too():
+    layer = Conv1D(160, 96)
+    torch.nn.init.normal_(layer.bias)
+    model = torch.nn.Sequential(layer)
+    inputs = torch.randn(7, 96)
+    with torch.inference_mode():
+        expected = model(inputs)
+        use_kernels(model)
+        assert isinstance(model[0], OneDnnLinear)
+        assert torch.allclose(model(inputs), expected, atol=1e-5)
