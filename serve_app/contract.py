@@ -45,6 +45,10 @@ class ForkWorkers(StrEnum):
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 MAX_TEXTS_PER_REQUEST: Final = 256
+# Tokens of all sequences of a request, with those that it may generate: minutes of work of a processor.
+MAX_TOKENS_PER_REQUEST: Final = 2**20
+# Characters of answers that may be many times as long as the request.
+MAX_ANSWER_CHARACTERS: Final = 16 * 2**20
 
 
 class Task(StrEnum):

@@ -109,7 +109,7 @@ def _ours() -> Engine:
     limit = InputLimit(model.max_tokens, truncate=True)
     return Engine(
         lambda texts: [model.encode(text, parameters, limit)[0] for text in texts],
-        lambda batch: model.forward(batch, Progress([])),
+        lambda batch: model.forward(batch, Progress((), 0)),
     )
 
 

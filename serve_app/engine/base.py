@@ -6,7 +6,7 @@ This module imports neither torch nor transformers, so an engine and its tests n
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -41,11 +41,12 @@ class InputLimit:
     max_tokens: int
     truncate: bool
 
-    def check(self, length: int) -> None:
-        """Raise InputTooLongError if a sequence of `length` tokens is refused."""
+    def check(self, length: int, *, at_least: bool = False) -> None:
+        """Raise InputTooLongError if a sequence of `length` tokens, or more with `at_least`, is refused."""
         if length > self.max_tokens and not self.truncate:
+            stated = f"at least {length}" if at_least else length
             raise InputTooLongError(
-                f"the text has {length} tokens and this endpoint takes {self.max_tokens}; "
+                f"the text has {stated} tokens and this endpoint takes {self.max_tokens}; "
                 "shorten it, or set limits.truncateInput on the endpoint",
                 length=length,
                 limit=self.max_tokens,
@@ -56,36 +57,46 @@ class InputLimit:
 class EncodedSequence:
     """One sequence for the model: the tokenizer's lists by name, with one number for each token.
 
-    Only sequences of the same `group` may share a batch.
+    Only sequences of the same `group` may share a batch. `new_tokens` is how many may be generated.
     """
 
     features: Mapping[str, list[int]]
     group: Hashable = None
+    new_tokens: int = 0
 
     @property
     def length(self) -> int:
         return len(self.features["input_ids"])
 
+    @property
+    def tokens(self) -> int:
+        """How much work it is: tokens that are read and tokens that are generated."""
+        return self.length + self.new_tokens
+
 
 class Progress:
-    """Lets a long forward pass report that it is alive, and learn that no client waits for it any more."""
+    """Lets a long forward pass report that it is alive, and learn that no client waits for it any more.
 
-    def __init__(self, outputs: Sequence[asyncio.Future[Any]]) -> None:
-        self._outputs = outputs
-        self.size = len(outputs)
+    `answers` are those of the requests in the batch, and `size` is its number of sequences.
+    """
+
+    def __init__(self, answers: Collection[asyncio.Future[Any]], size: int) -> None:
+        self._answers = answers
+        self.size = size
         self.last = time.monotonic()
 
     def tick(self) -> bool:
         """Report one step; return whether a client still waits for the result."""
         self.last = time.monotonic()
-        return not all(output.done() for output in self._outputs)
+        return not all(answer.done() for answer in self._answers)
 
 
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
     `encode` and `decode` are called in one thread, or on the event loop if `encodes_inline` says so.
-    `forward` is called in other threads, in up to `batches_at_once` of them at the same time.
+    `forward` is called in other threads, in up to `batches_at_once` of them at the same time, and in one more
+    with `has_side_stream`.
     """
 
     outputs: ClassVar[tuple[Output, ...]]
@@ -126,6 +137,11 @@ class TaskModel(ABC):
         """How many batches may run at the same time, each in a stream of its own."""
         return 1
 
+    @property
+    def has_side_stream(self) -> bool:
+        """Whether a small batch may run beside large ones that have all streams, in one more thread."""
+        return False
+
     def prepare_thread(self, exclusive: bool) -> None:  # noqa: B027 - most models need nothing
         """Prepare a thread that will call `forward`; if `exclusive`, for batches that run alone."""
 
@@ -144,6 +160,10 @@ class TaskModel(ABC):
     @abstractmethod
     def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
         """Return the sequences that answer `text`; raise a ServingError if it cannot be answered."""
+
+    def answer_characters(self, text: str, encoded: Sequence[EncodedSequence], parameters: Any) -> int:
+        """Return about how long the answer is, if it may be many times as long as the text; else 0."""
+        return 0
 
     @abstractmethod
     def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:

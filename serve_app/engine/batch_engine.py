@@ -6,12 +6,19 @@ the same parameters is one call of `generate`, and lasts as long as its longest 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from serve_app.contract import MAX_TEXTS_PER_REQUEST, ModelArgs, UserConfig
+from serve_app.contract import (
+    MAX_ANSWER_CHARACTERS,
+    MAX_TEXTS_PER_REQUEST,
+    MAX_TOKENS_PER_REQUEST,
+    ModelArgs,
+    UserConfig,
+)
 from serve_app.engine.base import EncodedSequence, Engine, InputLimit, Prediction, TaskModel
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
@@ -27,6 +34,9 @@ from serve_app.parameters import InvalidParameterError, TaskParameters, parse_pa
 
 # A batch may take longer than a short request timeout, and the model is not stuck because of that.
 SHORTEST_STUCK_SECONDS: Final = 30.0
+
+# How long one request may have the thread for texts while others wait for it.
+TURN_SECONDS: Final = 0.005
 
 Result = TypeVar("Result")
 
@@ -51,10 +61,12 @@ class BatchEngine(Engine):
         self.model = model
         self.cold_start: Mapping[str, float] = {}
         self._user_config = user_config
-        streams = Streams(model.batches_at_once, model.prepare_thread)
+        streams = Streams(model.batches_at_once, model.prepare_thread, side=model.has_side_stream)
         self._batcher = Batcher(model.forward, _batch_limits(user_config, model), streams)
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._requests = 0
+        # Those of large requests.
+        self._tokens = 0
 
     @property
     def input_limit(self) -> InputLimit:
@@ -115,38 +127,62 @@ class BatchEngine(Engine):
         finally:
             self._requests -= 1
 
+    @contextmanager
+    def _acquire_tokens(self, tokens: int) -> Iterator[None]:
+        """Count the tokens of a request that is larger than one text may be, or refuse it.
+
+        Such requests together get as many as the replica would hold of texts of the greatest length; one gets
+        in whatever its size. Others need only a slot.
+        """
+        if tokens <= self.input_limit.max_tokens:
+            yield
+            return
+        limit = self._user_config.max_requests * self.input_limit.max_tokens
+        if self._tokens and self._tokens + tokens > limit:
+            raise OverloadedError(
+                f"the request has {tokens} tokens, and large requests with {self._tokens} are in this "
+                f"replica, which takes {limit}"
+            )
+        self._tokens += tokens
+        try:
+            yield
+        finally:
+            self._tokens -= tokens
+
     async def _answer(
         self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
     ) -> list[Prediction]:
-        encoded = await self._with_texts(self._encode, texts, parameters, limit)
+        encoded = await self._encode(texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
-        try:
-            outputs = await self._batcher.submit(sequences)
-        except Exception as error:
-            logger.exception("the model failed on %d sequences", len(sequences))
-            raise ModelFailedError from error
-        return await self._with_texts(self._decode, texts, encoded, outputs, parameters)
+        with self._acquire_tokens(sum(sequence.tokens for sequence in sequences)):
+            try:
+                outputs = await self._batcher.submit(sequences)
+            except Exception as error:
+                logger.exception("the model failed on %d sequences", len(sequences))
+                raise ModelFailedError from error
+            return await self._decode(texts, encoded, outputs, parameters)
 
-    async def _with_texts(self, work: Callable[..., Result], texts: Sequence[str], *arguments: Any) -> Result:
-        if self.model.encodes_inline(texts):
-            return work(texts, *arguments)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._text_thread, work, texts, *arguments)
-
-    def _encode(
+    async def _encode(
         self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
     ) -> list[Sequence[EncodedSequence]]:
-        encoded = []
-        for number, text in enumerate(texts):
+        tokens = characters = 0
+
+        def encode(number: int) -> Sequence[EncodedSequence]:
+            nonlocal tokens, characters
             try:
-                encoded.append(self.model.encode(text, parameters, limit))
+                sequences = self.model.encode(texts[number], parameters, limit)
             except ServingError as error:
                 if len(texts) > 1:
                     error.args = (f"texts[{number}]: {error}",)
                 raise
-        return encoded
+            tokens += sum(sequence.tokens for sequence in sequences)
+            characters += self.model.answer_characters(texts[number], sequences, parameters)
+            _require_affordable(tokens, characters)
+            return sequences
 
-    def _decode(
+        return await self._for_each_text(texts, encode)
+
+    async def _decode(
         self,
         texts: Sequence[str],
         encoded: Sequence[Sequence[EncodedSequence]],
@@ -154,10 +190,50 @@ class BatchEngine(Engine):
         parameters: TaskParameters,
     ) -> list[Prediction]:
         remaining = iter(outputs)
-        return [
-            self.model.decode(text, of_text, [next(remaining) for _ in of_text], parameters)
-            for text, of_text in zip(texts, encoded, strict=True)
-        ]
+
+        def decode(number: int) -> Prediction:
+            own = [next(remaining) for _ in encoded[number]]
+            return self.model.decode(texts[number], encoded[number], own, parameters)
+
+        return await self._for_each_text(texts, decode)
+
+    async def _for_each_text(self, texts: Sequence[str], work: Callable[[int], Result]) -> list[Result]:
+        """Return what `work` returns for the number of each text.
+
+        In the thread for texts, requests take turns, and one whose client has gone is over after its turn.
+        """
+        if self.model.encodes_inline(texts):
+            return [work(number) for number in range(len(texts))]
+        loop = asyncio.get_running_loop()
+        results: list[Result] = []
+        while len(results) < len(texts):
+            results += await loop.run_in_executor(self._text_thread, _some, work, len(results), len(texts))
+        return results
+
+
+def _some(work: Callable[[int], Result], begin: int, end: int) -> list[Result]:
+    """Return the results of `work` for numbers from `begin` on, as many as one turn allows."""
+    until = time.monotonic() + TURN_SECONDS
+    results = [work(begin)]
+    while begin + len(results) < end and time.monotonic() < until:
+        results.append(work(begin + len(results)))
+    return results
+
+
+def _require_affordable(tokens: int, characters: int) -> None:
+    """Raise InvalidInputError if one request asks for too much work, or for too long an answer."""
+    if tokens > MAX_TOKENS_PER_REQUEST:
+        raise InvalidInputError(
+            f"the request has more than {MAX_TOKENS_PER_REQUEST} tokens, counted for each text and label, "
+            "with those to be generated; send fewer texts in one request",
+            limit=MAX_TOKENS_PER_REQUEST,
+        )
+    if characters > MAX_ANSWER_CHARACTERS:
+        raise InvalidInputError(
+            f"the answer would have more than {MAX_ANSWER_CHARACTERS} characters; send fewer texts in one "
+            "request, or ask for fewer answers to each",
+            limit=MAX_ANSWER_CHARACTERS,
+        )
 
 
 def _batch_limits(user_config: UserConfig, model: TaskModel) -> BatchLimits:

@@ -1,20 +1,19 @@
-"""Split a queue into batches within limits, at the least cost. Pure; it knows only lengths and groups."""
+"""Split a queue into batches within limits, at the least cost. Pure; it knows only tokens and groups."""
 
-import asyncio
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 
 class BatchItem(Protocol):
     """What the planner needs to know of a sequence: its number of tokens, and its group.
 
-    Sequences of different groups never share a batch.
+    Tokens that are still to be generated count too. Sequences of different groups never share a batch.
     """
 
     @property
-    def length(self) -> int: ...
+    def tokens(self) -> int: ...
 
     @property
     def group(self) -> Hashable: ...
@@ -35,30 +34,32 @@ class BatchLimits:
     padded: bool = True
 
 
-@dataclass(eq=False)
-class QueueEntry:
-    """A sequence and the future of its output."""
+class Entry(Protocol):
+    """What waits in the queue: a sequence, and what belongs to it."""
 
-    sequence: BatchItem
-    output: asyncio.Future[Any]
+    @property
+    def sequence(self) -> BatchItem: ...
 
 
-def plan_batches(queue: Sequence[QueueEntry], limits: BatchLimits) -> list[list[QueueEntry]]:
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+def plan_batches(queue: Sequence[AnyEntry], limits: BatchLimits) -> list[list[AnyEntry]]:
     """Split `queue` into batches of one group each, at the least cost within `limits`.
 
     With padding, a batch costs its size times its longest sequence, plus the overhead, so sequences are
-    sorted by length. Without padding, full batches in the order of arrival cost least. A sequence above the
-    token limit gets a batch of its own.
+    sorted by their tokens. Without padding, full batches in the order of arrival cost least. A sequence
+    above the token limit gets a batch of its own.
     """
-    groups: dict[Hashable, list[QueueEntry]] = {}
+    groups: dict[Hashable, list[AnyEntry]] = {}
     for entry in queue:
         groups.setdefault(entry.sequence.group, []).append(entry)
-    batches: list[list[QueueEntry]] = []
+    batches: list[list[AnyEntry]] = []
     for group in groups.values():
         if limits.padded:
-            group.sort(key=lambda entry: entry.sequence.length)
+            group.sort(key=lambda entry: entry.sequence.tokens)
         find_splits = _min_cost_splits if limits.padded else _greedy_splits
-        splits = find_splits([entry.sequence.length for entry in group], limits)
+        splits = find_splits([entry.sequence.tokens for entry in group], limits)
         batches += [group[start:end] for start, end in pairwise(splits)]
     return batches
 

@@ -1,17 +1,18 @@
-"""Dynamic batching: whenever the model is free, take everything that is queued.
+"""Dynamic batching: whenever the model is free, take what is queued, of each request in turn.
 
 At low load no request waits for a batch. Under load the next batch is delayed by 20 % of the last one's run
 time, at most 20 ms. Clients whose responses have just gone out can then join it.
 
     submit ──> queue ──a stream is free──> _wait_for_batch, _next_batch ──> _pass: `forward` ──> outputs
-                                                                              │ raises
-                                                                              └──> _retry_individually
+                 │                                                            │ raises
+                 │                                                            └──> _retry_individually
+                 └──all streams run large requests──> _side_passes: `forward` in a thread of its own
 """
 
 import asyncio
-import itertools
+import logging
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -19,13 +20,26 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from serve_app.engine.base import Progress
-from serve_app.engine.batch_planner import BatchItem, BatchLimits, QueueEntry, plan_batches
+from serve_app.engine.batch_planner import BatchItem, BatchLimits, plan_batches
 from serve_app.engine.streams import Streams
+from serve_app.engine.waiting import QueueEntry, WaitingRequest, WaitingRequests
 
 # How long the next batch lingers for clients whose responses have just gone out: a fraction of the last
 # batch's run time, up to a maximum. Without it, clients that wait for their responses get small batches.
 _LINGER_FRACTION: Final = 0.2
 _MAX_LINGER_SECONDS: Final = 0.02
+
+# Sequences of about equal length are looked for among so many times the size of a batch, but not among more
+# than _WINDOW, because that takes time on the event loop.
+_BATCHES: Final = 4
+_WINDOW: Final = 128
+
+# A request of more tokens than this many times the overhead of a batch is large. Of each request, no more are
+# in one batch: that costs 6 % of its speed at most, and others wait for less.
+_LARGE: Final = 16
+
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
@@ -51,37 +65,35 @@ class Batcher:
         self.limits = limits
         self._streams = streams or Streams()
         self._free_streams = asyncio.Semaphore(self._streams.count)
-        self._queue: list[QueueEntry] = []
-        # With padding, the whole queue is sorted and split at once; without, it is split anew for each batch.
-        self._planned: deque[list[QueueEntry]] = deque()
+        self._queue = WaitingRequests()
         self._arrived = asyncio.Event()
         # Set when `_target_size` sequences are queued, and after each batch, when the target may change.
         self._target_reached = asyncio.Event()
         self._target_size = 0
         self._running: set[Progress] = set()
-        self._passes: set[asyncio.Task[None]] = set()
+        # Whether each pass has sequences of a large request, and how many streams all of them hold.
+        self._passes: dict[asyncio.Task[None], bool] = {}
+        self._streams_held = 0
         # Whether something else was running or queued when the last batch ended.
         self._contended = False
         self._last_batch = CompletedBatch(0, 0, 0)
         self._loop_task: asyncio.Task[None] | None = None
+        self._side_task: asyncio.Task[None] | None = None
 
     async def submit(self, sequences: Sequence[BatchItem]) -> list[Any]:
         """Return the outputs of `sequences`, in their order; cancelling takes them out of the queue."""
         if self._loop_task is None or self._loop_task.done():
             self._loop_task = asyncio.create_task(self._batching_loop())
-        loop = asyncio.get_running_loop()
-        entries = [QueueEntry(sequence, loop.create_future()) for sequence in sequences]
-        self._queue.extend(entries)
+        if not sequences:
+            return []
+        request = WaitingRequest(sequences, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
         self._arrived.set()
         if len(self._queue) >= self._target_size:
             self._target_reached.set()
-        try:
-            return await asyncio.gather(*(entry.output for entry in entries))
-        finally:
-            for entry in entries:
-                if not entry.output.cancel() and not entry.output.cancelled():
-                    # Only the first failure is raised; asyncio logs the others unless they are retrieved.
-                    entry.output.exception()
+        if self._side_task is None and request.tokens <= self._large and self._large_ones_have_all_streams():
+            self._side_task = asyncio.create_task(self._side_passes())
+        return await request.answer
 
     def seconds_without_progress(self) -> float:
         """Return how long a running batch has made no progress; 0 if none is running."""
@@ -93,31 +105,30 @@ class Batcher:
 
     async def close(self) -> None:
         """Run no further batch; do not wait for a running one."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
+        for task in filter(None, (self._loop_task, self._side_task)):
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._loop_task
-        for entry in itertools.chain(self._queue, *self._planned):
-            entry.output.cancel()
+                await task
+        self._queue.drop_all()
         self._streams.close()
 
     async def _batching_loop(self) -> None:
         while True:
             await self._free_streams.acquire()
-            if not self._planned:
-                await self._arrived.wait()
-                await self._wait_for_batch()
+            await self._arrived.wait()
+            await self._wait_for_batch()
             batch = self._next_batch()
             # A batch that is alone takes all streams; their cores would be idle otherwise.
-            exclusive = not (self._passes or self._queue or self._planned or self._contended)
+            exclusive = not (self._passes or self._queue or self._contended)
             streams_held = self._streams.count if exclusive else 1
             for _ in range(streams_held - 1):
                 await self._free_streams.acquire()
+            self._streams_held += streams_held
             task = asyncio.create_task(
                 self._pass(batch, self._streams.executor(exclusive=exclusive), streams_held)
             )
-            self._passes.add(task)
-            task.add_done_callback(self._passes.discard)
+            self._passes[task] = any(entry.request.tokens > self._large for entry in batch)
+            task.add_done_callback(self._passes.pop)
 
     async def _wait_for_batch(self) -> None:
         """Wait until the queue has reached its target size, or the time for that is over."""
@@ -145,23 +156,51 @@ class Batcher:
             return min(equal_size, self.limits.max_size // 2), linger_until
         return self.limits.max_size, begun + self.limits.max_wait_seconds
 
-    def _next_batch(self) -> list[QueueEntry]:
-        """Return the next batch; it is empty if all clients in the queue have gone."""
-        if self._planned:
-            return self._planned.popleft()
-        entries = _drop_cancelled(self._queue)
-        idle = self._streams.count - len(self._passes)
-        share = min(self.limits.max_size, -(-len(entries) // idle)) or 1
-        batch, *others = plan_batches(entries, replace(self.limits, max_size=share)) or [[]]
-        if self.limits.padded:
-            self._planned.extend(others)
-            self._queue = []
-        else:
-            taken = set(map(id, batch))
-            self._queue = [entry for entry in entries if id(entry) not in taken]
+    def _next_batch(self, up_to: float = math.inf) -> list[QueueEntry]:
+        """Take the next batch out of the queue, of requests of at most `up_to` tokens.
+
+        It is empty if there are none, or all clients in the queue have gone.
+        """
+        size = self.limits.max_size
+        entries = self._queue.next(max(size, min(_BATCHES * size, _WINDOW)), self._large, up_to)
+        if not entries:
+            if not self._queue:
+                self._arrived.clear()
+            return []
+        idle = max(1, self._streams.count - len(self._passes))
+        share = min(size, -(-len(self._queue) // idle))
+        batches = plan_batches(entries, replace(self.limits, max_size=share))
+        # Whoever has waited longest for a turn gets it now.
+        batch = next(batch for batch in batches if entries[0] in batch)
+        self._queue.take(batch)
         if not self._queue:
             self._arrived.clear()
         return batch
+
+    @property
+    def _large(self) -> int:
+        """Tokens above which a request is large."""
+        return _LARGE * self.limits.overhead_tokens
+
+    async def _side_passes(self) -> None:
+        """Run small requests in a thread of their own for as long as large ones have all streams.
+
+        The processor is shared then; a small request would wait many times longer for a stream.
+        """
+        assert self._streams.side is not None
+        try:
+            while self._large_ones_have_all_streams():
+                batch = self._next_batch(up_to=self._large)
+                if not batch:
+                    return
+                await self._run(batch, self._streams.side)
+        finally:
+            self._side_task = None
+
+    def _large_ones_have_all_streams(self) -> bool:
+        """Whether small requests may run beside large ones, and have to."""
+        all_held = self._streams_held == self._streams.count
+        return self._streams.side is not None and all_held and all(self._passes.values())
 
     async def _pass(self, batch: Sequence[QueueEntry], executor: Executor, streams_held: int) -> None:
         """Run a batch, then release the streams that it has held."""
@@ -172,15 +211,16 @@ class Batcher:
             now = time.monotonic()
             self._last_batch = CompletedBatch(len(batch), now - begun, now)
             self._target_reached.set()
-            self._contended = self.busy or bool(self._queue or self._planned)
+            self._contended = self.busy or bool(self._queue)
+            self._streams_held -= streams_held
             for _ in range(streams_held):
                 self._free_streams.release()
 
     async def _run(self, batch: Sequence[QueueEntry], executor: Executor) -> None:
-        entries = _drop_cancelled(batch)
+        entries = [entry for entry in batch if not entry.request.is_over]
         if not entries:
             return
-        progress = Progress([entry.output for entry in entries])
+        progress = Progress({entry.request.answer for entry in entries}, len(entries))
         self._running.add(progress)
         loop = asyncio.get_running_loop()
         sequences = [entry.sequence for entry in entries]
@@ -188,25 +228,22 @@ class Batcher:
             outputs = await loop.run_in_executor(executor, self.forward, sequences, progress)
             results = list(zip(entries, outputs, strict=True))
         except Exception as error:
-            await self._retry_individually(entries, error, executor)
+            failure = error
         else:
             for entry, output in results:
-                if not entry.output.done():
-                    entry.output.set_result(output)
+                entry.request.set_output(entry.number, output)
+            return
         finally:
             self._running.discard(progress)
+        await self._retry_individually(entries, failure, executor)
 
     async def _retry_individually(
         self, batch: Sequence[QueueEntry], error: Exception, executor: Executor
     ) -> None:
         """Run a failed batch one sequence at a time, so that one bad input fails only its own request."""
-        if len(batch) > 1:
-            for entry in batch:
-                await self._run([entry], executor)
-        elif not batch[0].output.done():
-            batch[0].output.set_exception(error)
-
-
-def _drop_cancelled(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
-    """Return the entries whose client has neither disconnected nor timed out."""
-    return [entry for entry in entries if not entry.output.done()]
+        if len(batch) == 1:
+            batch[0].request.fail(error)
+            return
+        logger.warning("a batch of %d sequences failed; each runs alone now", len(batch), exc_info=error)
+        for entry in batch:
+            await self._run([entry], executor)

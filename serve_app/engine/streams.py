@@ -10,10 +10,19 @@ class Streams:
     The threads of one forward pass synchronise after every operation, by spinning, and lose much time where
     they share cores. Separate batches never synchronise. So only an exclusive batch, one that runs while
     nothing else is queued, gets several threads. Each new thread first calls `prepare(exclusive)`.
+
+    With `side`, there is one more thread, for small batches beside large ones that have all streams.
     """
 
-    def __init__(self, count: int = 1, prepare: Callable[[bool], object] = lambda exclusive: None) -> None:
+    def __init__(
+        self,
+        count: int = 1,
+        prepare: Callable[[bool], object] = lambda exclusive: None,
+        *,
+        side: bool = False,
+    ) -> None:
         self.count = count
+        self.side = ThreadPoolExecutor(1, "forward-side", prepare, (False,)) if side else None
         self._exclusive = ThreadPoolExecutor(1, "forward", prepare, (True,))
         self._shared = ThreadPoolExecutor(count, "forward-shared", prepare, (False,))
 
@@ -23,5 +32,5 @@ class Streams:
 
     def close(self) -> None:
         """Refuse further batches; do not wait for running ones."""
-        for executor in (self._exclusive, self._shared):
+        for executor in filter(None, (self._exclusive, self._shared, self.side)):
             executor.shutdown(wait=False, cancel_futures=True)

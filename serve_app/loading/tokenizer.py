@@ -5,11 +5,16 @@ and it stores the limit in the tokenizer, so that it is not thread-safe.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from tokenizers import Encoding
 
 from serve_app.engine.base import InputLimit
+
+# A text of more characters for each token of the limit is looked at in parts, which may cost seconds
+# otherwise. The last tokens of a part may be others than in the whole text.
+_CHARACTERS: Final = 8
+_UNSURE_TOKENS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,28 @@ class Tokenizer:
 
         Raises InputTooLongError, also if the limit leaves no room for any token of the text.
         """
+        text = self.within_reach(text, limit)
         if not self.thread_safe:
             return self._encode_slow(text, limit, pair)
         encoding = self.encoding(text, limit, pair)
         found = {"token_type_ids": encoding.type_ids, "attention_mask": encoding.attention_mask}
         names = self.hf_tokenizer.model_input_names
         return {"input_ids": encoding.ids} | {name: found[name] for name in found if name in names}
+
+    def within_reach(self, text: str, limit: InputLimit) -> str:
+        """Return as much of `text` as has more tokens than the limit; all of it unless it is very long.
+
+        Raises InputTooLongError if so long a text is refused.
+        """
+        size = _CHARACTERS * limit.max_tokens
+        while size < len(text):
+            part = text[-size:] if self.hf_tokenizer.truncation_side == "left" else text[:size]
+            length = len(self.hf_tokenizer.encode(part, add_special_tokens=False))
+            if length > limit.max_tokens + _UNSURE_TOKENS:
+                limit.check(length, at_least=True)
+                return part
+            size *= 4
+        return text
 
     def encoding(self, text: str, limit: InputLimit, pair: str | None = None) -> Encoding:
         """Return the tokenizers library's own result, which also has words and offsets; fast ones only."""

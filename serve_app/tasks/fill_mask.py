@@ -1,6 +1,7 @@
 """fill-mask: the tokens that fit in place of a mask."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -11,7 +12,7 @@ from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Output, Prediction, Progress
 from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import FillMaskParameters
-from serve_app.tasks.pretrained_task import PretrainedTask
+from serve_app.tasks.pretrained_task import PretrainedTask, require_finite
 
 # Each fill is a text of its own, and they are made one after the other.
 MOST_FILLS: Final = 1000
@@ -56,22 +57,37 @@ class FillMask(PretrainedTask):
                 f"text has at most {MOST_FILLS} fills",
                 limit=MOST_FILLS,
             )
-        return [encoded]
+        return [replace(encoded, group=parameters.top_k)]
+
+    def answer_characters(
+        self, text: str, encoded: Sequence[EncodedSequence], parameters: FillMaskParameters
+    ) -> int:
+        return len(self._masks(encoded[0])) * parameters.top_k * len(text)
 
     def _masks(self, encoded: EncodedSequence) -> list[int]:
         mask = self._pretrained.hf_tokenizer.mask_token_id
         return [index for index, token in enumerate(encoded.features["input_ids"]) if token == mask]
 
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
-        """Return the probabilities at the masks, of shape (masks, vocabulary), for each sequence."""
-        logits = self._pretrained.run(self._pretrained.collate(batch)).logits
-        return [
-            row[self._masks(encoded)].float().softmax(-1).cpu()
-            for row, encoded in zip(logits, batch, strict=True)
-        ]
+        """Return the best probabilities at the masks and their tokens: (2, masks, top_k) each."""
+        outputs = []
+        for probabilities in self._probabilities(batch):
+            best = probabilities.topk(min(self.group_of(batch), probabilities.shape[-1]))
+            # A float32 holds the number of any token.
+            outputs.append(torch.stack([best.values, best.indices.float()]).cpu())
+        return outputs
 
-    def scores(self, output: torch.Tensor) -> torch.Tensor:
-        return output
+    def proof_answers(self, batch: Sequence[EncodedSequence]) -> list[torch.Tensor]:
+        with torch.inference_mode():
+            answers = [each.cpu() for each in self._probabilities(batch)]
+        require_finite(answers)
+        return answers
+
+    def _probabilities(self, batch: Sequence[EncodedSequence]) -> Iterator[torch.Tensor]:
+        """Yield the probabilities at the masks, of shape (masks, vocabulary), for each sequence."""
+        logits = self._pretrained.run(self._pretrained.collate(batch)).logits
+        for row, encoded in zip(logits, batch, strict=True):
+            yield row[self._masks(encoded)].float().softmax(-1)
 
     def decode(
         self,
@@ -82,10 +98,11 @@ class FillMask(PretrainedTask):
     ) -> Prediction:
         positions = self._masks(encoded[0])
         fills = []
-        for number, (position, row) in enumerate(zip(positions, outputs[0], strict=True)):
-            best = row.topk(min(parameters.top_k, len(row)))
-            for score, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                fills.append(self._fill(encoded[0], position, token) | {"score": score, "mask": number})
+        for number, (position, scores, tokens) in enumerate(
+            zip(positions, *outputs[0].tolist(), strict=True)
+        ):
+            for score, token in zip(scores, tokens, strict=True):
+                fills.append(self._fill(encoded[0], position, int(token)) | {"score": score, "mask": number})
         return {"fills": fills}
 
     def _fill(self, encoded: EncodedSequence, position: int, token: int) -> dict[str, Any]:

@@ -73,6 +73,14 @@ class GeneratingTask(PretrainedTask):
             given = {name: value for name, value in given.items() if name not in _SAMPLING}
         return given
 
+    def most_new_tokens(self, options: Mapping[str, Any]) -> int:
+        """Return how many tokens are generated at most; each beam has its own."""
+        stated = self._pretrained.model.generation_config
+        tokens = options.get("max_new_tokens") or options.get("max_length")
+        tokens = tokens or stated.max_new_tokens or stated.max_length
+        beams = options.get("num_beams", stated.num_beams) or 1
+        return int(tokens * beams)
+
     def group(self, options: Mapping[str, Any], length: int, looks_back: Sequence[str]) -> Hashable:
         """Return what sequences share in a batch: the options, and the length if one of `looks_back` is set.
 
@@ -125,7 +133,7 @@ class GeneratingTask(PretrainedTask):
         stated = self._pretrained.model.generation_config.eos_token_id
         ends = torch.tensor(stated if isinstance(stated, list) else [-1 if stated is None else stated])
         with torch.inference_mode():
-            generated = self.generated(batch, _Awaited([]), **_PROOF)
+            generated = self.generated(batch, _Awaited((), 0), **_PROOF)
         logits = torch.stack(generated.logits, dim=1).float().cpu()
         # The first token of a decoder is not generated.
         tokens = self.new_tokens(batch, generated.sequences).cpu()[:, -logits.shape[1] :]

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -89,6 +90,10 @@ class PretrainedTask(TaskModel):
     def batches_at_once(self) -> int:
         return self._pretrained.threads if self._pretrained.unpadded else 1
 
+    @property
+    def has_side_stream(self) -> bool:
+        return self._pretrained.unpadded
+
     def prepare_thread(self, exclusive: bool) -> None:
         use_threads(self._pretrained.threads if exclusive else 1)
 
@@ -105,7 +110,7 @@ class PretrainedTask(TaskModel):
         sequences = self.sequences(text, parameters, limit)
         if not self._pretrained.equal_lengths:
             return sequences
-        return [EncodedSequence(each.features, (each.length, each.group)) for each in sequences]
+        return [replace(each, group=(each.length, each.group)) for each in sequences]
 
     def sequences(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
         """Return the sequences that answer `text`, with what they must share in a batch as their group."""
@@ -119,7 +124,7 @@ class PretrainedTask(TaskModel):
     def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         with torch.inference_mode():
             outputs = self.run(batch, progress)
-            _require_finite(outputs)
+            require_finite(outputs)
             return outputs
 
     @abstractmethod
@@ -151,7 +156,7 @@ class PretrainedTask(TaskModel):
 
     def proof_answers(self, batch: Sequence[EncodedSequence]) -> list[torch.Tensor]:
         """Return the scores for each sequence."""
-        return [self.scores(output) for output in self.forward(batch, Progress([]))]
+        return [self.scores(output) for output in self.forward(batch, Progress((), 0))]
 
     def _logits(self, batch: Sequence[EncodedSequence]) -> torch.Tensor:
         """Return the model's logits for a padded batch, as float32 in CPU memory."""
@@ -159,7 +164,7 @@ class PretrainedTask(TaskModel):
         return logits.float().cpu()
 
 
-def _require_finite(outputs: Sequence[Any]) -> None:
+def require_finite(outputs: Sequence[Any]) -> None:
     """Raise NotFiniteError if a number in `outputs` is none; a sum shows that at once."""
     for output in outputs:
         if output.is_floating_point() and not math.isfinite(output.sum().item()):

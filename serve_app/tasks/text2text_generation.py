@@ -57,7 +57,8 @@ class Text2TextGeneration(GeneratingTask):
                     limit=positions,
                 )
         features = self._pretrained.encode(self.prefix(parameters) + text, limit)
-        return [EncodedSequence(features, self.group(options, len(features["input_ids"]), _LOOKS_BACK))]
+        group = self.group(options, len(features["input_ids"]), _LOOKS_BACK)
+        return [EncodedSequence(features, group, self.most_new_tokens(options))]
 
     def prefix(self, parameters: Text2TextGenerationParameters) -> str:
         """Return what goes in front of the text."""

@@ -72,7 +72,8 @@ class TextGeneration(GeneratingTask):
         length = len(features["input_ids"])
         if new is None:
             options["max_new_tokens"] = max(1, min(stated.max_length, self.max_tokens) - length)
-        return [EncodedSequence(features, self.group(options, length, _LOOKS_BACK))]
+        group = self.group(options, length, _LOOKS_BACK)
+        return [EncodedSequence(features, group, self.most_new_tokens(options))]
 
     def inputs(self, batch: Sequence[EncodedSequence]) -> dict[str, torch.Tensor]:
         tensors = self._pretrained.collate(batch, side="left")

@@ -51,7 +51,12 @@ class TokenClassification(PretrainedTask):
         parameters: TokenClassificationParameters,
     ) -> Prediction:
         limit = InputLimit(encoded[0].length, truncate=True)
-        whole = self._pretrained.tokenizer.encoding(text, limit)
+        tokenizer = self._pretrained.tokenizer
+        # The places of the tokens are counted from the beginning.
+        reach = (
+            text if tokenizer.hf_tokenizer.truncation_side == "left" else tokenizer.within_reach(text, limit)
+        )
+        whole = tokenizer.encoding(reach, limit)
         entities = self._pipeline.postprocess(
             [
                 {

@@ -35,6 +35,7 @@ class ZeroShotClassification(PretrainedTask):
         hypotheses = [
             parameters.hypothesis_template.replace("{}", label) for label in parameters.candidate_labels
         ]
+        text = self._pretrained.tokenizer.within_reach(text, limit)
         return [EncodedSequence(self._pretrained.encode(text, limit, pair)) for pair in hypotheses]
 
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:

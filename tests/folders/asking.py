@@ -42,7 +42,7 @@ def predictions(
     outputs = {
         id(sequence): output
         for batch in groups.values()
-        for sequence, output in zip(batch, model.forward(batch, Waiting([])), strict=True)
+        for sequence, output in zip(batch, model.forward(batch, Waiting((), 0)), strict=True)
     }
     return [
         model.decode(text, of_text, [outputs[id(each)] for each in of_text], parsed)

@@ -354,7 +354,7 @@ def test_generation_stops_where_the_model_computes_no_numbers(task, tmp_path):
     next(model._pretrained.model.parameters()).data.fill_(float("nan"))
     [sequence] = model.encode("paris", parse_parameters(task, {}), InputLimit(20, truncate=True))
     with pytest.raises(NotFiniteError):
-        model.forward([sequence], Progress([]))
+        model.forward([sequence], Progress((), 0))
 
 
 def test_a_limit_that_is_too_high_by_the_first_position_is_found_out(tmp_path):

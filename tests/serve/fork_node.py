@@ -43,7 +43,7 @@ if sys.argv[-1].startswith("load="):
     from serve_app.engine.base import InputLimit
     from serve_app.engine.base import Progress
     model = task_class(Task.TEXT_CLASSIFICATION)(Path(sys.argv[-1].removeprefix("load=")), "float32")
-    model.forward(model.encode("good", None, InputLimit(64, True)), Progress([]))
+    model.forward(model.encode("good", None, InputLimit(64, True)), Progress((), 0))
 print(json.dumps(told), flush=True)
 sys.stdin.read()
 """

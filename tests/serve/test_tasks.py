@@ -277,7 +277,7 @@ def test_an_abandoned_generation_stops_at_the_next_token(folders):
     parameters = _parameters(Task.TEXT_GENERATION, max_new_tokens=40)
     encoded = model.encode("the goal", parameters, InputLimit(60, truncate=False))
     # No output is waited for, so everybody has gone.
-    assert len(model.forward(encoded, Progress([]))[0]) == 1
+    assert len(model.forward(encoded, Progress((), 0))[0]) == 1
 
 
 def test_a_long_text_is_refused_with_its_length_and_the_limit(folders):

@@ -59,6 +59,28 @@ def test_a_text_above_the_limit_is_refused_with_its_length():
         Tokenizer(bert()).encode(TEXT, InputLimit(9, truncate=False))
 
 
+@pytest.mark.parametrize("make", [bert, cut_on_the_left], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("limit", [9, 24])
+def test_a_very_long_text_is_cut_like_any_other_and_is_not_read_whole(make, limit, monkeypatch):
+    text = " ".join(TEXT for _ in range(2000))
+    tokenizer = Tokenizer(make())
+    assert tokenizer.encode(text, InputLimit(limit, truncate=True)) == dict(
+        make()(text, truncation=True, max_length=limit)
+    )
+    assert len(tokenizer.within_reach(text, InputLimit(limit, truncate=True))) < 2000
+
+
+def test_a_very_long_text_is_refused_with_a_length_that_it_has_at_least():
+    with pytest.raises(InputTooLongError, match=r"has at least \d+ tokens and this endpoint takes 9"):
+        Tokenizer(bert()).encode(" ".join([TEXT] * 2000), InputLimit(9, truncate=False))
+
+
+def test_a_long_text_of_few_tokens_is_taken_whole():
+    text = f"a good {' ' * 5000} film"
+    got = Tokenizer(bert()).encode(text, InputLimit(9, truncate=False))
+    assert got == dict(bert()("a good film"))
+
+
 def test_a_pair_that_leaves_no_room_for_the_text_is_refused():
     with pytest.raises(InputTooLongError):
         Tokenizer(bert()).encode(TEXT, InputLimit(9, truncate=True), PAIR)

@@ -35,6 +35,7 @@ class FakeModel(TaskModel):
     warmup_text = "ready"
     max_tokens = 10
     description = {"dtype": "float32"}
+    new_tokens = 0
 
     def __init__(self):
         self.free = threading.Event()
@@ -48,7 +49,8 @@ class FakeModel(TaskModel):
             raise InvalidInputError("the text cannot be read")
         limit.check(len(words))
         kept = words[: limit.max_tokens]
-        return [EncodedSequence({"input_ids": list(range(len(kept))), "words": kept})]
+        features = {"input_ids": list(range(len(kept))), "words": kept}
+        return [EncodedSequence(features, new_tokens=self.new_tokens)]
 
     def forward(self, batch, progress: Progress):
         self.batches.append([" ".join(encoded.features["words"]) for encoded in batch])

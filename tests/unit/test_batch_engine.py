@@ -1,8 +1,11 @@
 import asyncio
+import time
 
 import pytest
 
 from serve_app.contract import UserConfig
+from serve_app.engine import batch_engine
+from serve_app.engine.base import EncodedSequence
 from serve_app.http.errors import (
     InputTooLongError,
     InvalidInputError,
@@ -216,3 +219,75 @@ def test_new_settings_hold_for_the_next_request():
 
     limit, batches = run(scenario())
     assert (limit, batches.max_size, batches.max_wait_seconds) == (5, 3, 0.007)
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        ("MAX_TOKENS_PER_REQUEST", "the request has more than 5 tokens"),
+        ("MAX_ANSWER_CHARACTERS", "the answer would have more than 5 characters"),
+    ],
+)
+def test_a_request_of_too_much_work_is_refused_with_the_limit(monkeypatch, limit, sentence):
+    monkeypatch.setattr(batch_engine, limit, 5)
+    monkeypatch.setattr(fake_model.FakeModel, "answer_characters", lambda self, text, *_: len(text))
+    answer(["a b", "c"])
+    with pytest.raises(InvalidInputError, match=sentence) as caught:
+        answer(["a b", "c d", "e f"])
+    assert caught.value.details == {"limit": 5}
+
+
+def test_tokens_that_may_be_generated_count(monkeypatch):
+    monkeypatch.setattr(batch_engine, "MAX_TOKENS_PER_REQUEST", 5)
+    monkeypatch.setattr(fake_model.FakeModel, "new_tokens", 4)
+    answer(["a"])
+    with pytest.raises(InvalidInputError, match="with those to be generated"):
+        answer(["a b"])
+
+
+def test_large_requests_share_the_room_of_small_ones_and_small_ones_always_get_in():
+    """The replica takes 2 requests of up to 10 tokens each, so large ones have 20 tokens."""
+
+    async def scenario():
+        async with serving(max_ongoing_requests=2, max_queued_requests=2) as (engine, model):
+            model.hold()
+            large = asyncio.create_task(engine.predict(["a b c d e f g h"] * 4))
+            await until(model.started.is_set)
+            with pytest.raises(
+                OverloadedError, match="the request has 16 tokens, and large requests with 32"
+            ):
+                await engine.predict(["a b c d e f g h"] * 2)
+            small = asyncio.create_task(engine.predict(["small"]))
+            await asyncio.sleep(0.02)
+            model.free.set()
+            await large
+            assert labels(await small) == ["small"]
+            return labels(await engine.predict(["a b c d e f g h"] * 2))
+
+    assert run(scenario()) == ["a", "a"]
+
+
+def test_requests_take_turns_in_the_thread_for_texts(monkeypatch):
+    monkeypatch.setattr(batch_engine, "TURN_SECONDS", 0)
+    seen = []
+
+    def encode(self, text, parameters, limit):
+        seen.append(text)
+        time.sleep(0.001)
+        return [EncodedSequence({"input_ids": [0], "words": [text]})]
+
+    monkeypatch.setattr(fake_model.FakeModel, "encode", encode)
+
+    async def scenario():
+        async with serving() as (engine, _):
+            many = asyncio.create_task(engine.predict(["many"] * 200))
+            await until(lambda: len(seen) > 3)
+            await engine.predict(["few"])
+            assert seen.index("few") < 50
+            many.cancel()
+            await asyncio.gather(many, return_exceptions=True)
+            await asyncio.sleep(0.05)
+            # The thread's work has ended with the request.
+            assert len(seen) < 200
+
+    run(scenario())

@@ -14,10 +14,10 @@ ROOMY = BatchLimits(max_size=100, max_tokens=10_000, max_wait_seconds=0)
 
 @dataclass(frozen=True)
 class Piece:
-    """A sequence of `length` tokens."""
+    """A sequence of `tokens` tokens."""
 
     name: str
-    length: int = 1
+    tokens: int = 1
     group: str | None = None
 
 
@@ -45,8 +45,8 @@ class Recorder:
         return [name.upper() for name in names]
 
 
-def pieces(*names, length=1):
-    return [Piece(name, length) for name in names]
+def pieces(*names, tokens=1):
+    return [Piece(name, tokens) for name in names]
 
 
 async def with_busy_model(scenario, limits=ROOMY, failing=()):
@@ -97,16 +97,12 @@ def test_an_idle_model_answers_at_once():
 
 
 def test_all_that_came_while_the_model_was_busy_is_the_next_batch():
-    assert batches_of(pieces("a"), pieces("b", "c"), pieces("d")) == [["a", "b", "c", "d"]]
+    assert batches_of(pieces("a"), pieces("b", "c"), pieces("d")) == [["a", "b", "d", "c"]]
 
 
 def test_a_batch_is_cut_by_size():
     limits = BatchLimits(max_size=2, max_tokens=100, max_wait_seconds=0)
-    assert batches_of(pieces("a", "b", "c"), pieces("d", "e"), limits=limits) == [
-        ["a", "b"],
-        ["c", "d"],
-        ["e"],
-    ]
+    assert batches_of(pieces("a", "b", "c"), limits=limits) == [["a", "b"], ["c"]]
 
 
 def test_a_batch_is_cut_by_tokens_with_padding_counted():
@@ -118,7 +114,50 @@ def test_a_batch_is_cut_by_tokens_with_padding_counted():
 def test_texts_of_about_the_same_length_share_a_batch():
     limits = BatchLimits(max_size=2, max_tokens=1000, max_wait_seconds=0)
     mixed = [Piece("long", 90), Piece("short", 2), Piece("longer", 95), Piece("shorter", 1)]
-    assert batches_of(mixed, limits=limits) == [["shorter", "short"], ["long", "longer"]]
+    assert batches_of(mixed, limits=limits) == [["long", "longer"], ["shorter", "short"]]
+
+
+def test_requests_take_turns():
+    limits = BatchLimits(max_size=3, max_tokens=100, max_wait_seconds=0)
+    groups = pieces("a1", "a2", "a3", "a4", "a5"), pieces("b1", "b2"), pieces("c1")
+    assert batches_of(*groups, limits=limits) == [["a1", "b1", "c1"], ["a2", "b2", "a3"], ["a4", "a5"]]
+
+
+def test_the_one_whose_turn_it_is_runs_first_whatever_is_shorter():
+    limits = BatchLimits(max_size=9, max_tokens=10, max_wait_seconds=0, overhead_tokens=1)
+    groups = [Piece("long", 9)], pieces("a", "b"), pieces("c")
+    assert batches_of(*groups, limits=limits) == [["long"], ["a", "c", "b"]]
+
+
+def test_a_large_request_has_no_more_than_its_share_of_a_batch():
+    # The overhead of a batch is 1 token, so 16 tokens of one request are many.
+    limits = BatchLimits(max_size=9, max_tokens=1000, max_wait_seconds=0, overhead_tokens=1)
+    large = [Piece(f"{number}", 8) for number in range(5)]
+    assert batches_of(large, limits=limits) == [["0", "1"], ["2", "3"], ["4"]]
+
+
+def test_a_request_that_comes_late_waits_for_no_more_than_two_batches():
+    """Of 500 that wait, the first ones are in a batch that has begun when the other one comes."""
+
+    async def scenario(batcher, model):
+        large, late = await queued(batcher, pieces(*map(str, range(500))), pieces("late"))
+        model.free.set()
+        await asyncio.gather(large, late)
+
+    limits = BatchLimits(max_size=4, max_tokens=100, max_wait_seconds=0)
+    batches = run(with_busy_model(scenario, limits))
+    assert "late" in batches[1] + batches[2]
+    assert len(batches) == 1 + 126
+
+
+def test_thousands_of_sequences_are_answered_in_the_callers_order():
+    async def scenario(batcher, model):
+        names = [str(number) for number in range(25_600)]
+        [task] = await queued(batcher, pieces(*names))
+        model.free.set()
+        assert await task == names
+
+    run(with_busy_model(scenario))
 
 
 def test_groups_never_share_a_batch():
@@ -192,6 +231,28 @@ def test_a_sequence_that_fails_fails_alone():
             await bad
 
     run(with_busy_model(scenario, failing={"bad"}))
+
+
+def test_a_batch_that_runs_apart_is_logged_and_each_of_it_is_progress(caplog):
+    """The batch that failed is over, so it is not taken for stuck while its sequences run one by one."""
+
+    async def scenario(batcher, model):
+        running = []
+
+        def forward(batch, progress):
+            running.append(len(batcher._running))
+            return model(batch, progress)
+
+        tasks = await queued(batcher, *map(pieces, ("a", "bad", "b")))
+        batcher.forward = forward
+        model.free.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert running == [1, 1, 1, 1]
+
+    run(with_busy_model(scenario, failing={"bad"}))
+    [record] = caplog.records
+    assert "a batch of 3 sequences failed" in record.message
+    assert "cannot run" in str(record.exc_info[1])
 
 
 def test_a_request_fails_with_its_first_failing_sequence_and_the_next_one_succeeds():

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from dataclasses import dataclass
 
+import pytest
+
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.streams import Streams
@@ -143,4 +145,80 @@ def test_without_padding_what_comes_later_joins_and_nobody_is_overtaken_by_anoth
         model.free.release(4)
         await asyncio.gather(*busy, answers, late)
 
-    assert with_two_streams(scenario).names[2:] == [["1", "3", "4"], ["2"]]
+    assert with_two_streams(scenario).names[2:] == [["1", "4", "3"], ["2"]]
+
+
+# The overhead of a batch is 1 token, so requests of more than 16 tokens are large.
+SMALL_OVERHEAD = BatchLimits(8, 10_000, 0, overhead_tokens=1, padded=False)
+
+
+def with_a_side_stream(scenario, count=2):
+    async def body():
+        model = TwoStreams()
+        model.streams = Streams(count, model._prepare, side=True)
+        batcher = Batcher(model, SMALL_OVERHEAD, model.streams)
+        try:
+            await scenario(batcher, model)
+        finally:
+            await batcher.close()
+        return model
+
+    return run(body())
+
+
+def large(name):
+    return [Piece(f"{name}{number}", 10) for number in range(4)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_small_requests_run_beside_large_ones(count):
+    async def scenario(batcher, model):
+        first = asyncio.create_task(batcher.submit(large("a")))
+        await until(lambda: len(model.batches) == count)
+        small = await submitted(batcher, "small")
+        await until(lambda: len(model.batches) == count + 1)
+        later = await submitted(batcher, "later", "last")
+        model.free.release(9)
+        await asyncio.gather(first, *small, *later)
+
+    model = with_a_side_stream(scenario, count)
+    assert model.names[: count + 1] == [*[["a0", "a1"], ["a2", "a3"]][:count], ["small"]]
+    assert not model.batches[count].exclusive
+
+
+def test_large_ones_do_not_run_in_the_side_stream():
+    async def scenario(batcher, model):
+        both = [asyncio.create_task(batcher.submit(large(name))) for name in "ab"]
+        await until(lambda: len(model.batches) == 1)
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 1
+        model.free.release(9)
+        await asyncio.gather(*both)
+
+    with_a_side_stream(scenario, count=1)
+
+
+def test_small_ones_do_not_run_beside_small_ones():
+    async def scenario(batcher, model):
+        first = await submitted(batcher, "first")
+        await until(lambda: len(model.batches) == 1)
+        second = await submitted(batcher, "second")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 1
+        model.free.release(2)
+        await asyncio.gather(*first, *second)
+
+    with_a_side_stream(scenario, count=1)
+
+
+def test_without_a_side_stream_a_small_one_waits_for_its_turn():
+    async def scenario(batcher, model):
+        first = asyncio.create_task(batcher.submit(large("a")))
+        await until(lambda: len(model.batches) == 2)
+        small = await submitted(batcher, "small")
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2
+        model.free.release(9)
+        await asyncio.gather(first, *small)
+
+    with_two_streams(scenario, SMALL_OVERHEAD)

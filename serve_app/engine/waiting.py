@@ -1,0 +1,116 @@
+"""Requests that wait for the model, and whose turn it is. Pure but for the futures of the answers.
+
+Requests are served in turn, one sequence of each, so that a request of many sequences delays a small one by a
+batch or two and not until it is over.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from serve_app.engine.batch_planner import BatchItem
+
+
+class WaitingRequest:
+    """The sequences of one request, and the future of their outputs, in the same order."""
+
+    def __init__(self, sequences: Sequence[BatchItem], answer: asyncio.Future[list[Any]]) -> None:
+        self.sequences = sequences
+        self.answer = answer
+        self.tokens = sum(sequence.tokens for sequence in sequences)
+        # The sequences that are in no batch yet, by their numbers.
+        self.remaining = deque(range(len(sequences)))
+        self._outputs: list[Any] = [None] * len(sequences)
+        self._missing = len(sequences)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more: it is answered or has failed, or its client has gone."""
+        return self.answer.done()
+
+    def set_output(self, number: int, output: Any) -> None:
+        """Store an output; the last one answers the request."""
+        self._outputs[number] = output
+        self._missing -= 1
+        if not self._missing and not self.is_over:
+            self.answer.set_result(self._outputs)
+
+    def fail(self, error: Exception) -> None:
+        """End the request with its first failure."""
+        if not self.is_over:
+            self.answer.set_exception(error)
+
+
+@dataclass(frozen=True, eq=False)
+class QueueEntry:
+    """One sequence of a request."""
+
+    request: WaitingRequest
+    number: int
+
+    @property
+    def sequence(self) -> BatchItem:
+        return self.request.sequences[self.number]
+
+
+class WaitingRequests:
+    """All requests with sequences that are in no batch yet, in the order of their turns."""
+
+    def __init__(self) -> None:
+        self._turns: list[WaitingRequest] = []
+
+    def __len__(self) -> int:
+        """Return the number of sequences that wait."""
+        return sum(len(request.remaining) for request in self._turns if not request.is_over)
+
+    def append(self, request: WaitingRequest) -> None:
+        """Let a request wait; its turn comes after that of all others."""
+        self._turns.append(request)
+
+    def next(self, most: int, most_tokens: int, up_to: float = math.inf) -> list[QueueEntry]:
+        """Return up to `most` sequences that are next, one of each request in turn.
+
+        A request has no further turn once its own have more than `most_tokens`. Requests of more than `up_to`
+        tokens are left out. The sequences go on waiting until they are taken.
+        """
+        self._turns = [request for request in self._turns if request.remaining and not request.is_over]
+        turns = deque(
+            (request, islice(request.remaining, most), 0)
+            for request in self._turns
+            if request.tokens <= up_to
+        )
+        entries: list[QueueEntry] = []
+        while turns and len(entries) < most:
+            request, numbers, tokens = turns.popleft()
+            number = next(numbers, None)
+            if number is not None and tokens < most_tokens:
+                entries.append(QueueEntry(request, number))
+                turns.append((request, numbers, tokens + entries[-1].sequence.tokens))
+        return entries
+
+    def take(self, entries: Collection[QueueEntry]) -> None:
+        """Take sequences out; it is the turn of the other requests then."""
+        taken: dict[WaitingRequest, set[int]] = {}
+        for entry in entries:
+            taken.setdefault(entry.request, set()).add(entry.number)
+        for request, numbers in taken.items():
+            # They are among the first ones, and there may be thousands.
+            skipped = []
+            while numbers:
+                number = request.remaining.popleft()
+                if number in numbers:
+                    numbers.remove(number)
+                else:
+                    skipped.append(number)
+            request.remaining.extendleft(reversed(skipped))
+        self._turns = [request for request in self._turns if request not in taken] + list(taken)
+
+    def drop_all(self) -> None:
+        """Cancel all requests."""
+        for request in self._turns:
+            request.answer.cancel()
+        self._turns = []
