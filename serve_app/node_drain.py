@@ -84,7 +84,9 @@ def _has_replicas() -> bool:
 def _has_connections() -> bool:
     """Return whether a client is connected to the port of requests."""
     return any(
-        connection.status == psutil.CONN_ESTABLISHED and connection.laddr[1] == _SERVE_PORT
+        connection.status == psutil.CONN_ESTABLISHED
+        and connection.laddr
+        and connection.laddr.port == _SERVE_PORT
         for connection in psutil.net_connections("tcp")
     )
 
