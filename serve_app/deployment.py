@@ -16,7 +16,7 @@ from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, 
 from serve_app.engine.base import ModelLoadError, TaskModel
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import ModelFailedError, Reply, ServingError, UnexpectedError
-from serve_app.loading.sources import fetch
+from serve_app.loading.sources import commit_of, fetch
 from serve_app.protocols import CALLS, model_application
 from serve_app.telemetry.startup import StartupTimer
 from serve_app.text import words
@@ -42,6 +42,7 @@ class Model:
             model = await asyncio.to_thread(task_class, folder, args.dtype)
         startup.split("load", "prove", model.proof_seconds)
         self._engine = BatchEngine(args, model, UserConfig())
+        self._engine.commit = commit_of(args.uri, folder)
         with startup.phase("warm_up"):
             await _warm_up(self._engine)
         self._engine.cold_start = startup.report()

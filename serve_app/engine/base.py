@@ -183,6 +183,8 @@ class Engine(Protocol):
     model: TaskModel
     # Seconds by phase of this replica's start, once it is over.
     cold_start: Mapping[str, float]
+    # The commit of the hub that is served; empty for other sources.
+    commit: str
 
     @property
     def input_limit(self) -> InputLimit:

@@ -60,6 +60,7 @@ class BatchEngine(Engine):
         self.args = args
         self.model = model
         self.cold_start: Mapping[str, float] = {}
+        self.commit = ""
         self._user_config = user_config
         streams = Streams(model.batches_at_once, model.prepare_thread, side=model.has_side_stream)
         self._batcher = Batcher(model.forward, _batch_limits(user_config, model), streams)

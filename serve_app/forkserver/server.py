@@ -119,9 +119,14 @@ def _serve(address: str) -> Fork | None:
             return server.serve(successor=reader)
         os.close(reader)
         preload(MODEL_MODULES)
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        # Of the threads, a forked child has only the one that forks, and locks of the others for ever.
+        logger.error("the models' modules have started %d threads; workers must not be forked", threads - 1)
+        return None
     gc.collect()
     gc.freeze()
-    logger.info("ready, with %d thread(s)", len(os.listdir("/proc/self/task")))
+    logger.info("ready")
     os.write(writer, b"1")
     return server.serve(predecessor=writer)
 

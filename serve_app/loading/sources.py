@@ -47,6 +47,14 @@ def fetch(uri: str, revision: str = "") -> Path:
     return folder
 
 
+def commit_of(uri: str, folder: Path) -> str:
+    """Return the commit of the hub whose files are in `folder`; empty for other sources.
+
+    The hub's client names the folder of a snapshot by its commit.
+    """
+    return folder.name if uri.startswith("hf://") and folder.parent.name == "snapshots" else ""
+
+
 def _from_file(rest: str, revision: str) -> Path:
     path = PurePosixPath(rest)
     stand_in = os.environ.get(MODELS_VARIABLE)

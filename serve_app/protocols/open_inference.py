@@ -102,6 +102,7 @@ def metadata(engine: Engine) -> Reply:
         "task": engine.args.task,
         "uri": engine.args.uri,
         "revision": engine.args.revision,
+        "commit": engine.commit,
         "max_input_tokens": limit.max_tokens,
         "truncate_input": limit.truncate,
         **engine.model.description,

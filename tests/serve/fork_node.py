@@ -98,7 +98,7 @@ class Node:
 
     def start_with_torch(self, *arguments: str) -> Worker:
         """Start a worker as soon as the fork server has imported everything."""
-        wait_for(lambda: "ready, with" in self.log())
+        wait_for(lambda: "ready" in self.log())
         return self.start(*arguments)
 
     def log(self) -> str:

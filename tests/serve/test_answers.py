@@ -10,8 +10,10 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from serve_app.contract import Task
+from tests.serve import tiny_models
 from tests.serve.bad_requests import BAD_INFER_REQUESTS, BAD_PREDICT_REQUESTS, assert_error
-from tests.serve.service import GOOD, command
+from tests.serve.service import GOOD, command, manifest
 
 
 def test_the_table_and_the_example_work_as_printed(service):
@@ -56,6 +58,19 @@ def test_embed_answers_the_vectors_of_predict_normalized(service, name):
     plain = service.http.post(embed, json={"inputs": texts[0], "normalize": False, "truncate": True}).json()
     assert np.linalg.norm(plain[0]) > 1.1
     assert np.allclose(plain[0] / np.linalg.norm(plain[0]), got[0], atol=1e-3)
+
+
+def test_an_answer_of_megabytes_comes_through_the_gateway(service, tmp_path):
+    """Ray's own limit of what it passes on is 4 MiB."""
+    folder = tiny_models.write(Task.FILL_MASK, tmp_path / "fills")
+    service.write("fills.yaml", manifest("fills", f"file://{folder}", "fill-mask"))
+    service.wait_ready("fills")
+    body = {"texts": ["[MASK] " + "film " * 50] * 256, "parameters": {"top_k": 70}}
+    response = service.http.post("/v2/models/fill%73/predict", json=body, timeout=60)
+    assert response.status_code == 200
+    assert len(response.content) > 4 * 2**20
+    service.remove("fills.yaml")
+    service.wait_for("its removal", lambda: "fills" not in service.models())
 
 
 def test_a_client_of_text_embeddings_inference_works_unchanged(service, monkeypatch):

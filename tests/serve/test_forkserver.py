@@ -70,6 +70,31 @@ def test_a_node_without_models_imports_no_torch(tmp_path):
         assert "imported torch" not in other.log()
 
 
+def test_where_the_models_modules_start_a_thread_no_worker_is_forked_from_them(tmp_path):
+    """A module that Python imports at each start stands in for a library that starts a thread."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "sitecustomize.py").write_text(
+        "import sys, threading, time\n"
+        "if 'serve_app.forkserver.server' in sys.orig_argv:\n"
+        "    import importlib.abc\n"
+        "    class Finder(importlib.abc.MetaPathFinder):\n"
+        "        def find_spec(self, name, path, target=None):\n"
+        "            if name == 'transformers.models.bert.modeling_bert':\n"
+        "                threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "    sys.meta_path.insert(0, Finder())\n"
+    )
+    with node(tmp_path) as other:
+        first = other.start(PYTHONPATH=str(library))
+        first.end()
+        wait_for(lambda: "workers must not be forked" in other.log())
+        worker = other.start(PYTHONPATH=str(library))
+        worker.end()
+        assert worker.forked
+        assert not worker.told["has_torch"]
+        assert "the process with the models' modules has ended" in other.log()
+
+
 def test_a_killed_server_is_replaced_and_ends_with_the_raylet(tmp_path):
     with node(tmp_path) as other:
         first = other.start()

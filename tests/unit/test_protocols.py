@@ -240,6 +240,7 @@ def test_the_model_describes_itself(client, path):
             "task": "text-classification",
             "uri": "file:///models/sentiment",
             "revision": "",
+            "commit": "",
             "max_input_tokens": 10,
             "truncate_input": False,
             "dtype": "float32",

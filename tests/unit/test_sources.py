@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.loading import sources
-from serve_app.loading.sources import SourceError, fetch
+from serve_app.loading.sources import SourceError, commit_of, fetch
 from tests.unit import hub_double
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +180,14 @@ def test_only_weights_configuration_and_tokenizer_are_downloaded(hub):
 
 def test_a_tag_and_no_revision_lead_to_a_commit_too(hub):
     assert hub.tagged == hub.latest == hub.pinned
+
+
+def test_the_commit_that_is_served_can_be_told(hub):
+    for found in (hub.pinned, hub.tagged, hub.latest):
+        assert commit_of("hf://org/name", Path(found["folder"])) == hub_double.COMMIT
+    assert commit_of("pvc://claim/snapshots/folder", Path("/volumes/claim/snapshots/folder")) == ""
+    # In an image, the folder is one of ours.
+    assert commit_of("hf://org/name", Path("/models/hub/name")) == ""
 
 
 def test_a_file_is_asked_for_at_the_commit_and_not_at_the_name(hub):
