@@ -91,8 +91,7 @@ class Batcher:
         self._arrived.set()
         if len(self._queue) >= self._target_size:
             self._target_reached.set()
-        if self._side_task is None and request.tokens <= self._large and self._large_ones_have_all_streams():
-            self._side_task = asyncio.create_task(self._side_passes())
+        self._start_side_passes()
         return await request.answer
 
     def seconds_without_progress(self) -> float:
@@ -129,6 +128,7 @@ class Batcher:
             )
             self._passes[task] = any(entry.request.tokens > self._large for entry in batch)
             task.add_done_callback(self._passes.pop)
+            self._start_side_passes()
 
     async def _wait_for_batch(self) -> None:
         """Wait until the queue has reached its target size, or the time for that is over."""
@@ -167,6 +167,10 @@ class Batcher:
             if not self._queue:
                 self._arrived.clear()
             return []
+        if self._streams.side is not None:
+            # A small one would wait for the large ones in its batch.
+            is_large = entries[0].request.tokens > self._large
+            entries = [entry for entry in entries if (entry.request.tokens > self._large) is is_large]
         idle = max(1, self._streams.count - len(self._passes))
         share = min(size, -(-len(self._queue) // idle))
         batches = plan_batches(entries, replace(self.limits, max_size=share))
@@ -181,6 +185,10 @@ class Batcher:
     def _large(self) -> int:
         """Tokens above which a request is large."""
         return _LARGE * self.limits.overhead_tokens
+
+    def _start_side_passes(self) -> None:
+        if self._side_task is None and self._queue and self._large_ones_have_all_streams():
+            self._side_task = asyncio.create_task(self._side_passes())
 
     async def _side_passes(self) -> None:
         """Run small requests in a thread of their own for as long as large ones have all streams.

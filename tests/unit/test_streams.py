@@ -186,6 +186,22 @@ def test_small_requests_run_beside_large_ones(count):
     assert not model.batches[count].exclusive
 
 
+def test_small_and_large_ones_that_wait_together_share_no_batch():
+    async def scenario(batcher, model):
+        first = await submitted(batcher, "first")
+        await until(lambda: len(model.batches) == 1)
+        both = [asyncio.create_task(batcher.submit(large("a")))]
+        both += await submitted(batcher, "small", "other")
+        model.free.release(1)
+        await until(lambda: len(model.batches) == 3)
+        model.free.release(9)
+        await asyncio.gather(*first, *both)
+
+    names = with_a_side_stream(scenario, count=1).names
+    # Both run at once.
+    assert sorted(names[1:3]) == [["a0", "a1"], ["small", "other"]]
+
+
 def test_large_ones_do_not_run_in_the_side_stream():
     async def scenario(batcher, model):
         both = [asyncio.create_task(batcher.submit(large(name))) for name in "ab"]
