@@ -107,10 +107,11 @@ class WaitingRequests:
                 else:
                     skipped.append(number)
             request.remaining.extendleft(reversed(skipped))
-        self._turns = [request for request in self._turns if request not in taken] + list(taken)
+        others = [request for request in self._turns if request not in taken]
+        self._turns = others + [request for request in taken if request.remaining]
 
     def drop_all(self) -> None:
-        """Cancel all requests."""
+        """Cancel all requests that wait."""
         for request in self._turns:
             request.answer.cancel()
         self._turns = []

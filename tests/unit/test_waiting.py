@@ -1,0 +1,83 @@
+"""Whose turn it is."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from serve_app.engine.waiting import WaitingRequest, WaitingRequests
+from tests.harness.builders import run
+
+
+def request(*tokens):
+    sequences = [SimpleNamespace(tokens=each, group=None) for each in tokens]
+    return WaitingRequest(sequences, asyncio.get_running_loop().create_future())
+
+
+def waiting(*requests):
+    queue = WaitingRequests()
+    for each in requests:
+        queue.append(each)
+    return queue
+
+
+def shown(queue, requests, most=100, most_tokens=100, **options):
+    names = dict(zip(map(id, requests), "abc", strict=False))
+    return [f"{names[id(e.request)]}{e.number}" for e in queue.next(most, most_tokens, **options)]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "a0 b0 c0 a1 b1 a2"),
+        ({"most": 4}, "a0 b0 c0 a1"),
+        # The first request has had its share with the second sequence.
+        ({"most_tokens": 2}, "a0 b0 c0 a1 b1"),
+        ({"up_to": 2}, "b0 c0 b1"),
+    ],
+)
+def test_one_sequence_of_each_request_in_turn(options, expected):
+    async def scenario():
+        requests = [request(1, 1, 1), request(1, 1), request(1)]
+        return shown(waiting(*requests), requests, **options)
+
+    assert run(scenario()) == expected.split()
+
+
+def test_whoever_was_served_comes_after_the_others_and_keeps_its_order():
+    async def scenario():
+        requests = [request(1, 1, 1), request(1)]
+        queue = waiting(*requests)
+        second = queue.next(9, 100)[2]
+        queue.take([second])
+        return len(queue), shown(queue, requests)
+
+    assert run(scenario()) == (3, ["b0", "a0", "a2"])
+
+
+def test_a_request_that_is_in_a_batch_with_all_its_sequences_waits_no_more():
+    async def scenario():
+        whole, part, gone = requests = [request(1), request(1, 1), request(1)]
+        queue = waiting(*requests)
+        queue.take(queue.next(2, 100))
+        gone.answer.cancel()
+        assert len(queue) == 1
+        queue.drop_all()
+        whole.set_output(0, "answer")
+        return await whole.answer, part.answer.cancelled()
+
+    assert run(scenario()) == (["answer"], True)
+
+
+def test_the_first_failure_ends_a_request_and_later_outputs_change_nothing():
+    async def scenario():
+        failed = request(1, 1)
+        failed.fail(ValueError("first"))
+        failed.fail(ValueError("second"))
+        failed.set_output(0, "late")
+        failed.set_output(1, "late")
+        assert failed.is_over
+        with pytest.raises(ValueError, match="first"):
+            await failed.answer
+
+    run(scenario())
