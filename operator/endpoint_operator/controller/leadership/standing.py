@@ -83,7 +83,8 @@ class Standing:
     def saw(self, record: Record | None, now: float) -> Self:
         """Return what it knows after it has read the Lease; `record` is None if there is none.
 
-        A Lease that a person deleted, emptied or renamed frees nobody's place: its holder may not know yet.
+        A Lease that a person deleted, emptied, renamed or shortened frees nobody's place: its holder may not
+        know yet.
         """
         until = self.others_until
         if record is not None and record != self.record:
