@@ -251,7 +251,7 @@ def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
     if step.dtype == INT8:
         quantize(model.model)
         model = replace(model, dtype=INT8)
-    if own or step.layers is Layers.ONEDNN:
+    if step.layers is not Layers.PLAIN:
         if step.dtype != INT8 and has_kernels(torch_dtype(step.dtype)):
             use_kernels(model.model)
         share_weights(model.model)

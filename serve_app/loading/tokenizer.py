@@ -55,7 +55,9 @@ class Tokenizer:
         size = _CHARACTERS * limit.max_tokens
         while size < len(text):
             part = text[-size:] if self.hf_tokenizer.truncation_side == "left" else text[:size]
-            length = len(self.hf_tokenizer.encode(part, add_special_tokens=False))
+            # transformers' own call changes the tokenizer, which other threads may be using.
+            tokenizer = self.hf_tokenizer.backend_tokenizer if self.thread_safe else self.hf_tokenizer
+            length = len(tokenizer.encode(part, add_special_tokens=False))
             if length > limit.max_tokens + _UNSURE_TOKENS:
                 limit.check(length, at_least=True)
                 return part

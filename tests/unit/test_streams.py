@@ -25,8 +25,8 @@ class RunBatch:
 class TwoStreams:
     """A model with two streams that notes where its batches run; each waits until it is let go."""
 
-    def __init__(self):
-        self.streams = Streams(2, self._prepare)
+    def __init__(self, count=2, side=False):
+        self.streams = Streams(count, self._prepare, side=side)
         self.prepared = {}
         self.batches = []
         self.free = threading.Semaphore(0)
@@ -45,9 +45,13 @@ class TwoStreams:
         return [batch.names for batch in self.batches]
 
 
-def with_two_streams(scenario, limits=BatchLimits(8, 10_000, 0, padded=False)):  # noqa: B008 - is frozen
+def with_two_streams(
+    scenario,
+    limits=BatchLimits(8, 10_000, 0, padded=False),  # noqa: B008 - is frozen
+    **streams,
+):
     async def body():
-        model = TwoStreams()
+        model = TwoStreams(**streams)
         batcher = Batcher(model, limits, model.streams)
         try:
             await scenario(batcher, model)
@@ -153,17 +157,7 @@ SMALL_OVERHEAD = BatchLimits(8, 10_000, 0, overhead_tokens=1, padded=False)
 
 
 def with_a_side_stream(scenario, count=2):
-    async def body():
-        model = TwoStreams()
-        model.streams = Streams(count, model._prepare, side=True)
-        batcher = Batcher(model, SMALL_OVERHEAD, model.streams)
-        try:
-            await scenario(batcher, model)
-        finally:
-            await batcher.close()
-        return model
-
-    return run(body())
+    return with_two_streams(scenario, SMALL_OVERHEAD, count=count, side=True)
 
 
 def large(name):
