@@ -25,7 +25,7 @@ variables win over those of all pods, and these over the defaults.
 {{/* HAProxy with our rules in front of the replicas, and Ray's own settings for throughput. By default, Ray's workers have
 the lowest priority, and all threads of a model then wait for the one that another program has preempted. By default, two late
 answers to checks take a replica out of rotation, which a busy machine does to all at once. Answers through the gateway may be as
-large as others; by default, up to 4 MiB. */}}
+large as others; by default, up to 4 MiB. A controller that was started again waits longer for the replicas that run. */}}
 {{- $defaults := dict
   "RAY_SERVE_ENABLE_HA_PROXY" "1"
   "RAY_SERVE_HAPROXY_BINARY_PATH" "/opt/model-endpoints/bin/model-endpoints-haproxy"
@@ -35,6 +35,7 @@ large as others; by default, up to 4 MiB. */}}
   "RAY_SERVE_USE_GRPC_BY_DEFAULT" "1"
   "RAY_SERVE_PROXY_USE_GRPC" "1"
   "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH" "67108864"
+  "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH" "serve_app.recovery.wait_for_replicas"
   "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S" "5"
   "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S" "10"
   "RAY_SERVE_LOG_TO_STDERR" "1"
