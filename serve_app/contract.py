@@ -58,6 +58,7 @@ class Task(StrEnum):
     TOKEN_CLASSIFICATION = "token-classification"
     ZERO_SHOT_CLASSIFICATION = "zero-shot-classification"
     FEATURE_EXTRACTION = "feature-extraction"
+    TEXT_RANKING = "text-ranking"
     FILL_MASK = "fill-mask"
     TEXT_GENERATION = "text-generation"
     TEXT2TEXT_GENERATION = "text2text-generation"

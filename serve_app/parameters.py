@@ -36,6 +36,12 @@ class TextClassificationParameters(StrictModel):
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
 
 
+class TextRankingParameters(StrictModel):
+    """What makes a score of the model's number: by default what its folder says, else sigmoid."""
+
+    function_to_apply: Literal["sigmoid", "none"] | None = None
+
+
 class TokenClassificationParameters(StrictModel):
     """How word pieces are merged into entities."""
 
@@ -103,6 +109,7 @@ class SummarizationParameters(Text2TextGenerationParameters):
 
 TaskParameters = (
     TextClassificationParameters
+    | TextRankingParameters
     | TokenClassificationParameters
     | ZeroShotParameters
     | FeatureExtractionParameters
@@ -117,6 +124,7 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
     Task.TOKEN_CLASSIFICATION: TokenClassificationParameters,
     Task.ZERO_SHOT_CLASSIFICATION: ZeroShotParameters,
     Task.FEATURE_EXTRACTION: FeatureExtractionParameters,
+    Task.TEXT_RANKING: TextRankingParameters,
     Task.FILL_MASK: FillMaskParameters,
     Task.TEXT_GENERATION: TextGenerationParameters,
     Task.TEXT2TEXT_GENERATION: Text2TextGenerationParameters,

@@ -18,6 +18,26 @@ from serve_app.http.errors import InputTooLongError
 Prediction = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class TextPair:
+    """Two texts that the model reads together, such as a question and where its answer may be."""
+
+    first: str
+    second: str
+
+
+Input = str | TextPair
+
+
+def texts_of(text: Input) -> tuple[str, ...]:
+    """Return the texts of one input."""
+    return (text.first, text.second) if isinstance(text, TextPair) else (text,)
+
+
+def characters_of(text: Input) -> int:
+    return sum(map(len, texts_of(text)))
+
+
 class ModelLoadError(Exception):
     """The folder holds no model for the task."""
 
@@ -100,6 +120,9 @@ class TaskModel(ABC):
     """
 
     outputs: ClassVar[tuple[Output, ...]]
+    # What clients call the texts of one input, and how many it must have; two of them are a TextPair.
+    input_names: ClassVar[tuple[str, ...]] = ("text",)
+    inputs_required: ClassVar[int] = 1
     # Parameters of the tiny request that warms the model up and shows that it works.
     warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
     # How long the constructor has compared the model's answers with the right ones.
@@ -110,7 +133,7 @@ class TaskModel(ABC):
         """Load the model in `folder`; raise ModelLoadError if it is none for this task."""
 
     @property
-    def warmup_text(self) -> str:
+    def warmup_text(self) -> Input:
         """The text of that request."""
         return "ready"
 
@@ -150,7 +173,7 @@ class TaskModel(ABC):
         """Whether the sequences of a batch are padded to the longest one. Padding costs as much as tokens."""
         return True
 
-    def encodes_inline(self, texts: Sequence[str]) -> bool:
+    def encodes_inline(self, texts: Sequence[Input]) -> bool:
         """Return whether `encode` and `decode` of `texts` are quicker than handing them to a thread.
 
         Both must then be safe to call in several threads at once.
@@ -158,10 +181,13 @@ class TaskModel(ABC):
         return False
 
     @abstractmethod
-    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
-        """Return the sequences that answer `text`; raise a ServingError if it cannot be answered."""
+    def encode(self, text: Any, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
+        """Return the sequences that answer `text`; raise a ServingError if it cannot be answered.
 
-    def answer_characters(self, text: str, encoded: Sequence[EncodedSequence], parameters: Any) -> int:
+        `text` is an Input of the kind that `input_names` says.
+        """
+
+    def answer_characters(self, text: Any, encoded: Sequence[EncodedSequence], parameters: Any) -> int:
         """Return about how long the answer is, if it may be many times as long as the text; else 0."""
         return 0
 
@@ -171,9 +197,17 @@ class TaskModel(ABC):
 
     @abstractmethod
     def decode(
-        self, text: str, encoded: Sequence[EncodedSequence], outputs: Sequence[Any], parameters: Any
+        self, text: Any, encoded: Sequence[EncodedSequence], outputs: Sequence[Any], parameters: Any
     ) -> Prediction:
         """Return the prediction for `text` from the raw outputs of its sequences."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prediction for each text of a request, and how many tokens of them the model has read."""
+
+    predictions: list[Prediction]
+    tokens: int
 
 
 class Engine(Protocol):
@@ -191,11 +225,15 @@ class Engine(Protocol):
         """The endpoint's limit, or the model's own if that is lower."""
         ...
 
-    async def predict(
-        self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
-    ) -> list[Prediction]:
-        """Return one prediction for each text.
+    async def answer(self, texts: Sequence[Input], overrides: Mapping[str, Any] | None = None) -> Answer:
+        """Return one prediction for each text, with parameters that go before the endpoint's.
 
         Raises a ServingError: invalid input 422, time limit 408, too many requests 429.
         """
         ...
+
+    async def predict(
+        self, texts: Sequence[Input], overrides: Mapping[str, Any] | None = None
+    ) -> list[Prediction]:
+        """Return the predictions of `answer`."""
+        return (await self.answer(texts, overrides)).predictions

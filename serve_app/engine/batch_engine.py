@@ -19,7 +19,16 @@ from serve_app.contract import (
     ModelArgs,
     UserConfig,
 )
-from serve_app.engine.base import EncodedSequence, Engine, InputLimit, Prediction, TaskModel
+from serve_app.engine.base import (
+    Answer,
+    EncodedSequence,
+    Engine,
+    Input,
+    InputLimit,
+    Prediction,
+    TaskModel,
+    texts_of,
+)
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.streams import Streams
@@ -79,10 +88,8 @@ class BatchEngine(Engine):
         self._user_config = user_config
         self._batcher.limits = _batch_limits(user_config, self.model)
 
-    async def predict(
-        self, texts: Sequence[str], overrides: Mapping[str, Any] | None = None
-    ) -> list[Prediction]:
-        _require_texts(texts)
+    async def answer(self, texts: Sequence[Input], overrides: Mapping[str, Any] | None = None) -> Answer:
+        _require_texts(texts, self.model, self.args.task)
         try:
             parameters = parse_parameters(self.args.task, self._user_config.parameters, overrides)
         except InvalidParameterError as error:
@@ -150,9 +157,7 @@ class BatchEngine(Engine):
         finally:
             self._tokens -= tokens
 
-    async def _answer(
-        self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
-    ) -> list[Prediction]:
+    async def _answer(self, texts: Sequence[Input], parameters: TaskParameters, limit: InputLimit) -> Answer:
         encoded = await self._encode(texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
         with self._acquire_tokens(sum(sequence.tokens for sequence in sequences)):
@@ -161,10 +166,11 @@ class BatchEngine(Engine):
             except Exception as error:
                 logger.exception("the model failed on %d sequences", len(sequences))
                 raise ModelFailedError from error
-            return await self._decode(texts, encoded, outputs, parameters)
+            predictions = await self._decode(texts, encoded, outputs, parameters)
+            return Answer(predictions, sum(sequence.length for sequence in sequences))
 
     async def _encode(
-        self, texts: Sequence[str], parameters: TaskParameters, limit: InputLimit
+        self, texts: Sequence[Input], parameters: TaskParameters, limit: InputLimit
     ) -> list[Sequence[EncodedSequence]]:
         tokens = characters = 0
 
@@ -185,7 +191,7 @@ class BatchEngine(Engine):
 
     async def _decode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Input],
         encoded: Sequence[Sequence[EncodedSequence]],
         outputs: Sequence[Any],
         parameters: TaskParameters,
@@ -198,7 +204,7 @@ class BatchEngine(Engine):
 
         return await self._for_each_text(texts, decode)
 
-    async def _for_each_text(self, texts: Sequence[str], work: Callable[[int], Result]) -> list[Result]:
+    async def _for_each_text(self, texts: Sequence[Input], work: Callable[[int], Result]) -> list[Result]:
         """Return what `work` returns for the number of each text.
 
         In the thread for texts, requests take turns, and one whose client has gone is over after its turn.
@@ -247,13 +253,23 @@ def _batch_limits(user_config: UserConfig, model: TaskModel) -> BatchLimits:
     )
 
 
-def _require_texts(texts: Sequence[str]) -> None:
+def _require_texts(texts: Sequence[Input], model: TaskModel, task: str) -> None:
+    """Raise InvalidInputError for too many inputs, and for one that is empty or of another kind."""
     if not 1 <= len(texts) <= MAX_TEXTS_PER_REQUEST:
         raise InvalidInputError(
             f"got {len(texts)} texts; one request takes 1 to {MAX_TEXTS_PER_REQUEST}",
             limit=MAX_TEXTS_PER_REQUEST,
         )
     for number, text in enumerate(texts):
-        if not text.strip():
-            where = f"texts[{number}]" if len(texts) > 1 else "the text"
-            raise InvalidInputError(f"{where} is empty")
+        parts = texts_of(text)
+        if not model.inputs_required <= len(parts) <= len(model.input_names):
+            wanted = " and ".join(model.input_names[: max(model.inputs_required, 1)])
+            where = f"texts[{number}]: " if len(texts) > 1 else ""
+            raise InvalidInputError(
+                f"{where}{task} takes {wanted} for each input, and got {len(parts)} text(s)"
+            )
+        for name, part in zip(model.input_names, parts, strict=False):
+            if not part.strip():
+                where = f"texts[{number}]" if len(texts) > 1 else "the text"
+                where = where if len(parts) == 1 else f"{where}: {name}"
+                raise InvalidInputError(f"{where} is empty")

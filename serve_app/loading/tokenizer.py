@@ -5,7 +5,7 @@ and it stores the limit in the tokenizer, so that it is not thread-safe.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tokenizers import Encoding
 
@@ -15,6 +15,10 @@ from serve_app.engine.base import InputLimit
 # otherwise. The last tokens of a part may be others than in the whole text.
 _CHARACTERS: Final = 8
 _UNSURE_TOKENS: Final = 16
+
+# Which text of a pair is truncated; "longest" takes from both until they fit.
+Cut = Literal["first", "second", "longest"]
+_TRANSFORMERS_NAMES: Final = {"first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,20 @@ class Tokenizer:
         """Whether several threads may use it at once."""
         return bool(self.hf_tokenizer.is_fast)
 
-    def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
-        """Return the model's inputs for `text`. If a pair is too long, its first text is truncated.
+    def encode(
+        self, text: str, limit: InputLimit, pair: str | None = None, cut: Cut = "first"
+    ) -> dict[str, list[int]]:
+        """Return the model's inputs for `text`, or for a pair; `cut` says which of both is truncated.
 
         Raises InputTooLongError, also if the limit leaves no room for any token of the text.
         """
-        text = self.within_reach(text, limit)
+        kept = replace(limit, truncate=False)
+        text = self.within_reach(text, limit if cut != "second" else kept)
+        if pair is not None:
+            pair = self.within_reach(pair, limit if cut != "first" else kept)
         if not self.thread_safe:
-            return self._encode_slow(text, limit, pair)
-        encoding = self.encoding(text, limit, pair)
+            return self._encode_slow(text, limit, pair, cut)
+        encoding = self.encoding(text, limit, pair, cut)
         found = {"token_type_ids": encoding.type_ids, "attention_mask": encoding.attention_mask}
         names = self.hf_tokenizer.model_input_names
         return {"input_ids": encoding.ids} | {name: found[name] for name in found if name in names}
@@ -64,7 +73,7 @@ class Tokenizer:
             size *= 4
         return text
 
-    def encoding(self, text: str, limit: InputLimit, pair: str | None = None) -> Encoding:
+    def encoding(self, text: str, limit: InputLimit, pair: str | None = None, cut: Cut = "first") -> Encoding:
         """Return the tokenizers library's own result, which also has words and offsets; fast ones only."""
         backend = self.hf_tokenizer.backend_tokenizer
         whole: Encoding = backend.encode(text, pair)
@@ -73,17 +82,34 @@ class Tokenizer:
             return whole
         first = backend.encode(text, add_special_tokens=False)
         second = None if pair is None else backend.encode(pair, add_special_tokens=False)
-        room = limit.max_tokens - backend.num_special_tokens_to_add(pair is not None) - len(second or ())
-        if room < 1:
+        room = limit.max_tokens - backend.num_special_tokens_to_add(pair is not None)
+        sizes = _sizes(room, len(first), len(second or ()), cut)
+        if min(sizes) < (pair is not None) or sizes[0] < 1:
             replace(limit, truncate=False).check(len(whole))
-        first.truncate(room, direction=self.hf_tokenizer.truncation_side)
-        cut: Encoding = backend.post_process(first, second)
-        return cut
+        first.truncate(sizes[0], direction=self.hf_tokenizer.truncation_side)
+        if second is not None:
+            second.truncate(sizes[1], direction=self.hf_tokenizer.truncation_side)
+        both: Encoding = backend.post_process(first, second)
+        return both
 
-    def _encode_slow(self, text: str, limit: InputLimit, pair: str | None) -> dict[str, list[int]]:
+    def _encode_slow(self, text: str, limit: InputLimit, pair: str | None, cut: Cut) -> dict[str, list[int]]:
         encoded = self.hf_tokenizer(text, pair)
         limit.check(len(encoded["input_ids"]))
         if len(encoded["input_ids"]) > limit.max_tokens:
-            cut = "only_first" if pair is not None else True
-            encoded = self.hf_tokenizer(text, pair, truncation=cut, max_length=limit.max_tokens)
+            way = _TRANSFORMERS_NAMES[cut] if pair is not None else True
+            encoded = self.hf_tokenizer(text, pair, truncation=way, max_length=limit.max_tokens)
         return {name: list(values) for name, values in encoded.items()}
+
+
+def _sizes(room: int, first: int, second: int, cut: Cut) -> tuple[int, int]:
+    """Return how many tokens of two texts are kept in `room`; not positive where one does not fit.
+
+    "longest" is the rule of the tokenizers library, and so of the pipelines of transformers.
+    """
+    if cut == "first":
+        return room - second, second
+    if cut == "second":
+        return first, room - first
+    shorter = min(first, second, room // 2)
+    longer = room - shorter
+    return (longer, shorter) if first > second else (shorter, longer)

@@ -21,7 +21,7 @@ from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError
 from serve_app.http.errors import InvalidInputError
 from serve_app.loading.dtypes import torch_dtype
 from serve_app.loading.folder import check_folder
-from serve_app.loading.tokenizer import Tokenizer
+from serve_app.loading.tokenizer import Cut, Tokenizer
 from serve_app.loading.weights import check_weights
 from serve_app.text import quoted, words
 
@@ -107,12 +107,14 @@ class TransformersModel:
             "device": str(self.device),
         }
 
-    def encode(self, text: str, limit: InputLimit, pair: str | None = None) -> dict[str, list[int]]:
-        """Return the model's inputs for `text`, within `limit`. Of a pair, the first text is truncated.
+    def encode(
+        self, text: str, limit: InputLimit, pair: str | None = None, cut: Cut = "first"
+    ) -> dict[str, list[int]]:
+        """Return the model's inputs for `text`, within `limit`; `cut` names the text of a pair to truncate.
 
         Raises InvalidInputError for a text that becomes no token, or one that the model does not know.
         """
-        found = self.tokenizer.encode(text, limit, pair)
+        found = self.tokenizer.encode(text, limit, pair, cut)
         ids = found["input_ids"]
         if not ids:
             raise InvalidInputError(f"{quoted(text)} becomes no token")
@@ -196,6 +198,6 @@ def _set_padding(model: Any, tokenizer: Any, task: Task) -> None:
         number = stated if isinstance(stated, int) and stated >= 0 else 0
         known = tokenizer.eos_token or tokenizer.unk_token
         tokenizer.pad_token = known or tokenizer.convert_ids_to_tokens(number)
-    if task in (Task.TEXT_CLASSIFICATION, Task.ZERO_SHOT_CLASSIFICATION):
+    if task in (Task.TEXT_CLASSIFICATION, Task.TEXT_RANKING, Task.ZERO_SHOT_CLASSIFICATION):
         # Causal models score the last token that is not padding by their own configuration.
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

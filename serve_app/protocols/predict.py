@@ -1,14 +1,18 @@
-"""The plain JSON protocol: `{"text": …}` or `{"texts": […]}` in, predictions out."""
+"""The plain JSON protocol: `{"text": …}` or `{"texts": […]}` in, predictions out.
 
-from typing import Annotated, Any, NoReturn, Self
+Tasks that read two texts together name them in their own way: `{"question": …, "context": …}`.
+"""
 
-from pydantic import Field, ValidationError, model_validator
+from typing import Annotated, Any, Final, NoReturn
+
+from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
 from serve_app.contract import ParameterValue, StrictModel
-from serve_app.engine.base import Engine
+from serve_app.engine.base import Engine, Input, TextPair
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
 from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
+from serve_app.protocols.inputs import input_of
 from serve_app.text import quoted, shortened
 
 
@@ -17,33 +21,52 @@ class PredictRequest(StrictModel):
 
     model: str | None = None
     text: str | None = None
-    texts: list[str] | None = None
+    text_pair: str | None = None
+    query: str | None = None
+    question: str | None = None
+    context: str | None = None
+    # Each is checked when the task is known.
+    texts: list[Any] | None = None
     parameters: dict[Annotated[str, Field(max_length=64)], ParameterValue] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _one_of_text_and_texts(self) -> Self:
-        if (self.text is None) == (self.texts is None):
-            raise ValueError('give either "text" or "texts"')
-        return self
+
+_NAMES: Final = ("text", "text_pair", "query", "question", "context")
 
 
 async def predict(engine: Engine, body: bytes) -> Reply:
     """Answer a predict request.
 
-    With `text`, the prediction's members stand beside `model`. With `texts`, `predictions` is a list in the
-    order of the texts.
+    The prediction for one input stands beside `model`. With `texts`, `predictions` is a list in their order.
     """
     request = _parse(body)
     if request.model not in (None, engine.args.name):
         raise InvalidInputError(f"model: got {quoted(request.model)}, and this is {engine.args.name!r}")
-    texts = request.texts if request.text is None else [request.text]
-    predictions = await engine.predict(texts or [], request.parameters)
+    predictions = await engine.predict(_inputs(request, engine), request.parameters)
     answer: dict[str, Any] = {"model": engine.args.name}
-    if request.text is None:
+    if request.texts is not None:
         answer["predictions"] = predictions
     else:
         answer |= predictions[0]
     return Reply(to_json(answer, inf_nan_mode="null"), JSON_TYPE)
+
+
+def _inputs(request: PredictRequest, engine: Engine) -> list[Input]:
+    """Return the inputs: one whose texts are members of the request, or one for each of `texts`.
+
+    Of a pair, the first text may stand beside `texts`, which are then the second ones: one query, many texts.
+    """
+    given = {name: text for name in _NAMES if (text := getattr(request, name)) is not None}
+    if request.texts is None and given:
+        return [input_of(given, engine, "the request")]
+    first, *others = engine.model.input_names
+    if request.texts is None or (given and (list(given) != [first] or first == "text" or not others)):
+        raise InvalidInputError(f'give either "{first}" or "texts"')
+    if not given:
+        return [input_of(each, engine, f"texts[{number}]") for number, each in enumerate(request.texts)]
+    for number, each in enumerate(request.texts):
+        if not isinstance(each, str):
+            raise InvalidInputError(f"texts[{number}]: got {quoted(each)}; beside {first}, it must be a text")
+    return [TextPair(given[first], str(each)) for each in request.texts]
 
 
 def _parse(body: bytes) -> PredictRequest:

@@ -21,6 +21,7 @@ _TASKS: Final[dict[Task, str]] = {
     Task.TOKEN_CLASSIFICATION: "serve_app.tasks.token_classification:TokenClassification",
     Task.ZERO_SHOT_CLASSIFICATION: "serve_app.tasks.zero_shot_classification:ZeroShotClassification",
     Task.FEATURE_EXTRACTION: "serve_app.tasks.feature_extraction:FeatureExtraction",
+    Task.TEXT_RANKING: "serve_app.tasks.text_ranking:TextRanking",
     Task.FILL_MASK: "serve_app.tasks.fill_mask:FillMask",
     Task.TEXT_GENERATION: "serve_app.tasks.text_generation:TextGeneration",
     Task.TEXT2TEXT_GENERATION: "serve_app.tasks.text2text_generation:Text2TextGeneration",

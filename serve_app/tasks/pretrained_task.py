@@ -11,7 +11,14 @@ import torch
 
 from serve_app.contract import Dtype, ParameterValue, Task
 from serve_app.encoders.cpu_threads import use_threads
-from serve_app.engine.base import EncodedSequence, InputLimit, Progress, TaskModel
+from serve_app.engine.base import (
+    EncodedSequence,
+    Input,
+    InputLimit,
+    Progress,
+    TaskModel,
+    characters_of,
+)
 from serve_app.loading.prepare import prepare
 from serve_app.loading.proof import Changed, label_changed, rounding_changed
 from serve_app.loading.transformers_model import TransformersModel
@@ -101,18 +108,18 @@ class PretrainedTask(TaskModel):
     def pads(self) -> bool:
         return not self._pretrained.unpadded
 
-    def encodes_inline(self, texts: Sequence[str]) -> bool:
+    def encodes_inline(self, texts: Sequence[Input]) -> bool:
         if not self.decodes_fast or not self._pretrained.tokenizer.thread_safe:
             return False
-        return sum(map(len, texts)) <= _BRIEF_CHARACTERS
+        return sum(map(characters_of, texts)) <= _BRIEF_CHARACTERS
 
-    def encode(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
+    def encode(self, text: Any, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
         sequences = self.sequences(text, parameters, limit)
         if not self._pretrained.equal_lengths:
             return sequences
         return [replace(each, group=(each.length, each.group)) for each in sequences]
 
-    def sequences(self, text: str, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
+    def sequences(self, text: Any, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
         """Return the sequences that answer `text`, with what they must share in a batch as their group."""
         return [EncodedSequence(self._pretrained.encode(text, limit))]
 
@@ -144,7 +151,7 @@ class PretrainedTask(TaskModel):
         """The parameters with which the texts of the proof are answered."""
         return self.warmup_parameters
 
-    def proof_text(self, text: str) -> str:
+    def proof_text(self, text: str) -> Input:
         """Return `text` as the task can answer it."""
         return text
 

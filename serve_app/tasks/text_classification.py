@@ -1,4 +1,4 @@
-"""text-classification: one label for a text."""
+"""text-classification: one label for a text, or for a pair of texts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +8,20 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from serve_app.contract import Task
-from serve_app.engine.base import EncodedSequence, ModelLoadError, Output, Prediction, Progress
+from serve_app.engine.base import (
+    EncodedSequence,
+    Input,
+    InputLimit,
+    Output,
+    Prediction,
+    Progress,
+    TextPair,
+)
 from serve_app.loading.proof import Changed, label_changed, number_changed, rounding_changed, side_changed
+from serve_app.loading.rankers import ranker_function
 from serve_app.parameters import TextClassificationParameters
 from serve_app.tasks.labels import label_names
 from serve_app.tasks.pretrained_task import PretrainedTask
-from serve_app.text import quoted
 
 
 class TextClassification(PretrainedTask):
@@ -22,6 +30,7 @@ class TextClassification(PretrainedTask):
     task: ClassVar = Task.TEXT_CLASSIFICATION
     auto_class = AutoModelForSequenceClassification
     decodes_fast: ClassVar = True
+    input_names: ClassVar = ("text", "text_pair")
     outputs: ClassVar = (Output("label", "BYTES", (-1,)), Output("score", "FP32", (-1,)))
 
     def load_extras(self, folder: Path) -> None:
@@ -33,6 +42,13 @@ class TextClassification(PretrainedTask):
     def description(self) -> Mapping[str, Any]:
         return {**super().description, "labels": self._labels, "function_to_apply": self._function}
 
+    def sequences(
+        self, text: Input, parameters: TextClassificationParameters, limit: InputLimit
+    ) -> Sequence[EncodedSequence]:
+        if isinstance(text, TextPair):
+            return [EncodedSequence(self._pretrained.encode(text.first, limit, text.second, "longest"))]
+        return super().sequences(text, parameters, limit)
+
     def run(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return the logits, one row of shape (labels,) for each sequence."""
         return list(self._logits(batch))
@@ -42,7 +58,7 @@ class TextClassification(PretrainedTask):
 
     def decode(
         self,
-        text: str,
+        text: Input,
         encoded: Sequence[EncodedSequence],
         outputs: Sequence[torch.Tensor],
         parameters: TextClassificationParameters,
@@ -68,9 +84,6 @@ class TextClassification(PretrainedTask):
 
 _RULES: Final = {"sigmoid": side_changed, "softmax": label_changed, "none": number_changed}
 
-# What folders of sentence-transformers' rankers state.
-_ACTIVATIONS: Final = {"Identity": "none", "Sigmoid": "sigmoid"}
-
 
 def _stated_function(folder: Path, config: Any) -> str:
     """Return what turns the head's numbers into scores; transformers' own pipeline chooses in the same way.
@@ -79,16 +92,7 @@ def _stated_function(folder: Path, config: Any) -> str:
     """
     if config.problem_type == "regression":
         return "none"
-    stated = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn") or getattr(
-        config, "sbert_ce_default_activation_function", None
-    )
-    if config.num_labels == 1 and stated is not None:
-        name = str(stated).rpartition(".")[2]
-        if name not in _ACTIVATIONS:
-            raise ModelLoadError(
-                f"{folder}/config.json: the activation of the ranker: got {quoted(stated)}; must be "
-                f"{' or '.join(_ACTIVATIONS)} of torch.nn"
-            )
-        return _ACTIVATIONS[name]
+    if config.num_labels == 1 and (function := ranker_function(folder, config)):
+        return function
     several = config.problem_type == "multi_label_classification"
     return "sigmoid" if several or config.num_labels == 1 else "softmax"

@@ -21,6 +21,7 @@ parameters = {
     Task.TOKEN_CLASSIFICATION: {"aggregation_strategy": "first"},
     Task.ZERO_SHOT_CLASSIFICATION: {"candidate_labels": ["a", "b"], "multi_label": True},
     Task.FEATURE_EXTRACTION: {"pooling": "cls", "normalize": False},
+    Task.TEXT_RANKING: {"function_to_apply": "none"},
     Task.FILL_MASK: {"top_k": 2},
     Task.TEXT_GENERATION: {"temperature": 0.5, "do_sample": True},
     Task.TEXT2TEXT_GENERATION: {"prefix": "summarize: ", "num_beams": 2},

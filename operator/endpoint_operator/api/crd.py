@@ -33,8 +33,12 @@ _COPIED: Final = frozenset(
     | {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "required"}
 )
 _DROPPED: Final = frozenset({"title", "additionalProperties", "$defs", "items"})
-# Of two tasks with a parameter of the same name, the wider bound holds.
-_WIDER: Final[dict[str, Callable[[Any, Any], Any]]] = {"minimum": min, "maximum": max}
+# Of two tasks with a parameter of the same name, the wider bound holds, and the values of both.
+_WIDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "minimum": min,
+    "maximum": max,
+    "enum": lambda one, other: sorted({*one, *other}),
+}
 # The API server merges conditions by type. Other controllers may add theirs, so the type is any that
 # metav1.Condition allows, and there is room.
 _CONDITIONS: Final = {

@@ -30,6 +30,7 @@ _EXAMPLES: Final[Mapping[Task, Mapping[str, Any]]] = {
         "parameters": {"candidate_labels": ["sports", "politics"]},
     },
     Task.FEATURE_EXTRACTION: {"text": "A sentence to embed"},
+    Task.TEXT_RANKING: {"query": "Who wrote it?", "text": "Ada Lovelace wrote the first program."},
     Task.FILL_MASK: {"text": "Paris is the [MASK] of France."},
     Task.TEXT_GENERATION: {"text": "Once upon a time"},
     Task.TEXT2TEXT_GENERATION: {"text": "summarize: Ray serves many models on one cluster."},
