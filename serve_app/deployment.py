@@ -18,6 +18,7 @@ from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import ModelFailedError, Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import commit_of, fetch
 from serve_app.protocols import CALLS, model_application
+from serve_app.protocols.shapes import error_reply
 from serve_app.telemetry.startup import StartupTimer
 from serve_app.text import words
 
@@ -65,10 +66,10 @@ class Model:
         try:
             return await CALLS[verb](self._engine, body, headers)
         except ServingError as error:
-            return Reply.for_error(error)
+            return error_reply(verb, error)
         except Exception:
             logger.exception("unexpected error on %s", verb)
-            return Reply.for_error(UnexpectedError())
+            return error_reply(verb, UnexpectedError())
 
 
 async def _warm_up(engine: BatchEngine) -> None:

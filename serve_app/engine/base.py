@@ -225,8 +225,13 @@ class Engine(Protocol):
         """The endpoint's limit, or the model's own if that is lower."""
         ...
 
-    async def answer(self, texts: Sequence[Input], overrides: Mapping[str, Any] | None = None) -> Answer:
-        """Return one prediction for each text, with parameters that go before the endpoint's.
+    async def answer(
+        self,
+        texts: Sequence[Input],
+        overrides: Mapping[str, Any] | None = None,
+        truncate: bool | None = None,
+    ) -> Answer:
+        """Return one prediction for each text; `overrides` and `truncate` go before the endpoint's settings.
 
         Raises a ServingError: invalid input 422, time limit 408, too many requests 429.
         """

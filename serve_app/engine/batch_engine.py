@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from serve_app.contract import (
@@ -88,17 +89,25 @@ class BatchEngine(Engine):
         self._user_config = user_config
         self._batcher.limits = _batch_limits(user_config, self.model)
 
-    async def answer(self, texts: Sequence[Input], overrides: Mapping[str, Any] | None = None) -> Answer:
+    async def answer(
+        self,
+        texts: Sequence[Input],
+        overrides: Mapping[str, Any] | None = None,
+        truncate: bool | None = None,
+    ) -> Answer:
         _require_texts(texts, self.model, self.args.task)
         try:
             parameters = parse_parameters(self.args.task, self._user_config.parameters, overrides)
         except InvalidParameterError as error:
             raise InvalidInputError(str(error)) from error
+        limit = self.input_limit
+        if truncate is not None:
+            limit = replace(limit, truncate=truncate)
         seconds = self._user_config.request_timeout_seconds
         with self._acquire_slot():
             try:
                 async with asyncio.timeout(seconds):
-                    return await self._answer(texts, parameters, self.input_limit)
+                    return await self._answer(texts, parameters, limit)
             except TimeoutError as error:
                 raise RequestTimeoutError(f"no answer within {seconds:g} seconds") from error
 

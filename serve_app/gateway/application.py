@@ -18,18 +18,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
-from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.gateway.proxy_watch import ProxyWatch
 from serve_app.gateway.relay import Relay
 from serve_app.http.app import application, response
 from serve_app.http.body import read_body
 from serve_app.http.disconnect import cancel_on_disconnect
+from serve_app.http.entrances import ENTRANCES
 from serve_app.http.errors import (
     JSON_TYPE,
     InvalidInputError,
     MalformedBodyError,
 )
-from serve_app.protocols import MEDIA_TYPES, METADATA, VERBS, verb_of
+from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS
+from serve_app.protocols.shapes import error_reply
 
 SERVER_NAME: Final = "model-endpoints"
 VERSION: Final = version(SERVER_NAME)
@@ -56,7 +58,8 @@ def _applications() -> Mapping[str, Any]:
 
 
 def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
-    return application([*_server_routes(index), *_model_routes(index, relay)])
+    routes = [*_server_routes(index), *_openai_routes(index), *_model_routes(index, relay)]
+    return application(routes, error_reply)
 
 
 def _server_routes(index: ModelIndex) -> list[Route]:
@@ -89,21 +92,50 @@ def _server_routes(index: ModelIndex) -> list[Route]:
     return [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
 
 
+def _openai_routes(index: ModelIndex) -> list[Route]:
+    """Return OpenAI's routes about models; KServe's first protocol has other members at the same paths."""
+
+    async def models(request: Request) -> Response:
+        states = await index.all()
+        ready = [state for state in states if state.answers]
+        return _json(
+            {
+                "object": "list",
+                "data": [_openai_model(state) for state in ready],
+                "models": [state.name for state in states],
+            }
+        )
+
+    async def model(request: Request) -> Response:
+        return _json(_openai_model(await index.resolve(request.path_params["name"])))
+
+    return [
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/{name}", model, methods=["GET"]),
+    ]
+
+
+def _openai_model(state: ModelState) -> dict[str, Any]:
+    # Nobody knows when a model was made; OpenAI's clients require the number.
+    about = {"id": state.name, "object": "model", "created": 0, "owned_by": SERVER_NAME}
+    return about | {"name": state.name, "ready": state.answers}
+
+
 def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
     """Return the routes for one model, which the body or the path names."""
 
-    async def predict(request: Request) -> Response:
-        body = await read_body(request, MEDIA_TYPES)
-        async with cancel_on_disconnect(request):
-            reply = await relay.send(_model_in(body), "predict", body, {})
-        return response(reply)
+    async def info(request: Request) -> Response:
+        return response(await relay.send(request.path_params["name"], INFO, b"", {}))
 
-    async def call(request: Request) -> Response:
-        body = await read_body(request, MEDIA_TYPES)
-        name = request.path_params["name"]
-        async with cancel_on_disconnect(request):
-            reply = await relay.send(name, verb_of(request), body, dict(request.headers))
-        return response(reply)
+    def route_of(path: str, verb: str) -> Route:
+        async def call(request: Request) -> Response:
+            body = await read_body(request, MEDIA_TYPES)
+            name = request.path_params.get("name") or _model_in(body)
+            async with cancel_on_disconnect(request):
+                reply = await relay.send(name, verb, body, dict(request.headers))
+            return response(reply)
+
+        return Route(path, call, methods=["POST"])
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
@@ -118,9 +150,10 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
         return response(await relay.send(name, METADATA, b"", {}))
 
     return [
-        Route("/predict", predict, methods=["POST"]),
-        *(Route(f"/v2/models/{{name}}/{verb}", call, methods=["POST"]) for verb in VERBS),
+        *(route_of(path, path.strip("/")) for path in ENTRANCES),
+        *(route_of(f"/v2/models/{{name}}/{verb}".rstrip("/"), verb) for verb in VERBS),
         Route("/v2/models/{name}", describe, methods=["GET"]),
+        Route("/v2/models/{name}/info", info, methods=["GET"]),
         Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),
     ]
 

@@ -1,7 +1,8 @@
-"""The ASGI application around routes: drops trailing slashes and answers all errors in one JSON shape."""
+"""The ASGI application around routes: drops trailing slashes and answers all errors in JSON."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,15 +23,26 @@ from serve_app.http.errors import (
 logger = logging.getLogger("ray.serve")
 
 
-def application(routes: Sequence[Route]) -> ASGIApp:
-    """Return an ASGI application for `routes` that answers every error in the one JSON shape."""
+# What makes the reply for an error of a request to a path.
+ErrorReply = Callable[[str, ServingError], Reply]
+
+
+def application(routes: Sequence[Route], error_reply: ErrorReply) -> ASGIApp:
+    """Return an ASGI application for `routes`; what is answered to an error is made by `error_reply`."""
+
+    def answered(error_of: Callable[[Request, Exception], ServingError]) -> Callable[..., Any]:
+        async def handler(request: Request, error: Exception) -> Response:
+            return response(error_reply(request.scope["path"], error_of(request, error)))
+
+        return handler
+
     app = Starlette(
         routes=routes,
         exception_handlers={
-            ServingError: _serving_error,
-            HTTPException: _http_exception,
-            ClientDisconnect: _client_gone,
-            Exception: _unexpected,
+            ServingError: answered(_serving_error),
+            HTTPException: answered(_http_exception),
+            ClientDisconnect: answered(_client_gone),
+            Exception: answered(_unexpected),
         },
     )
     app.router.redirect_slashes = False
@@ -58,28 +70,23 @@ class _WithoutTrailingSlash:
         await self._app(scope, receive, send)
 
 
-async def _serving_error(request: Request, error: Exception) -> Response:
+def _serving_error(request: Request, error: Exception) -> ServingError:
     assert isinstance(error, ServingError)
-    return response(Reply.for_error(error))
+    return error
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
-    """Answer what Starlette's router raises: unknown paths and methods that are not allowed."""
+def _http_exception(request: Request, error: Exception) -> ServingError:
+    """Return the error for what Starlette's router raises: unknown paths and methods that are not allowed."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        message = f"{request.url.path} does not take {request.method}; it takes {allowed}"
-        refusal = response(Reply.for_error(MethodNotAllowedError(message)))
-        refusal.headers["Allow"] = allowed
-        return refusal
-    return response(Reply.for_error(UnknownPathError(f"there is nothing at {request.url.path}")))
+        return MethodNotAllowedError(request.url.path, request.method, (error.headers or {}).get("Allow", ""))
+    return UnknownPathError(f"there is nothing at {request.url.path}")
 
 
-async def _client_gone(request: Request, error: Exception) -> Response:
-    gone = MalformedBodyError("the connection closed before the body was complete")
-    return response(Reply.for_error(gone))
+def _client_gone(request: Request, error: Exception) -> ServingError:
+    return MalformedBodyError("the connection closed before the body was complete")
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected(request: Request, error: Exception) -> ServingError:
     logger.error("unexpected error at %s", request.url.path, exc_info=error)
-    return response(Reply.for_error(UnexpectedError()))
+    return UnexpectedError()

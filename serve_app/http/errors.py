@@ -27,7 +27,7 @@ class ServingError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -70,6 +70,10 @@ class MethodNotAllowedError(ServingError):
     """The path does not take that method."""
 
     status, code = 405, "method_not_allowed"
+
+    def __init__(self, path: str, method: str, allowed: str) -> None:
+        super().__init__(f"{path} does not take {method}; it takes {allowed}")
+        self.headers = {"Allow": allowed}
 
 
 class RequestTimeoutError(ServingError):
@@ -119,14 +123,14 @@ class OverloadedError(ServingError):
     """The replica is full. The same request may succeed a little later."""
 
     status, code = 429, "overloaded"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class ModelNotReadyError(ServingError):
     """The model exists, but does not answer now."""
 
     status, code = 503, "model_not_ready"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class ModelFailedError(ServingError):

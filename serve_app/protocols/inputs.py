@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from serve_app.contract import Task
 from serve_app.engine.base import Engine, Input, TextPair
 from serve_app.http.errors import InvalidInputError
 from serve_app.text import quoted
@@ -36,3 +37,17 @@ def input_of(value: Any, engine: Engine, where: str) -> Input:
 def _names(engine: Engine) -> str:
     names, required = engine.model.input_names, engine.model.inputs_required
     return " and ".join(names) if required == len(names) else f"{names[0]}, and {names[1]} if there is one"
+
+
+def require_task(engine: Engine, task: Task, verb: str) -> None:
+    """Raise InvalidInputError if the endpoint is one of another task than `verb` is for."""
+    if engine.args.task != task:
+        raise InvalidInputError(
+            f"{engine.args.name} is an endpoint of {engine.args.task}; {verb} asks for one of {task}"
+        )
+
+
+def require_model(engine: Engine, name: str | None) -> None:
+    """Raise InvalidInputError if the request names another model than this one."""
+    if name not in (None, engine.args.name):
+        raise InvalidInputError(f"model: got {quoted(name)}, and this is {engine.args.name!r}")

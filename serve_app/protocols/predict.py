@@ -3,6 +3,7 @@
 Tasks that read two texts together name them in their own way: `{"question": …, "context": …}`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, NoReturn
 
 from pydantic import Field, ValidationError
@@ -12,7 +13,7 @@ from serve_app.contract import ParameterValue, StrictModel
 from serve_app.engine.base import Engine, Input, TextPair
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
 from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
-from serve_app.protocols.inputs import input_of
+from serve_app.protocols.inputs import input_of, require_model
 from serve_app.text import quoted, shortened
 
 
@@ -33,14 +34,13 @@ class PredictRequest(StrictModel):
 _NAMES: Final = ("text", "text_pair", "query", "question", "context")
 
 
-async def predict(engine: Engine, body: bytes) -> Reply:
+async def predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer a predict request.
 
     The prediction for one input stands beside `model`. With `texts`, `predictions` is a list in their order.
     """
     request = _parse(body)
-    if request.model not in (None, engine.args.name):
-        raise InvalidInputError(f"model: got {quoted(request.model)}, and this is {engine.args.name!r}")
+    require_model(engine, request.model)
     predictions = await engine.predict(_inputs(request, engine), request.parameters)
     answer: dict[str, Any] = {"model": engine.args.name}
     if request.texts is not None:

@@ -1,16 +1,15 @@
-"""Text Embeddings Inference's `POST /embed`: texts in, a bare list of vectors out.
+"""Text Embeddings Inference's `POST /embed` and `POST /predict`, and what `GET /info` says of the model."""
 
-Errors have the shape of the other protocols; their `error` is a sentence in Text Embeddings Inference, too.
-"""
-
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from serve_app.contract import StrictModel, Task
-from serve_app.engine.base import Engine
+from serve_app.contract import MAX_TEXTS_PER_REQUEST, StrictModel, Task
+from serve_app.engine.base import Engine, Input, TextPair
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
+from serve_app.protocols.inputs import require_task
 from serve_app.protocols.predict import raise_for_body
 from serve_app.text import quoted
 
@@ -32,33 +31,86 @@ class EmbedRequest(StrictModel):
     normalize: bool | None = None
 
 
-async def embed(engine: Engine, body: bytes) -> Reply:
+async def embed(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer an embed request with one vector for each text, normalized unless the request says otherwise."""
-    _require_embeddings(engine)
+    require_task(engine, Task.FEATURE_EXTRACTION, "embed")
     try:
         request = EmbedRequest.model_validate_json(body)
     except ValidationError as error:
         raise_for_body(error)
-    _require_truncation(engine, request.truncate)
-    predictions = await engine.predict(request.inputs, {"normalize": request.normalize is not False})
-    vectors = [prediction["embedding"] for prediction in predictions]
-    return Reply(to_json(vectors, inf_nan_mode="null"), JSON_TYPE)
+    parameters = {"normalize": request.normalize is not False}
+    answer = await engine.answer(request.inputs, parameters, request.truncate)
+    return _reply([prediction["embedding"] for prediction in answer.predictions])
 
 
-def _require_embeddings(engine: Engine) -> None:
-    if engine.args.task != Task.FEATURE_EXTRACTION:
-        raise InvalidInputError(
-            f"{engine.args.name} is an endpoint of {engine.args.task}; "
-            f"embed asks for one of {Task.FEATURE_EXTRACTION}"
-        )
+class ClassifyRequest(StrictModel):
+    """One request: a text, a pair as a list of two texts, or a list with a list for each text or pair."""
+
+    inputs: str | list[str] | list[list[str]]
+    truncate: bool | None = None
+    raw_scores: bool = False
 
 
-def _require_truncation(engine: Engine, truncate: bool | None) -> None:
-    """Refuse another truncation than the endpoint's; all requests of an engine have one limit."""
-    if truncate in (None, engine.input_limit.truncate):
-        return
-    does = "truncates" if engine.input_limit.truncate else "does not truncate"
-    raise InvalidInputError(
-        f"truncate: got {str(truncate).lower()}, and this endpoint {does} texts that are too long; "
-        "leave it out, or set limits.truncateInput on the endpoint"
+def is_classify_request(body: bytes) -> bool:
+    """Return whether a body sent to `predict` is Text Embeddings Inference's and not this project's own."""
+    if b'"inputs"' not in body:
+        return False
+    try:
+        document = from_json(body)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and "inputs" in document
+
+
+async def classify(engine: Engine, body: bytes) -> Reply:
+    """Answer with all labels and scores, best first: one list, or one for each list of `inputs`."""
+    require_task(engine, Task.TEXT_CLASSIFICATION, "predict with inputs")
+    try:
+        request = ClassifyRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise_for_body(error)
+    nested = isinstance(request.inputs, list) and any(isinstance(each, list) for each in request.inputs)
+    rows: list[Any] = list(request.inputs) if nested else [request.inputs]
+    inputs = [_text_or_pair(row) for row in rows]
+    parameters: dict[str, Any] = {"top_k": 1000}
+    if request.raw_scores:
+        parameters["function_to_apply"] = "none"
+    answer = await engine.answer(inputs, parameters, request.truncate)
+    answers = [prediction["top"] for prediction in answer.predictions]
+    return _reply(answers if nested else answers[0])
+
+
+def _text_or_pair(row: str | list[str]) -> Input:
+    texts = [row] if isinstance(row, str) else row
+    if len(texts) not in (1, 2):
+        raise InvalidInputError(f"inputs: got {quoted(row)}; must be one text, or two that are a pair")
+    return TextPair(*texts) if len(texts) == 2 else texts[0]
+
+
+def info(engine: Engine) -> Reply:
+    """Return what Text Embeddings Inference says of its one model, as far as there is the like here."""
+    kinds: dict[Task, dict[str, Any]] = {
+        Task.FEATURE_EXTRACTION: {"embedding": {"pooling": engine.model.description.get("pooling")}},
+        Task.TEXT_RANKING: {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+    }
+    labels = engine.model.description.get("labels", [])
+    classifier = {
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+    limit = engine.input_limit
+    return _reply(
+        {
+            "model_id": engine.args.name,
+            "model_sha": engine.commit or None,
+            "model_dtype": engine.model.description.get("dtype"),
+            "model_type": kinds.get(engine.args.task, {"classifier": classifier}),
+            "max_input_length": limit.max_tokens,
+            "max_client_batch_size": MAX_TEXTS_PER_REQUEST,
+            "auto_truncate": limit.truncate,
+        }
     )
+
+
+def _reply(document: Any) -> Reply:
+    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)

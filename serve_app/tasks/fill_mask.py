@@ -111,6 +111,7 @@ class FillMask(PretrainedTask):
         filled[position] = token
         return {
             "token": tokenizer.decode([token]).strip(),
+            "token_id": token,
             "sequence": tokenizer.decode(
                 [
                     identifier

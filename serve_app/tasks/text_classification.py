@@ -18,7 +18,7 @@ from serve_app.engine.base import (
     TextPair,
 )
 from serve_app.loading.proof import Changed, label_changed, number_changed, rounding_changed, side_changed
-from serve_app.loading.rankers import ranker_function
+from serve_app.loading.sentence_transformers import ranker_function
 from serve_app.parameters import TextClassificationParameters
 from serve_app.tasks.labels import label_names
 from serve_app.tasks.pretrained_task import PretrainedTask

@@ -22,7 +22,7 @@ from serve_app.engine.base import (
     TextPair,
 )
 from serve_app.loading.proof import Changed, number_changed, rounding_changed, side_changed
-from serve_app.loading.rankers import check_ranker, ranker_function
+from serve_app.loading.sentence_transformers import check_ranker, ranker_function
 from serve_app.parameters import TextRankingParameters
 from serve_app.tasks.pretrained_task import PretrainedTask
 

@@ -21,6 +21,7 @@ from ray.serve.schema import TargetGroup
 
 from endpoint_operator.api.types import Limits
 from endpoint_operator.local.ports import free_port
+from serve_app.http.entrances import ENTRANCES
 from serve_app.http.haproxy import LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
 from serve_app.http.known_replicas import with_known_replicas
 from tests.unit.http_double import serving
@@ -89,6 +90,8 @@ def running(folder, backends, hard_stop_seconds=120):
         metrics_port=free_port(),
         http_options=rays.HTTPOptions(host="127.0.0.1", port=port),
         hard_stop_after_s=hard_stop_seconds,
+        # As the chart and `modelendpoint run` set it.
+        bufsize=256 * 1024,
     )
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         command = shutil.which("model-endpoints-haproxy", path=str(Path(sys.executable).parent))
@@ -132,6 +135,24 @@ def test_a_request_goes_to_the_model_that_its_body_names(proxy, path, body):
     assert ask(proxy, body, path) == {"by": "a", "path": "/v2/models/a/predict", "size": len(body)}
 
 
+@pytest.mark.parametrize("path", ENTRANCES)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_so_it_is_at_each_path_where_the_body_names_the_model(proxy, path, slash):
+    body = b'{"query": "q", "model": "a"}'
+    assert ask(proxy, body, path + slash) == {"by": "a", "path": f"/v2/models/a{path}", "size": len(body)}
+
+
+def test_a_body_of_200_kib_is_read_too(proxy):
+    body = json.dumps({"input": ["word " * 10] * 4000, "model": "a"}).encode()
+    assert 200_000 < len(body) < 250_000
+    assert ask(proxy, body, "/v1/embeddings")["by"] == "a"
+
+
+def test_of_two_equal_keys_a_replica_never_answers_for_another_model(proxy):
+    # HAProxy takes the first one. The replica takes the last one, and refuses a name that is not its own.
+    assert ask(proxy, b'{"model": "a", "model": "b"}')["by"] == "a"
+
+
 def test_so_does_one_that_arrives_in_parts(proxy):
     parts = iter([b'{"text": "t", ', b'"model"', b': "a"}'])
     assert ask(proxy, parts, **{"content-length": "27"})["by"] == "a"
@@ -164,7 +185,7 @@ def test_a_model_without_a_replica_is_too(proxy):
         b'{"model": "../../-/routes"}',
         b'{"model": "a/predict?b"}',
         b'["model", "a"]',
-        json.dumps({"texts": ["word " * 10] * 1000, "model": "a"}).encode(),
+        json.dumps({"texts": ["word " * 10] * 6000, "model": "a"}).encode(),
     ],
     ids=lambda body: body[:30].decode(),
 )

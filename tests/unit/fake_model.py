@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 from serve_app.contract import ModelArgs, Task, UserConfig
-from serve_app.engine.base import EncodedSequence, Output, Progress, TaskModel
+from serve_app.engine.base import EncodedSequence, Output, Progress, TaskModel, TextPair
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import InvalidInputError
 from tests.harness.builders import until
@@ -84,7 +84,30 @@ class FakeEmbedder(FakeModel):
 
     def decode(self, text, encoded, outputs, parameters):
         number = float("nan") if NOT_A_NUMBER in text else outputs[0]
-        return {"embedding": [number, float(parameters.normalize)]}
+        return {"embedding": [number, float(bool(parameters.normalize))]}
+
+
+class FakeRanker(FakeModel):
+    """Imitates text-ranking: the score is the number of words of the text; words count as tokens."""
+
+    outputs = (Output("score", "FP32", (-1,)),)
+    input_names = ("query", "text")
+    inputs_required = 2
+    warmup_text = TextPair("ready", "ready")
+
+    def encode(self, text, parameters, limit):
+        return super().encode(f"{text.first} {text.second}", parameters, limit)
+
+    def decode(self, text, encoded, outputs, parameters):
+        factor = -1 if parameters.function_to_apply == "none" else 1
+        return {"score": factor * float(len(text.second.split()))}
+
+
+def ranking_service(**user_config):
+    """Return a fake model of text-ranking, and an engine around it."""
+    model = FakeRanker()
+    args = ModelArgs(name="ranker", uri="file:///models/ranker", task=Task.TEXT_RANKING)
+    return SimpleNamespace(model=model, engine=BatchEngine(args, model, UserConfig(**user_config)))
 
 
 def service(**user_config):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from endpoint_operator.api.types import KIND, parse_endpoint
 from endpoint_operator.cli.main import app
 from serve_app.contract import Task
+from serve_app.http.entrances import ENTRANCES
 from serve_app.parameters import PARAMETERS
 from serve_app.protocols import VERBS
 from tests.harness.builders import spec_fields
@@ -141,7 +142,8 @@ def test_each_task_with_its_parameters_and_each_route_is_in_the_http_page():
     named = set(re.findall(r"`(\w+)`", " ".join(second for _, second in rows)))
     assert tasks >= set(Task)
     assert named >= {name for model in PARAMETERS.values() for name in model.model_fields}
-    assert [verb for verb in VERBS if f"`POST /v2/models/<name>/{verb}`" not in page] == []
+    paths = [f"/v2/models/<name>/{verb}".rstrip("/") for verb in VERBS]
+    assert [path for path in (*paths, *ENTRANCES) if f"{path}`" not in page] == []
 
 
 @pytest.mark.parametrize(("page", "line"), commands("modelendpoint"))

@@ -169,7 +169,6 @@ BAD_EMBEDDINGS = [
     bad_json("an input is too long", {"inputs": ["a", "word " * 50]}),
     bad_json("300 inputs", {"inputs": ["a"] * 300}),
     bad_json("truncate is a word", {"inputs": "a", "truncate": "yes"}),
-    bad_json("another truncation than the endpoint's", {"inputs": "a", "truncate": True}),
     bad_json("normalize is a number", {"inputs": "a", "normalize": 1}),
     bad_json("dimensions, which are not supported", {"inputs": "a", "dimensions": 8}),
     bad_bytes("binary", b"{}", 415, BINARY),
@@ -235,22 +234,10 @@ def test_an_error_of_embed_shows_a_long_value_shortened(embedder, document):
     [
         ({"inputs": 1}, "inputs: got 1; must be a text or a list of texts"),
         ({"inputs": ["a", 1]}, "inputs.1: Input should be a valid string"),
-        (
-            {"inputs": "a", "truncate": True},
-            "truncate: got true, and this endpoint does not truncate texts that are too long; "
-            "leave it out, or set limits.truncateInput on the endpoint",
-        ),
     ],
 )
 def test_an_error_of_embed_names_the_member(embedder, document, sentence):
     assert require_error(embedder.post("/embed", json=document), 422) == sentence
-
-
-def test_embed_does_not_leave_out_the_truncation_of_the_endpoint():
-    fake = fake_model.embedding_service(truncate_input=True)
-    with TestClient(model_application(fake.engine)) as client:
-        response = client.post("/embed", json={"inputs": "a", "truncate": False})
-    assert require_error(response, 422).startswith("truncate: got false, and this endpoint truncates texts")
 
 
 def test_a_model_of_another_task_does_not_embed(client):

@@ -201,17 +201,16 @@ def test_embed_normalizes_whatever_the_endpoint_says():
         assert client.post("/embed", json={"inputs": "a"}).json() == [[1, 1]]
 
 
-@pytest.mark.parametrize("truncate", [True, None])
-def test_embed_truncates_where_the_endpoint_does(truncate):
-    fake = fake_model.embedding_service(truncate_input=True)
+@pytest.mark.parametrize(
+    ("endpoint", "request_", "status"),
+    [(True, None, 200), (False, True, 200), (True, False, 422), (False, None, 422)],
+)
+def test_a_request_says_whether_it_is_truncated_and_else_the_endpoint(endpoint, request_, status):
+    fake = fake_model.embedding_service(truncate_input=endpoint)
     with TestClient(model_application(fake.engine)) as client:
-        response = client.post("/embed", json={"inputs": "word " * 20, "truncate": truncate})
-    assert response.json() == [[10, 1]]
-
-
-@pytest.mark.parametrize("truncate", [False, None])
-def test_embed_without_truncation_answers_where_the_endpoint_does_not_truncate(embedder, truncate):
-    assert embedder.post("/embed", json={"inputs": "a", "truncate": truncate}).json() == [[1, 1]]
+        response = client.post("/embed", json={"inputs": "word " * 20, "truncate": request_})
+    assert response.status_code == status
+    assert status != 200 or response.json() == [[10, 1]]
 
 
 def test_a_vector_is_json_even_where_the_model_has_no_number(embedder):

@@ -25,12 +25,13 @@ variables win over those of all pods, and these over the defaults.
 {{/* HAProxy with our rules in front of the replicas, and Ray's own settings for throughput. By default, Ray's workers have
 the lowest priority, and all threads of a model then wait for the one that another program has preempted. By default, two late
 answers to checks take a replica out of rotation, which a busy machine does to all at once. Answers through the gateway may be as
-large as others; by default, up to 4 MiB. A controller that was started again waits longer for the replicas that run. */}}
+large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodies of up to 256 KiB; by default, 15. A controller that was started again waits longer for the replicas that run. */}}
 {{- $defaults := dict
   "RAY_SERVE_ENABLE_HA_PROXY" "1"
   "RAY_SERVE_HAPROXY_BINARY_PATH" "/opt/model-endpoints/bin/model-endpoints-haproxy"
   "RAY_SERVE_HAPROXY_NBTHREAD" "1"
   "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL" "4"
+  "RAY_SERVE_HAPROXY_TUNE_BUFSIZE" "262144"
   "RAY_SERVE_THROUGHPUT_OPTIMIZED" "1"
   "RAY_SERVE_USE_GRPC_BY_DEFAULT" "1"
   "RAY_SERVE_PROXY_USE_GRPC" "1"

@@ -33,6 +33,8 @@ KILL_TIMEOUT_SECONDS: Final = 10.0
 _SERVE_FLAGS: Final[Mapping[str, str]] = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    # HAProxy reads the model's name in bodies of up to so many bytes; by default, 15 KiB.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(256 * 2**10),
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_PROXY_USE_GRPC": "1",

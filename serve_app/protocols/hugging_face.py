@@ -1,0 +1,143 @@
+"""Hugging Face's inference API: `POST {"inputs", "parameters"}` to the model's own path, for every task.
+
+So `huggingface_hub.InferenceClient(model=URL)` works with that path as URL. Answers have the shapes that its
+methods read (huggingface_hub, inference/_generated/types). An embedding endpoint also compares sentences.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from pydantic import Field, ValidationError
+from pydantic_core import to_json
+
+from serve_app.contract import StrictModel, Task
+from serve_app.engine.base import Engine, Input, Prediction
+from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
+from serve_app.protocols.inputs import input_of
+from serve_app.protocols.predict import raise_for_body
+from serve_app.text import quoted
+
+# More than any head has, so that all labels are returned.
+_ALL_LABELS: Final = 1000
+# Of transformers' text generation server; false is what is done anyway.
+_SWITCHES: Final = ("details", "decoder_input_details", "watermark", "clean_up_tokenization_spaces")
+
+
+class InferenceRequest(StrictModel):
+    """One request. `options` say how long to wait for a model, which is not up to the client here."""
+
+    inputs: Any
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+    stream: bool = False
+
+
+async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    """Answer one input, or a list of them, in the task's shape."""
+    try:
+        request = InferenceRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise_for_body(error)
+    if request.stream:
+        raise InvalidInputError("stream: got true; answers are not streamed, so leave it out")
+    if isinstance(request.inputs, dict) and "source_sentence" in request.inputs:
+        return _reply(await _similarities(engine, request.inputs))
+    parameters, truncate = _parameters(engine, request.parameters)
+    several = isinstance(request.inputs, list)
+    values = request.inputs if several else [request.inputs]
+    where = "inputs[{}]" if several else "inputs"
+    inputs: list[Input] = [
+        input_of(value, engine, where.format(number)) for number, value in enumerate(values)
+    ]
+    answer = await engine.answer(inputs, parameters, truncate)
+    return _reply(_rendered(engine.args.task, answer.predictions, several))
+
+
+def _parameters(engine: Engine, given: Mapping[str, Any]) -> tuple[dict[str, Any], bool | None]:
+    """Return the task's parameters, and whether to truncate, by the names that this API has for them."""
+    parameters = {name: value for name, value in given.items() if value is not None}
+    for name in _SWITCHES:
+        if parameters.get(name) is False:
+            del parameters[name]
+    parameters |= parameters.pop("generate_parameters", {})
+    truncate = parameters.pop("truncate", None)
+    if not isinstance(truncate, bool | None):
+        raise InvalidInputError(f"parameters.truncate: got {quoted(truncate)}; must be true or false")
+    if engine.args.task is Task.TEXT_CLASSIFICATION:
+        parameters.setdefault("top_k", _ALL_LABELS)
+    return parameters, truncate
+
+
+def _rendered(task: Task, predictions: Sequence[Prediction], several: bool) -> Any:
+    """Return the predictions as the task's method of the client reads them."""
+    if task in _ALWAYS_LISTS:
+        return [_ALWAYS_LISTS[task](prediction) for prediction in predictions]
+    render = _ONE.get(task, dict)
+    rendered = [render(prediction) for prediction in predictions]
+    return rendered if several else rendered[0]
+
+
+def _top(prediction: Prediction) -> Any:
+    return prediction["top"]
+
+
+def _entities(prediction: Prediction) -> Any:
+    return prediction["entities"]
+
+
+def _labels(prediction: Prediction) -> list[dict[str, Any]]:
+    pairs = zip(prediction["labels"], prediction["scores"], strict=True)
+    return [{"label": label, "score": score} for label, score in pairs]
+
+
+def _fills(prediction: Prediction) -> list[Any]:
+    """Return the fills of the one mask, or a list for each mask, as transformers' pipeline does."""
+    masks: dict[int, list[Any]] = {}
+    for fill in prediction["fills"]:
+        element = {"score": fill["score"], "token": fill["token_id"], "token_str": fill["token"]}
+        masks.setdefault(fill["mask"], []).append({**element, "sequence": fill["sequence"]})
+    rows = list(masks.values())
+    return rows[0] if len(rows) == 1 else rows
+
+
+def _vector(prediction: Prediction) -> Any:
+    return prediction["embedding"]
+
+
+# Of these tasks, one input too is answered with a list of one.
+_ALWAYS_LISTS: Final[Mapping[Task, Callable[[Prediction], Any]]] = {
+    Task.TEXT_CLASSIFICATION: _top,
+    Task.FEATURE_EXTRACTION: _vector,
+    Task.TEXT_GENERATION: dict,
+    Task.TEXT2TEXT_GENERATION: dict,
+    Task.SUMMARIZATION: dict,
+}
+_ONE: Final[Mapping[Task, Callable[[Prediction], Any]]] = {
+    Task.TOKEN_CLASSIFICATION: _entities,
+    Task.ZERO_SHOT_CLASSIFICATION: _labels,
+    Task.FILL_MASK: _fills,
+}
+
+
+async def _similarities(engine: Engine, inputs: Mapping[str, Any]) -> list[float]:
+    """Return the cosine of one sentence and each of the others."""
+    if engine.args.task is not Task.FEATURE_EXTRACTION:
+        raise InvalidInputError(
+            f"inputs.source_sentence: {engine.args.name} is an endpoint of {engine.args.task}; sentences are "
+            f"compared by one of {Task.FEATURE_EXTRACTION}"
+        )
+    source, others = inputs["source_sentence"], inputs.get("sentences")
+    if not isinstance(others, list) or set(inputs) != {"source_sentence", "sentences"}:
+        raise InvalidInputError(
+            'inputs: must have "source_sentence", a text, and "sentences", a list of texts'
+        )
+    texts = [input_of(each, engine, "inputs") for each in (source, *others)]
+    vectors = [each["embedding"] for each in await engine.predict(texts, {"normalize": True})]
+    first, *rest = np.asarray(vectors, dtype=np.float64)
+    similarities: list[float] = [float(first @ other) for other in rest]
+    return similarities
+
+
+def _reply(document: Any) -> Reply:
+    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)

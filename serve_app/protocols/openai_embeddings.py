@@ -1,0 +1,84 @@
+"""OpenAI's `POST /v1/embeddings` on endpoints of feature-extraction (API reference, "Create embeddings").
+
+The vectors have length 1, as OpenAI's have, whatever the endpoint's parameters say.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import to_json
+
+from serve_app.contract import StrictModel, Task
+from serve_app.engine.base import Engine
+from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
+from serve_app.protocols.inputs import require_model, require_task
+from serve_app.protocols.predict import raise_for_body
+from serve_app.text import quoted
+
+
+def _texts(value: Any) -> list[Any]:
+    """Return one text as a list. Token ids are refused, because they say nothing without their tokenizer."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list):
+        raise ValueError(f"got {quoted(value)}; must be a text or a list of texts")
+    if any(isinstance(each, int | list) for each in texts):
+        raise ValueError(
+            "got token ids, and which tokenizer they are of is not known; send texts (OpenAIEmbeddings of "
+            "LangChain does so with check_embedding_ctx_length=False)"
+        )
+    return texts
+
+
+class EmbeddingsRequest(StrictModel):
+    """One request. `user` names the caller and changes nothing; other members are refused."""
+
+    model: str | None = None
+    input: Annotated[list[str], BeforeValidator(_texts)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
+
+
+async def embeddings(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
+    """Answer with one vector of length 1 for each text, and the number of tokens that were read."""
+    require_task(engine, Task.FEATURE_EXTRACTION, "embeddings")
+    try:
+        request = EmbeddingsRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise_for_body(error)
+    require_model(engine, request.model)
+    answer = await engine.answer(request.input, {"normalize": True})
+    vectors = [_cut(prediction["embedding"], request.dimensions) for prediction in answer.predictions]
+    document = {
+        "object": "list",
+        "model": engine.args.name,
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _written(vector, request.encoding_format)}
+            for index, vector in enumerate(vectors)
+        ],
+        "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
+    }
+    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)
+
+
+def _cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
+    """Return the first numbers of the vector, again with length 1, as OpenAI shortens vectors."""
+    if dimensions is None:
+        return vector
+    if dimensions > len(vector):
+        raise InvalidInputError(
+            f"dimensions: got {dimensions}; the model has {len(vector)}", limit=len(vector)
+        )
+    short = np.asarray(vector[:dimensions])
+    cut: list[float] = (short / max(float(np.linalg.norm(short)), 1e-12)).tolist()
+    return cut
+
+
+def _written(vector: Sequence[float], encoding: str) -> Any:
+    """Return the vector as JSON has it, or as base64 of little-endian float32."""
+    if encoding == "float":
+        return vector
+    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
