@@ -228,8 +228,8 @@ def check_ranker(folder: Path) -> None:
     prompt = read_json(folder / _LIBRARY_SETTINGS).get("default_prompt_name")
     if prompt is not None:
         raise ModelLoadError(
-            f"{folder}/{_LIBRARY_SETTINGS}: default_prompt_name: got {quoted(prompt)}; prompts of rankers are "
-            "not applied"
+            f"{folder}/{_LIBRARY_SETTINGS}: default_prompt_name: got {quoted(prompt)}; a ranker's prompts "
+            "are not applied"
         )
 
 
