@@ -112,7 +112,7 @@ def main() -> None:
 def started(name: str, dtype: str, model: BenchModel, console: Console) -> Iterator[Candidate]:
     """Start an engine's process, which ends with the block; that of a peer gets its environment first."""
     cores = detect_machine().cpus
-    python = sys.executable if name == OURS else str(python_of("engines", console))
+    python = sys.executable if name == OURS else str(python_of(PEERS / "engines.txt", console))
     variables = environment(Job(model, dtype, Machine(cores, "cpu")), port=0)
     variables["OMP_NUM_THREADS"] = str(cores)
     with (

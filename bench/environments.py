@@ -1,4 +1,4 @@
-"""Make the virtual environment of each peer, below the user's cache, at the versions of its requirements."""
+"""Make virtual environments below the user's cache, of peers and of clients, at locked versions."""
 
 import os
 import shutil
@@ -19,16 +19,16 @@ def cache_folder() -> Path:
     return Path(base) / "model-endpoints" / "bench"
 
 
-def python_of(peer: str, console: Console) -> Path:
-    """Return the interpreter of the peer's environment, which is made when it is not there."""
-    requirements = PEERS / f"{peer}.txt"
+def python_of(requirements: Path, console: Console) -> Path:
+    """Return the interpreter of the environment with these requirements; make it if it is not there."""
+    name = requirements.stem
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     key = sha256(requirements.read_bytes() + version.encode()).hexdigest()[:12]
-    folder = cache_folder() / key / peer
+    folder = cache_folder() / key / name
     python = folder / "bin" / "python"
     finished = folder / "finished"
     if not finished.exists():
-        console.print(f"Setting up {peer} in {folder}")
+        console.print(f"Setting up {name} in {folder}")
         shutil.rmtree(folder, ignore_errors=True)
         _uv("venv", "--python", sys.executable, str(folder))
         _uv("pip", "install", "--python", str(python), "--requirements", str(requirements))

@@ -96,13 +96,13 @@ def _one_text(model: str, text: str) -> Mapping[str, Any]:
 
 def _peer(name: str) -> Callable[[Job, int, Path, Console], Sequence[str]]:
     def command(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
-        return [str(python_of(name, console)), str(PEERS / f"{name}_server.py")]
+        return [str(python_of(PEERS / f"{name}.txt", console)), str(PEERS / f"{name}_server.py")]
 
     return command
 
 
 def _bentoml(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
-    tool = python_of("bentoml", console).with_name("bentoml")
+    tool = python_of(PEERS / "bentoml.txt", console).with_name("bentoml")
     return [
         str(tool), "serve", "bentoml_server:Service", "--working-dir", str(PEERS),
         "--host", "127.0.0.1", "--port", str(port),

@@ -82,6 +82,7 @@ _RULES: Final = """\
     http-request set-var-fmt(txn.backend) http-%[var(txn.model)] if METH_POST by_body
     acl names_model var(txn.backend),nbsrv ge 1
     http-request set-path /v2/models/%[var(txn.model)]%[path,regsub(/$,)] if METH_POST by_body names_model
+{cors}\
     # We watch for clients that leave, with less work than Serve (disconnect.py).
     http-request set-header {header} ?1
     http-request del-header x-request-timeout-seconds
@@ -92,6 +93,26 @@ _RULES: Final = """\
     http-response return status 503 errorfile "{no_route}" if {{ status 404 }} !ours
     http-response return status 503 errorfile "{no_replica}" if {{ status 400:599 }} !ours
 """
+
+
+# A page of another origin asks by OPTIONS before it sends JSON; errors are for it to read, too.
+_CORS: Final = """\
+    acl allowed_origin req.hdr(origin) {origins}
+    http-request set-var(txn.origin) req.hdr(origin) if allowed_origin
+    acl asks_first req.hdr(access-control-request-method) -m found
+    http-request return status 204 if METH_OPTIONS allowed_origin asks_first
+    acl for_origin var(txn.origin) -m found
+    http-after-response set-header access-control-allow-origin %[var(txn.origin)] if for_origin
+    http-after-response set-header access-control-allow-methods "GET, POST, OPTIONS" if for_origin
+    http-after-response set-header access-control-allow-headers "{headers}" if for_origin
+    http-after-response set-header access-control-expose-headers "{headers}, retry-after" if for_origin
+    http-after-response set-header access-control-max-age 600 if for_origin
+    http-after-response add-header vary origin
+"""
+_CORS_HEADERS: Final = "content-type, content-encoding, authorization, inference-header-content-length"
+# Origins with commas between them, or "*".
+CORS_VARIABLE: Final = "MODEL_ENDPOINTS_CORS_ORIGINS"
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
 class StaleRulesError(Exception):
@@ -125,6 +146,7 @@ def with_rules(config: str, folder: Path) -> str:
     defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, error_files=error_files)
     no_route = _answer_file(_NO_ROUTE, folder, "no_route")
     rules = _RULES.format(
+        cors=_cors(os.environ.get(CORS_VARIABLE, "")),
         entrances=" ".join(f"{path} {path}/" for path in ENTRANCES),
         seconds=BODY_TIMEOUT_SECONDS,
         header=PROXY_HEADER,
@@ -140,6 +162,13 @@ def with_rules(config: str, folder: Path) -> str:
     nowhere = rf'\g<1>    http-request return status 503 errorfile "{no_route}"\n'
     config = _replace(_NOWHERE, nowhere, config, "backend default_backend")
     return _with_gateway_behind(config)
+
+
+def _cors(origins: str) -> str:
+    """Return the rules for pages of these origins. What is no origin is left out, as it could be a rule."""
+    listed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    known = ["-m found"] if "*" in listed else [each for each in listed if _ORIGIN.fullmatch(each)]
+    return _CORS.format(origins=" ".join(known), headers=_CORS_HEADERS) if known else ""
 
 
 def _replace(pattern: re.Pattern[str], replacement: str, config: str, what: str) -> str:

@@ -38,7 +38,8 @@ BAD_PREDICT_REQUESTS = [
     ("10 MB body", _json({"text": "x" * 10_000_000}), JSON, 413),
     ("form encoding", b"text=a", {"content-type": "application/x-www-form-urlencoded"}, 415),
     ("plain text", b"a", {"content-type": "text/plain"}, 415),
-    ("compressed", b"\x1f\x8b\x08", {**JSON, "content-encoding": "gzip"}, 415),
+    ("compressed, and cut short", b"\x1f\x8b\x08", {**JSON, "content-encoding": "gzip"}, 400),
+    ("compressed in another way", b"\x1f\x8b\x08", {**JSON, "content-encoding": "br"}, 415),
 ]
 
 _INPUT = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from ray.serve.schema import TargetGroup
 from endpoint_operator.api.types import Limits
 from endpoint_operator.local.ports import free_port
 from serve_app.http.entrances import ENTRANCES
-from serve_app.http.haproxy import LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
+from serve_app.http.haproxy import CORS_VARIABLE, LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
 from serve_app.http.known_replicas import with_known_replicas
 from tests.unit.http_double import serving
 
@@ -34,6 +34,8 @@ class Replica(BaseHTTPRequestHandler):
         """Answer the proxy, which asks whether a replica lives, and others."""
         status, _, kind = self.headers.get("x-wanted", "200 application/json").partition(" ")
         self._answer(int(status), kind, b"")
+
+    do_OPTIONS = do_GET
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -370,3 +372,77 @@ def test_rules_that_do_not_fit_are_left_out(tmp_path, monkeypatch, capfd):
     main()
     assert config.read_text() == "frontend other\n"
     assert "error files" in capfd.readouterr().err
+
+
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+PAGE = "https://app.example.com"
+
+
+@pytest.fixture(scope="module")
+def cors(tmp_path_factory):
+    """A function that starts a proxy which allows these origins, and returns a client of it."""
+    with ExitStack() as stack:
+        replica, fallback = (
+            stack.enter_context(serving(Replica, name=name)) for name in ("gateway", "fallback")
+        )
+        backends = {"gateway": _backend("gateway", "/", [replica], fallback)}
+
+        def start(origins):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(CORS_VARIABLE, origins)
+                proxy = running(tmp_path_factory.mktemp("cors"), backends)
+                return stack.enter_context(proxy)[0]
+
+        yield start
+
+
+def allowed(response):
+    return response.headers.get("access-control-allow-origin")
+
+
+@pytest.mark.parametrize("origins", [PAGE, f"http://a:80, {PAGE}", "*"])
+def test_a_page_of_an_origin_that_is_listed_may_ask(cors, origins):
+    proxy = cors(origins)
+    asked = proxy.options("/v1/embeddings", headers={"origin": PAGE, **PREFLIGHT})
+    assert (asked.status_code, allowed(asked)) == (204, PAGE)
+    assert "content-type" in asked.headers["access-control-allow-headers"]
+    answer = proxy.post("/predict", content=b"{}", headers={"origin": PAGE})
+    assert (answer.json()["by"], allowed(answer)) == ("gateway", PAGE)
+    # Errors are for the page to read, too, also those that HAProxy makes.
+    error = proxy.post("/predict", content=b"{}", headers={"origin": PAGE, "x-wanted": "429 text/plain"})
+    assert (error.status_code, error.json()["code"], allowed(error)) == (429, "overloaded", PAGE)
+    assert error.headers["vary"] == "origin"
+    other = proxy.post("/predict", content=b"{}", headers={"origin": "https://other"})
+    assert allowed(other) == ("https://other" if origins == "*" else None)
+    assert allowed(proxy.post("/predict", content=b"{}")) is None
+
+
+def test_what_is_no_origin_is_no_rule(cors):
+    proxy = cors("https://a if TRUE, ftp://b, \n http-request deny")
+    answer = proxy.post("/predict", content=b"{}", headers={"origin": PAGE})
+    assert (answer.status_code, allowed(answer)) == (200, None)
+
+
+def test_no_origin_is_allowed_by_default(proxy):
+    asked = proxy.request("OPTIONS", "/predict", headers={"origin": PAGE, **PREFLIGHT})
+    assert allowed(asked) is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /predict HTTP/1.0\r\nContent-Length: 14\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+        b"Content-Length: 14\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["HTTP/1.0", "100-continue"],
+)
+def test_old_and_careful_clients_are_answered(proxy, head):
+    with socket.create_connection((proxy.base_url.host, proxy.base_url.port), timeout=5) as connection:
+        connection.sendall(head)
+        if b"Expect" in head:
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(b'{"model": "a"}')
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
+    assert b'"by": "a"' in answer

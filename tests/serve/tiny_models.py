@@ -113,6 +113,7 @@ MAKERS = {
         transformers.BertForSequenceClassification, **_labels("contradiction", "neutral", "entailment")
     ),
     Task.FEATURE_EXTRACTION: lambda: _encoder(transformers.BertModel),
+    Task.TEXT_RANKING: lambda: _encoder(transformers.BertForSequenceClassification, num_labels=1),
     Task.FILL_MASK: lambda: _encoder(transformers.BertForMaskedLM),
     Task.TEXT_GENERATION: _gpt2,
     Task.TEXT2TEXT_GENERATION: _t5,

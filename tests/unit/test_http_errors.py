@@ -119,7 +119,8 @@ BAD_PREDICTIONS = [
     bad_bytes("form encoding", b"text=a", 415, {"content-type": "application/x-www-form-urlencoded"}),
     bad_bytes("plain text", b"a", 415, {"content-type": "text/plain"}),
     bad_bytes("binary without its header", b'{"text": "a"}', 415, BINARY),
-    bad_bytes("compressed", b"\x1f\x8b\x08", 415, JSON | {"content-encoding": "gzip"}),
+    bad_bytes("compressed, and cut short", b"\x1f\x8b\x08", 400, JSON | {"content-encoding": "gzip"}),
+    bad_bytes("compressed in another way", b"\x1f\x8b\x08", 415, JSON | {"content-encoding": "br"}),
 ]
 
 BAD_INFERENCES = [

@@ -1,11 +1,14 @@
 """Good requests: plain JSON, Open Inference Protocol with its binary tensors, embeddings, and the pages."""
 
+import codecs
+import gzip
 import json
 import struct
 
 import pytest
 from starlette.testclient import TestClient
 
+from serve_app.contract import MAX_BODY_BYTES
 from serve_app.protocols import model_application
 from tests.unit import fake_model
 from tests.unit.test_http_errors import BINARY, LENGTH, binary_request, element, infer_body, tensor
@@ -271,3 +274,43 @@ def test_below_its_prefix_the_model_answers(mounted, path):
 def test_below_its_prefix_an_unknown_path_is_shown_whole(mounted):
     response = mounted.post(f"{PREFIX}/nope", json={"text": "one"})
     assert (response.status_code, response.json()["error"]) == (404, f"there is nothing at {PREFIX}/nope")
+
+
+GZIP = {"content-type": "application/json", "content-encoding": "gzip"}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_a_body_may_be_in_gzip(client, encoding):
+    packed = gzip.compress(b'{"text": "one"}')
+    response = client.post("/predict", content=packed, headers={**GZIP, "content-encoding": encoding})
+    assert response.json()["label"] == "one"
+
+
+def test_a_body_may_begin_with_a_byte_order_mark(client):
+    plain = codecs.BOM_UTF8 + b'{"text": "one"}'
+    assert client.post("/predict", content=plain).json()["label"] == "one"
+    assert client.post("/predict", content=gzip.compress(plain), headers=GZIP).json()["label"] == "one"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"text": "one"}', 400),
+        (gzip.compress(b'{"text": "one"}')[:-4], 400),
+        (gzip.compress(b'{"text": "one"}') + b"more", 400),
+        (gzip.compress(b" " * (MAX_BODY_BYTES + 1)), 413),
+        (gzip.compress(b"0" * 1_000_000_000, 1), 413),
+        (gzip.compress(b""), 400),
+    ],
+    ids=["no gzip", "cut short", "more behind it", "a byte too many", "a gigabyte of it", "nothing in it"],
+)
+def test_bad_gzip_is_the_clients_error(client, body, status):
+    assert client.post("/predict", content=body, headers=GZIP).status_code == status
+
+
+def test_head_is_get_without_the_body(client):
+    assert client.head("/ready").status_code == 200
+    assert client.head("/ready").content == b""
+    assert client.head("/predict").status_code == 405
+    response = client.options("/predict")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")

@@ -55,6 +55,7 @@ large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodi
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.service.corsOrigins }}{{ $_ := set $defaults "MODEL_ENDPOINTS_CORS_ORIGINS" (join "," .) }}{{ end -}}
 {{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
 {{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}
 {{- if .Values.hub.tokenSecret.name }}{{ $_ := set $defaults "HF_TOKEN_PATH" "/var/run/secrets/hub/token" }}{{ end -}}
