@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import from_json, to_json
@@ -20,7 +20,10 @@ from serve_app.text import quoted
 
 
 class TextsRequest(StrictModel):
-    """The request of Text Embeddings Inference; `raw_scores` asks for the model's numbers themselves."""
+    """The request of Text Embeddings Inference; `raw_scores` asks for the model's numbers themselves.
+
+    Texts are truncated at their right end only.
+    """
 
     model: str | None = None
     query: str
@@ -28,6 +31,7 @@ class TextsRequest(StrictModel):
     raw_scores: bool = False
     return_text: bool = False
     truncate: bool | None = None
+    truncation_direction: Literal["right", "Right"] = "right"
 
 
 def _document(value: Any) -> Any:

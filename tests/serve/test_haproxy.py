@@ -1,66 +1,22 @@
 """Our rules in the configuration that Ray writes, read by the real HAProxy; the replicas are doubles."""
 
-import asyncio
 import json
 import os
-import shutil
 import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from ray.serve._private import haproxy as rays
 from ray.serve._private.common import RequestProtocol
 from ray.serve.schema import TargetGroup
 
 from endpoint_operator.api.types import Limits
-from endpoint_operator.local.ports import free_port
-from serve_app.http.entrances import ENTRANCES
-from serve_app.http.haproxy import CORS_VARIABLE, LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
+from serve_app.http.haproxy import LONGEST_REQUEST_SECONDS, StaleRulesError, main, with_rules
 from serve_app.http.known_replicas import with_known_replicas
+from tests.serve.proxied import Replica, ask, backend, running
 from tests.unit.http_double import serving
-
-
-class Replica(BaseHTTPRequestHandler):
-    """Answers as the request's header says: with a status, as JSON or text, or not at all."""
-
-    def do_GET(self):
-        """Answer the proxy, which asks whether a replica lives, and others."""
-        status, _, kind = self.headers.get("x-wanted", "200 application/json").partition(" ")
-        self._answer(int(status), kind, b"")
-
-    do_OPTIONS = do_GET
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        time.sleep(float(self.headers.get("x-takes", "0")))
-        status, _, kind = self.headers.get("x-wanted", "200 application/json").partition(" ")
-        if kind == "nothing":
-            self.close_connection = True
-        else:
-            self._answer(int(status), kind, body)
-
-    def _answer(self, status, kind, body):
-        told = {"by": self.server.name, "path": self.path, "size": len(body)}
-        if self.headers.get("x-request-disconnect-disabled") != "?1":
-            told["watched"] = "by Serve"
-        if limit := self.headers.get("x-request-timeout-seconds"):
-            told["limit"] = limit
-        answer = json.dumps(told).encode()
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -72,87 +28,18 @@ def proxy(tmp_path_factory):
         serving(Replica, name="fallback") as fallback,
     ):
         backends = {
-            "gateway": _backend("gateway", "/", [gateway], fallback),
-            "a": _backend("a", "/v2/models/a", [model], fallback),
-            "idle": _backend("idle", "/v2/models/idle", [], fallback),
+            "gateway": backend("gateway", "/", [gateway], fallback),
+            "a": backend("a", "/v2/models/a", [model], fallback),
+            "idle": backend("idle", "/v2/models/idle", [], fallback),
         }
         with running(tmp_path_factory.mktemp("haproxy"), backends) as (client, _, _):
             yield client
-
-
-@contextmanager
-def running(folder, backends, hard_stop_seconds=120):
-    """Yield a client of HAProxy as Ray starts it, Ray's object for it, and the runner for that."""
-    port = free_port()
-    config = rays.HAProxyConfig(
-        socket_path=str(folder / "admin.sock"),
-        server_state_base=str(folder),
-        server_state_file=str(folder / "state"),
-        stats_port=free_port(),
-        metrics_port=free_port(),
-        http_options=rays.HTTPOptions(host="127.0.0.1", port=port),
-        hard_stop_after_s=hard_stop_seconds,
-        # As the chart and `modelendpoint run` set it.
-        bufsize=256 * 1024,
-    )
-    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        command = shutil.which("model-endpoints-haproxy", path=str(Path(sys.executable).parent))
-        patch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", command)
-        # Ray has read the variable when it was imported.
-        patch.setattr(rays, "RAY_SERVE_HAPROXY_BINARY_PATH", command)
-        started = rays.HAProxyApi(config, backends, str(folder / "haproxy.cfg"))
-        runner.run(started.start())
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                yield client, started, runner
-        finally:
-            runner.run(started.stop())
-
-
-def _backend(name, prefix, replicas, fallback):
-    servers = [_server(f"{name}-{number}", url) for number, url in enumerate(replicas)]
-    return rays.BackendConfig(
-        # As Ray names it: test_the_names_of_rays_backends_are_those_that_the_rules_use.
-        name=f"http-{name}",
-        path_prefix=prefix,
-        app_name=name,
-        servers=servers,
-        fallback_server=_server("fallback", fallback),
-        protocol=RequestProtocol.HTTP,
-    )
-
-
-def _server(name, url):
-    address = urlsplit(url)
-    return rays.ServerConfig(name=name, host=address.hostname, port=address.port)
-
-
-def ask(proxy, content, path="/predict", **headers):
-    return proxy.post(path, content=content, headers=headers).json()
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/"])
 @pytest.mark.parametrize("body", [b'{"model": "a", "text": "t"}', b'{"texts":["\\u00e4"],"model":"a"}'])
 def test_a_request_goes_to_the_model_that_its_body_names(proxy, path, body):
     assert ask(proxy, body, path) == {"by": "a", "path": "/v2/models/a/predict", "size": len(body)}
-
-
-@pytest.mark.parametrize("path", ENTRANCES)
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_so_it_is_at_each_path_where_the_body_names_the_model(proxy, path, slash):
-    body = b'{"query": "q", "model": "a"}'
-    assert ask(proxy, body, path + slash) == {"by": "a", "path": f"/v2/models/a{path}", "size": len(body)}
-
-
-def test_a_body_of_200_kib_is_read_too(proxy):
-    body = json.dumps({"input": ["word " * 10] * 4000, "model": "a"}).encode()
-    assert 200_000 < len(body) < 250_000
-    assert ask(proxy, body, "/v1/embeddings")["by"] == "a"
-
-
-def test_of_two_equal_keys_a_replica_never_answers_for_another_model(proxy):
-    # HAProxy takes the first one. The replica takes the last one, and refuses a name that is not its own.
-    assert ask(proxy, b'{"model": "a", "model": "b"}')["by"] == "a"
 
 
 def test_so_does_one_that_arrives_in_parts(proxy):
@@ -252,8 +139,8 @@ def alone(tmp_path_factory):
     """A client of the proxy when neither the gateway nor a model has a replica: Ray's own proxy is asked."""
     with serving(Replica, name="fallback") as fallback:
         backends = {
-            "gateway": _backend("gateway", "/", [], fallback),
-            "a": _backend("a", "/v2/models/a", [], fallback),
+            "gateway": backend("gateway", "/", [], fallback),
+            "a": backend("a", "/v2/models/a", [], fallback),
         }
         with running(tmp_path_factory.mktemp("alone"), backends) as (client, _, _):
             yield client
@@ -288,7 +175,7 @@ def test_a_proxy_without_routes_says_so_in_json(tmp_path):
 def test_a_request_outlives_changes_of_replicas_and_rays_limit(tmp_path):
     """Ray would end it one second after the first of three reloads."""
     with serving(Replica, name="a") as model, serving(Replica, name="fallback") as fallback:
-        backends = {"a": _backend("a", "/v2/models/a", [model], fallback)}
+        backends = {"a": backend("a", "/v2/models/a", [model], fallback)}
         with running(tmp_path, backends, hard_stop_seconds=1) as (client, started, runner):
             slow = threading.Thread(
                 target=lambda: answers.append(
@@ -299,7 +186,7 @@ def test_a_request_outlives_changes_of_replicas_and_rays_limit(tmp_path):
             slow.start()
             time.sleep(0.3)
             for replicas in ([model, model], [model], [model, model]):
-                started.set_backend_configs({"a": _backend("a", "/v2/models/a", replicas, fallback)})
+                started.set_backend_configs({"a": backend("a", "/v2/models/a", replicas, fallback)})
                 runner.run(started.reload())
             slow.join()
     assert [answer.status_code for answer in answers] == [200]
@@ -316,7 +203,7 @@ def test_replicas_that_a_restarted_controller_does_not_know_yet_go_on(tmp_path):
 
         def backends(**replicas):
             return {
-                name: _backend(name, prefix, replicas.get(name, []), fallback)
+                name: backend(name, prefix, replicas.get(name, []), fallback)
                 for name, prefix in prefixes.items()
             }
 
@@ -372,77 +259,3 @@ def test_rules_that_do_not_fit_are_left_out(tmp_path, monkeypatch, capfd):
     main()
     assert config.read_text() == "frontend other\n"
     assert "error files" in capfd.readouterr().err
-
-
-PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
-PAGE = "https://app.example.com"
-
-
-@pytest.fixture(scope="module")
-def cors(tmp_path_factory):
-    """A function that starts a proxy which allows these origins, and returns a client of it."""
-    with ExitStack() as stack:
-        replica, fallback = (
-            stack.enter_context(serving(Replica, name=name)) for name in ("gateway", "fallback")
-        )
-        backends = {"gateway": _backend("gateway", "/", [replica], fallback)}
-
-        def start(origins):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv(CORS_VARIABLE, origins)
-                proxy = running(tmp_path_factory.mktemp("cors"), backends)
-                return stack.enter_context(proxy)[0]
-
-        yield start
-
-
-def allowed(response):
-    return response.headers.get("access-control-allow-origin")
-
-
-@pytest.mark.parametrize("origins", [PAGE, f"http://a:80, {PAGE}", "*"])
-def test_a_page_of_an_origin_that_is_listed_may_ask(cors, origins):
-    proxy = cors(origins)
-    asked = proxy.options("/v1/embeddings", headers={"origin": PAGE, **PREFLIGHT})
-    assert (asked.status_code, allowed(asked)) == (204, PAGE)
-    assert "content-type" in asked.headers["access-control-allow-headers"]
-    answer = proxy.post("/predict", content=b"{}", headers={"origin": PAGE})
-    assert (answer.json()["by"], allowed(answer)) == ("gateway", PAGE)
-    # Errors are for the page to read, too, also those that HAProxy makes.
-    error = proxy.post("/predict", content=b"{}", headers={"origin": PAGE, "x-wanted": "429 text/plain"})
-    assert (error.status_code, error.json()["code"], allowed(error)) == (429, "overloaded", PAGE)
-    assert error.headers["vary"] == "origin"
-    other = proxy.post("/predict", content=b"{}", headers={"origin": "https://other"})
-    assert allowed(other) == ("https://other" if origins == "*" else None)
-    assert allowed(proxy.post("/predict", content=b"{}")) is None
-
-
-def test_what_is_no_origin_is_no_rule(cors):
-    proxy = cors("https://a if TRUE, ftp://b, \n http-request deny")
-    answer = proxy.post("/predict", content=b"{}", headers={"origin": PAGE})
-    assert (answer.status_code, allowed(answer)) == (200, None)
-
-
-def test_no_origin_is_allowed_by_default(proxy):
-    asked = proxy.request("OPTIONS", "/predict", headers={"origin": PAGE, **PREFLIGHT})
-    assert allowed(asked) is None
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"POST /predict HTTP/1.0\r\nContent-Length: 14\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
-        b"Content-Length: 14\r\nConnection: close\r\n\r\n",
-    ],
-    ids=["HTTP/1.0", "100-continue"],
-)
-def test_old_and_careful_clients_are_answered(proxy, head):
-    with socket.create_connection((proxy.base_url.host, proxy.base_url.port), timeout=5) as connection:
-        connection.sendall(head)
-        if b"Expect" in head:
-            assert connection.recv(100).startswith(b"HTTP/1.1 100")
-        connection.sendall(b'{"model": "a"}')
-        answer = b"".join(iter(lambda: connection.recv(4096), b""))
-    assert answer.startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
-    assert b'"by": "a"' in answer
