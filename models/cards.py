@@ -32,8 +32,8 @@ def random_card(name: str, architecture: str) -> str:
     """Return the card of a model with random weights."""
     return f"""# {name}
 
-RANDOM WEIGHTS. This {architecture} model was never trained, so what it generates means nothing.
-It exists to test that generation runs. Built on this machine by `python -m models.build`.
+RANDOM WEIGHTS. This {architecture} model was never trained, so what it answers means nothing.
+It exists to test that serving runs. Built on this machine by `python -m models.build`.
 
 The tokenizer's vocabulary is that of {ENCODER_ORIGIN}.
 """

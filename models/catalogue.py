@@ -58,6 +58,13 @@ def make_random_seq2seq(folder: Path) -> None:
     random_generation.make_random_seq2seq(folder)
 
 
+def make_random_ranker(folder: Path) -> None:
+    """Make the random model that scores pairs."""
+    from models import random_pairs
+
+    random_pairs.make_random_ranker(folder)
+
+
 TRAINING_PACKAGES: Final = ("torch", "transformers", ENCODER_PACKAGE)
 RECIPES: Final = (
     Recipe("minilm", (ENCODER_PACKAGE,), make_minilm),
@@ -65,4 +72,5 @@ RECIPES: Final = (
     Recipe("topic", (*TRAINING_PACKAGES, "empath"), make_topic),
     Recipe("random-causal", TRAINING_PACKAGES, make_random_causal),
     Recipe("random-seq2seq", TRAINING_PACKAGES, make_random_seq2seq),
+    Recipe("random-ranker", TRAINING_PACKAGES, make_random_ranker),
 )

@@ -33,6 +33,29 @@ def test_every_sample_becomes_ready_and_answers_while_one_model_cannot_load(rele
     assert response.json()["label"] == "POSITIVE"
 
 
+def test_clients_of_other_protocols_are_answered(release):
+    """One call each, with what `tests/serve/test_clients.py` asks on one machine."""
+    model = {"uri": "file:///models/random-ranker", "task": "text-ranking"}
+    release.apply(endpoint("ranker", model=model))
+    release.wait_ready("ranker")
+    texts = ["one text", "another"]
+    for path, document in (
+        ("/v1/embeddings", {"model": "minilm", "input": texts, "encoding_format": "base64"}),
+        ("/rerank", {"model": "ranker", "query": "a text?", "texts": texts}),
+        ("/v1/rerank", {"model": "ranker", "query": "a text?", "documents": texts}),
+        ("/v2/models/minilm/embed", {"inputs": texts}),
+        ("/v2/models/sentiment", {"inputs": texts}),
+        ("/v2/models/sentiment/predict", {"inputs": texts[0]}),
+    ):
+        response = release.http.post(path, json=document)
+        assert response.status_code == 200, response.text
+        answers = response.json()
+        assert len(answers.get("data") or answers["results"] if isinstance(answers, dict) else answers) == 2
+    models = release.http.get("/v1/models").json()["data"]
+    assert {"minilm", "ranker", "sentiment"} <= {model["id"] for model in models}
+    release.delete("ranker")
+
+
 def test_the_model_that_cannot_load_says_why_and_becomes_ready_when_it_is_mended(release):
     release.wait_for(
         "broken is given up", lambda: release.conditions("broken")["Stalled"]["status"] == "True"
