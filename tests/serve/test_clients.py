@@ -97,7 +97,9 @@ def test_the_clients_of_litellm_llama_index_and_cohere_rank(answers, ranks):
 
 
 @pytest.fixture
-def hub(service):
+def hub(service, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
     def client(name):
         return huggingface_hub.InferenceClient(model=f"http://127.0.0.1:{service.port}/v2/models/{name}")
 
