@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.rows import ARTICLE, FLOAT32, IN_PROCESS, OURS, PEERS, Row, find, limits
+from bench.rows import ARTICLE, FLOAT32, IN_PROCESS, OPENAI, OURS, PEERS, Row, find, limits
 
 # Times of a lone client that differ by less are the same.
 SAME: Final = 1.05
@@ -43,6 +43,7 @@ def check(rows: Sequence[Row], cold: ColdStart | None) -> list[Claim]:
         *_against_limit(rows),
         *_against_peers(rows),
         *_under_open_load(rows),
+        *_openai(rows),
         _gateway(rows),
         *(_of_cold_start(cold) if cold else ()),
     ]
@@ -69,6 +70,8 @@ def _against_article(rows: Sequence[Row]) -> Iterator[Claim]:
 
 def _against_limit(rows: Sequence[Row]) -> Iterator[Claim]:
     for model, texts in _measured(rows):
+        if model not in LEAST_OF_LIMIT:
+            continue
         least = LEAST_OF_LIMIT[model]
         ours = find(rows, server=OURS, model=model, texts=texts, dtype=FLOAT32, load="closed", clients=64)
         same = find(rows, server=IN_PROCESS, model=model, texts=texts, dtype=FLOAT32, clients=64)
@@ -106,6 +109,17 @@ def _under_open_load(rows: Sequence[Row]) -> Iterator[Claim]:
         promise = f"{where}: p99 at 90 % of capacity under 10 x a lone request, no failures"
         measured = f"{times:.1f} x, {row.failures} failures" if times else ""
         yield Claim(promise, measured, times < 10 and not row.failures if times else None)
+
+
+def _openai(rows: Sequence[Row]) -> Iterator[Claim]:
+    for row in rows:
+        if row.route != OPENAI or row.dtype != FLOAT32:
+            continue
+        same = {"server": OURS, "model": row.model, "dtype": row.dtype, "texts": row.texts, "load": row.load}
+        plain = find(rows, clients=row.clients, **same)
+        where = f"{row.model}, {row.texts}, {row.clients} client{'s' if row.clients > 1 else ''}"
+        promise = f"{where}: requests/s at {OPENAI} at least 95 % of those at predict"
+        yield _at_least(promise, row.rps / plain.rps if plain and plain.rps else None, 0.95)
 
 
 def _gateway(rows: Sequence[Row]) -> Claim:

@@ -10,11 +10,13 @@ import psutil
 from rich.console import Console
 
 from bench import in_process, load
-from bench.rows import FLOAT32, IN_PROCESS, OURS, Plan, Row, find
-from bench.samples import CLASSIFICATION, MODELS
+from bench.rows import FLOAT32, IN_PROCESS, OPENAI, OURS, Plan, Row, find
+from bench.samples import CLASSIFICATION, EMBEDDING, MODELS, RANKING
 from bench.servers import (
     ARTICLE,
     MAX_BATCH,
+    OURS_OPENAI,
+    OURS_RANKING,
     PEER_SERVERS,
     Job,
     Machine,
@@ -73,7 +75,8 @@ class Bench:
             return
         by_default = replace(job, dtype="auto")
         noting = self.noting(f"ours with {job.model.name}")
-        with noting, running(OURS_SERVER, by_default, self.console) as service:
+        server = OURS_RANKING if job.model.task == RANKING else OURS_SERVER
+        with noting, running(server, by_default, self.console) as service:
             chosen = dtype_of(service)
             self._loads(service, replace(job, dtype=chosen), plan, default_dtype=True)
             if chosen != FLOAT32:
@@ -89,6 +92,9 @@ class Bench:
         for texts in plan.texts:
             for clients in plan.clients:
                 self._load(service, job, plan, _Kind(texts, clients, default_dtype=default_dtype))
+                if service.server.name == OURS and job.model.task == EMBEDDING:
+                    kind = _Kind(texts, clients, default_dtype=default_dtype, route=OPENAI)
+                    self._load(replace(service, server=OURS_OPENAI), job, plan, kind)
             if service.server.variant:
                 return
             for share in self._shares(service, plan, texts):
@@ -148,7 +154,7 @@ class Bench:
 
     def _loop(self, job: Job, plan: Plan) -> None:
         """Measure the model without a server."""
-        if not self._wanted(IN_PROCESS):
+        if not self._wanted(IN_PROCESS) or job.model.task == RANKING:
             return
         for texts in plan.texts:
             windows = [each for each in LOOPS if plan.thorough or each[0] < TEXTS]

@@ -8,7 +8,9 @@ FLOAT32: Final = "float32"
 OURS: Final = "ours"
 IN_PROCESS: Final = "in-process"
 ARTICLE: Final = "article"
-PEERS: Final = ("fastapi", "litserve", "bentoml", "mosec", "kserve")
+PEERS: Final = ("fastapi", "litserve", "bentoml", "mosec", "kserve", "infinity", "infinity-onnx")
+# The route of embeddings by OpenAI's protocol, with vectors in base64.
+OPENAI: Final = "/v1/embeddings"
 CLIENTS: Final = (1, 16, 64)
 # Shares of our own measured capacity at which requests arrive whatever the answers do.
 OPEN_SHARES: Final = (0.5, 0.9)
@@ -64,7 +66,8 @@ class Plan:
 FULL: Final = {
     "distilbert": Plan(("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 4.5, "mixed": 7.0}, thorough=True),
     "sentiment": Plan(("short", "mixed"), CLIENTS, OPEN_SHARES, {"short": 4.0, "mixed": 5.0}),
-    "minilm": Plan(("short", "mixed"), (16, 64), (), {"short": 4.0, "mixed": 5.0}),
+    "minilm": Plan(("short", "mixed"), CLIENTS, (), {"short": 4.0, "mixed": 5.0}),
+    "ranker": Plan(("short", "mixed"), CLIENTS, (), {"short": 4.0, "mixed": 5.0}),
 }
 QUICK: Final = {"distilbert": Plan(("short",), CLIENTS, (0.9,), {"short": 2.0})}
 

@@ -1,4 +1,4 @@
-"""The models that are served: two samples, and one of DistilBERT's size with random weights."""
+"""The models that are served: two samples, and two of usual sizes with random weights."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from bench.environments import cache_folder
 BUILT: Final = Path(__file__).parents[1] / "models" / "build"
 CLASSIFICATION: Final = "text-classification"
 EMBEDDING: Final = "feature-extraction"
+RANKING: Final = "text-ranking"
 SEED: Final = 7
 MAX_TOKENS: Final = 512
 # Part of the folder's name: a change of the recipe makes new models.
@@ -31,6 +32,11 @@ def distilbert() -> BenchModel:
     return _made("distilbert", CLASSIFICATION, _make_distilbert)
 
 
+def ranker() -> BenchModel:
+    """Return the ranker of MiniLM's size, which is made when it is not there."""
+    return _made("ranker", RANKING, _make_ranker)
+
+
 def nothing() -> BenchModel:
     """Return a classifier of hardly any size: what a replica costs without a model."""
     return _made("nothing", CLASSIFICATION, _make_nothing)
@@ -48,6 +54,7 @@ MODELS: Final[Mapping[str, Callable[[], BenchModel]]] = {
     "distilbert": distilbert,
     "sentiment": lambda: sample("sentiment"),
     "minilm": lambda: sample("minilm"),
+    "ranker": ranker,
 }
 
 
@@ -67,6 +74,16 @@ def _make_distilbert(folder: Path) -> None:
 
 def _make_nothing(folder: Path) -> None:
     _write(folder, {"dim": 8, "hidden_dim": 8, "n_heads": 1, "n_layers": 1})
+
+
+def _make_ranker(folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, BertForSequenceClassification
+
+    config = AutoConfig.from_pretrained(BUILT / "minilm", num_labels=1)
+    torch.manual_seed(SEED)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BUILT / "minilm").save_pretrained(folder)
 
 
 def _write(folder: Path, sizes: dict[str, int]) -> None:

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from bench.environments import PEERS, python_of
 from bench.processes import replicas_of
-from bench.rows import FLOAT32
-from bench.samples import CLASSIFICATION, BenchModel
+from bench.rows import FLOAT32, OPENAI
+from bench.samples import CLASSIFICATION, EMBEDDING, RANKING, BenchModel
 from endpoint_operator.local.ports import free_port
 
 START_SECONDS: Final = 180.0
@@ -114,6 +114,21 @@ def _mosec(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]
     return [*_peer("mosec")(job, port, folder, console), *options]
 
 
+def _infinity(engine: str) -> Callable[[Job, int, Path, Console], Sequence[str]]:
+    """Return the command of infinity-emb with an engine, and what its documentation says for each."""
+
+    def command(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
+        tool = python_of(PEERS / "infinity.txt", console).with_name("infinity_emb")
+        return [
+            str(tool), "v2", "--model-id", str(job.model.folder), "--served-model-name", job.model.name,
+            "--engine", engine, "--device", job.machine.device, "--dtype", job.dtype,
+            "--no-bettertransformer", "--batch-size", str(MAX_BATCH), "--log-level", "error",
+            "--host", "127.0.0.1", "--port", str(port),
+        ]  # fmt: skip
+
+    return command
+
+
 def _article(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
     return [sys.executable, str(PEERS / "article_server.py")]
 
@@ -180,19 +195,35 @@ def _list_of_texts(model: str, text: str) -> Mapping[str, Any]:
     return {"texts": [text]}
 
 
+def _input(model: str, text: str) -> Mapping[str, Any]:
+    return {"model": model, "input": [text], "encoding_format": "base64"}
+
+
+def _documents(model: str, text: str) -> Mapping[str, Any]:
+    return {"model": model, "query": QUERY, "documents": [text]}
+
+
 def _instances(model: str, text: str) -> Mapping[str, Any]:
     return {"instances": [text]}
 
 
-ANY_TASK: Final = (CLASSIFICATION, "feature-extraction")
+ANY_TASK: Final = (CLASSIFICATION, EMBEDDING)
+# Of rankers; each text is one document for it.
+QUERY: Final = "which room was clean and quiet"
 ARTICLE: Final = Server("article", _article, "/predict", _named_text)
 OURS: Final = Server("ours", _ours, "/v2/models/{name}/predict", _one_text, ANY_TASK)
+OURS_RANKING: Final = replace(OURS, path="/v1/rerank", body=_documents, tasks=(RANKING,))
+OURS_OPENAI: Final = replace(OURS, path=OPENAI, body=_input, tasks=(EMBEDDING,))
 PEER_SERVERS: Final = (
     Server("fastapi", _peer("fastapi"), "/predict", _one_text),
     Server("litserve", _peer("litserve"), "/predict", _one_text, ANY_TASK),
     Server("bentoml", _bentoml, "/predict", _list_of_texts, ANY_TASK),
     Server("mosec", _mosec, "/inference", _one_text, ANY_TASK),
     Server("kserve", _peer("kserve"), "/v1/models/bench:predict", _instances, ANY_TASK),
+    Server("infinity", _infinity("torch"), "/embeddings", _input, (EMBEDDING,)),
+    Server("infinity-onnx", _infinity("optimum"), "/embeddings", _input, (EMBEDDING,)),
+    Server("infinity", _infinity("torch"), "/rerank", _documents, (RANKING,)),
+    Server("infinity-onnx", _infinity("optimum"), "/rerank", _documents, (RANKING,)),
 )
 
 
@@ -218,6 +249,7 @@ def environment(job: Job, port: int) -> dict[str, str]:
         "BENCH_DEVICE": job.machine.device,
         "BENCH_PORT": str(port),
         "BENCH_MAX_BATCH": str(MAX_BATCH),
+        "INFINITY_ANONYMOUS_USAGE_STATS": "0",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
