@@ -5,7 +5,7 @@ methods read (huggingface_hub, inference/_generated/types). An embedding endpoin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -14,8 +14,9 @@ from pydantic_core import to_json
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine, Input, Prediction
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
-from serve_app.protocols.inputs import input_of
+from serve_app.protocols.inputs import input_of, require_task
 from serve_app.protocols.predict import raise_for_body
+from serve_app.protocols.vectors import cut
 from serve_app.text import quoted
 
 # More than any head has, so that all labels are returned.
@@ -31,6 +32,11 @@ class InferenceRequest(StrictModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
     stream: bool = False
+    # Of embeddings; the client has these beside `inputs`.
+    normalize: bool | None = None
+    truncate: bool | None = None
+    truncation_direction: Literal["right", "Right"] | None = None
+    dimensions: int | None = Field(default=None, ge=1)
 
 
 async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -43,25 +49,35 @@ async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> 
         raise InvalidInputError("stream: got true; answers are not streamed, so leave it out")
     if isinstance(request.inputs, dict) and "source_sentence" in request.inputs:
         return _reply(await _similarities(engine, request.inputs))
-    parameters, truncate = _parameters(engine, request.parameters)
+    parameters, truncate = _parameters(engine, request)
     several = isinstance(request.inputs, list)
     values = request.inputs if several else [request.inputs]
     where = "inputs[{}]" if several else "inputs"
     inputs: list[Input] = [
         input_of(value, engine, where.format(number)) for number, value in enumerate(values)
     ]
+    if request.dimensions is not None:
+        require_task(engine, Task.FEATURE_EXTRACTION, "dimensions")
     answer = await engine.answer(inputs, parameters, truncate)
+    if request.dimensions is not None:
+        vectors = [cut(prediction["embedding"], request.dimensions) for prediction in answer.predictions]
+        return _reply(vectors)
     return _reply(_rendered(engine.args.task, answer.predictions, several))
 
 
-def _parameters(engine: Engine, given: Mapping[str, Any]) -> tuple[dict[str, Any], bool | None]:
+def _parameters(engine: Engine, request: InferenceRequest) -> tuple[dict[str, Any], bool | None]:
     """Return the task's parameters, and whether to truncate, by the names that this API has for them."""
-    parameters = {name: value for name, value in given.items() if value is not None}
+    parameters = {name: value for name, value in request.parameters.items() if value is not None}
+    if request.normalize is not None:
+        parameters["normalize"] = request.normalize
     for name in _SWITCHES:
         if parameters.get(name) is False:
             del parameters[name]
-    parameters |= parameters.pop("generate_parameters", {})
-    truncate = parameters.pop("truncate", None)
+    generation = parameters.pop("generate_parameters", {})
+    if not isinstance(generation, dict):
+        raise InvalidInputError(f"parameters.generate_parameters: got {quoted(generation)}; must be an object")
+    parameters |= generation
+    truncate = parameters.pop("truncate", request.truncate)
     if not isinstance(truncate, bool | None):
         raise InvalidInputError(f"parameters.truncate: got {quoted(truncate)}; must be true or false")
     if engine.args.task is Task.TEXT_CLASSIFICATION:

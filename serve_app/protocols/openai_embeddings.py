@@ -3,19 +3,18 @@
 The vectors have length 1, as OpenAI's have, whatever the endpoint's parameters say.
 """
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import to_json
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine
-from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
+from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.protocols.inputs import require_model, require_task
 from serve_app.protocols.predict import raise_for_body
+from serve_app.protocols.vectors import cut, written
 from serve_app.text import quoted
 
 
@@ -51,34 +50,14 @@ async def embeddings(engine: Engine, body: bytes, headers: Mapping[str, str]) ->
         raise_for_body(error)
     require_model(engine, request.model)
     answer = await engine.answer(request.input, {"normalize": True})
-    vectors = [_cut(prediction["embedding"], request.dimensions) for prediction in answer.predictions]
+    vectors = [cut(prediction["embedding"], request.dimensions) for prediction in answer.predictions]
     document = {
         "object": "list",
         "model": engine.args.name,
         "data": [
-            {"object": "embedding", "index": index, "embedding": _written(vector, request.encoding_format)}
+            {"object": "embedding", "index": index, "embedding": written(vector, request.encoding_format)}
             for index, vector in enumerate(vectors)
         ],
         "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
     return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)
-
-
-def _cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
-    """Return the first numbers of the vector, again with length 1, as OpenAI shortens vectors."""
-    if dimensions is None:
-        return vector
-    if dimensions > len(vector):
-        raise InvalidInputError(
-            f"dimensions: got {dimensions}; the model has {len(vector)}", limit=len(vector)
-        )
-    short = np.asarray(vector[:dimensions])
-    cut: list[float] = (short / max(float(np.linalg.norm(short)), 1e-12)).tolist()
-    return cut
-
-
-def _written(vector: Sequence[float], encoding: str) -> Any:
-    """Return the vector as JSON has it, or as base64 of little-endian float32."""
-    if encoding == "float":
-        return vector
-    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()

@@ -150,6 +150,15 @@ def test_the_path_of_the_model_is_hugging_face_s(embedder, ranker):
     assert answer(ranker, "", {"inputs": [{"query": "a", "text": "b c"}]}) == [{"score": 2}]
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [{"generate_parameters": 1}, {"generate_parameters": ["a"]}, {"truncate": "yes"}, {"nope": 1}],
+)
+def test_wrong_parameters_are_named(embedder, parameters):
+    sentence = answer(embedder, "", {"inputs": "a", "parameters": parameters}, 422)["error"]
+    assert sentence.startswith(f"parameters.{next(iter(parameters))}: ")
+
+
 def test_sentences_are_compared(embedder):
     inputs = {"source_sentence": "a b", "sentences": ["a b", "a"]}
     assert answer(embedder, "", {"inputs": inputs}) == pytest.approx([5, 3])
@@ -244,7 +253,8 @@ GOOD_BODIES = {
     ("ranker", "/v1/rerank"): {
         "model": "ranker", "query": "a", "documents": ["b"], "top_n": 1, "return_documents": True,
     },
-    ("embedder", ""): {"inputs": ["a"], "parameters": {"normalize": True}, "options": {}, "stream": False},
+    ("embedder", ""): {"inputs": ["a"], "normalize": True, "truncate": True, "dimensions": 1,
+        "parameters": {"normalize": True}, "options": {}, "stream": False},
     ("pair_classifier", "/predict"): {"inputs": [["a", "b"]], "raw_scores": True, "truncate": True},
 }  # fmt: skip
 # Values that a member may well have.
