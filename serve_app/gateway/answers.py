@@ -86,7 +86,7 @@ class PredictAnswer(Answer):
 
 
 class OutputTensor(Answer):
-    """One output; its first dimension counts the texts. Without `data`, it follows the JSON in binary form."""
+    """One output; its first dimension counts the texts. Without `data`, it follows the JSON as bytes."""
 
     name: str
     datatype: str

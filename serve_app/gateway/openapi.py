@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: an OpenAPI 3.1 document, made from the gateway's routes and the models of this package.
+"""`GET /openapi.json`: an OpenAPI 3.1 document, made from the routes and from the models that parse requests.
 
 Paths and methods are those of the routes. Bodies and the parameters of tasks are those of the pydantic
 models that parse requests; statuses are those of the classes in `http/errors.py`. OPERATIONS adds one
@@ -67,9 +67,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "/v2/models/{name}": Operation(
         "A model's tensors, and how it runs", answers.ModelMetadata, errors=_OF_QUERIES
     ),
-    "/v2/models/{name}/ready": Operation(
-        "Whether a model answers", answers.ModelReady, errors=_OF_QUERIES
-    ),
+    "/v2/models/{name}/ready": Operation("Whether a model answers", answers.ModelReady, errors=_OF_QUERIES),
     "/v2/models/{name}/predict": Operation(
         "Ask a model in plain JSON", answers.PredictAnswer, PredictRequest, errors=None
     ),
@@ -195,7 +193,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _without_null(schema: Any) -> Any:
-    """Return `schema` without null: in a request, it is refused or means the same as leaving the member out."""
+    """Return `schema` without null, which is refused or means the same as leaving the member out."""
     if isinstance(schema, list):
         return [_without_null(each) for each in schema]
     if not isinstance(schema, dict):

@@ -54,8 +54,9 @@ function members(prediction, text) {
   if ((values = take("entities"))) nodes.push(...entities(values[0], text));
   if ((values = take("fills"))) nodes.push(table(values[0]));
   if ((values = take("embedding"))) nodes.push(vector(values[0]));
-  for (const name of ["generated_text", "summary_text", "answer"]) {
-    if ((values = take(name))) nodes.push(element("p", { class: "written" }, String(values[0])));
+  // generated_text, summary_text, and what other tasks write.
+  for (const name of Object.keys(rest).filter((each) => each.endsWith("_text") || each === "answer")) {
+    nodes.push(element("p", { class: "written" }, plain(take(name)[0])));
   }
   if (Object.keys(rest).length) nodes.push(others(rest));
   return nodes;
