@@ -89,7 +89,8 @@ def _fetch(package: Package, folder: Path) -> Sequence[Path]:
     except CommandError as error:
         if os.geteuid() != 0:
             raise MissingError(
-                f"apt does not fetch {package.name}: run 'apt-get update' or the same command as root; {error}"
+                f"apt does not fetch {package.name}: "
+                f"run 'apt-get update' or the same command as root; {error}"
             ) from None
         # Lists of packages that are missing or out of date.
         run("apt-get", "update")

@@ -60,17 +60,13 @@ def test_it_is_an_openapi_document(document):
 
 
 def test_it_has_each_route_of_the_gateway_and_no_other(document):
-    described = {
-        (path, method.upper()) for path, methods in document["paths"].items() for method in methods
-    }
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
     assert described == routes_of(gateway())
 
 
 def test_each_route_of_a_model_is_in_it(document):
     app = model_application(fake_model.service().engine)
-    described = {
-        (path, method.upper()) for path, methods in document["paths"].items() for method in methods
-    }
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
     assert routes_of(app, PREFIX) <= described
 
 

@@ -220,10 +220,13 @@ def test_a_narrow_window_has_all_without_a_horizontal_scroll(page, scheme):
     page.tab_to("#field-text")
     page.write("w" * 200)
     page.wait("document.documentElement.scrollWidth <= 360")
-    assert page.value("getComputedStyle(document.body).backgroundColor") == {
-        "light": "rgb(251, 251, 250)",
-        "dark": "rgb(22, 24, 27)",
-    }[scheme]
+    assert (
+        page.value("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(251, 251, 250)",
+            "dark": "rgb(22, 24, 27)",
+        }[scheme]
+    )
 
 
 def test_what_has_changed_is_seen_without_a_reload():

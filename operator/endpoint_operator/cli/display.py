@@ -92,6 +92,11 @@ class Display:
         self.say(f"\nTry it:\n  {curl_command(endpoint, base_url)}\n")
 
 
+def example(task: Task) -> Mapping[str, Any]:
+    """Return the body of a request that a model of `task` can answer, without the model's name."""
+    return _EXAMPLES[task]
+
+
 def curl_command(endpoint: ModelEndpoint, base_url: str) -> str:
     """Return a shell command that sends `endpoint` a request through the gateway."""
     body = json.dumps({"model": endpoint.name, **_EXAMPLES[endpoint.spec.model.task]})
