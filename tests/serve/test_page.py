@@ -13,6 +13,7 @@ def test_a_person_asks_a_sample_model_by_keyboard(service, request):
     with browsing() as page:
         page.size(1000, 760)
         page.open(service.url("/"))
+        page.wait(f"document.querySelectorAll('#models a').length === {len(service.models())}")
         page.tab_to("#models a[href='#model=sentiment']")
         page.press("Enter")
         page.wait_for_text("text-classification", "#facts")
