@@ -78,7 +78,7 @@ def _unpack(package: Package, program: Path) -> None:
 
 def _fetch(package: Package, folder: Path) -> Sequence[Path]:
     """Download a package, with those that it needs and the machine lacks if it is wanted as a whole."""
-    download = ("apt-get", "download", _AS_THIS_USER, package.name)
+    download: tuple[str, ...] = ("apt-get", "download", _AS_THIS_USER, package.name)
     if package.whole:
         # Nothing is installed, so it need not wait for another apt.
         archives = ("--option=Debug::NoLocking=1", f"--option=Dir::Cache::archives={folder}", _AS_THIS_USER)

@@ -147,13 +147,8 @@ def test_predict_takes_lines_of_a_file(tmp_path):
 def test_predict_takes_json_lines_of_texts_and_objects(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('"first\\nline"\n\n{"text": "second"}\n{"question": "Who?", "context": "Ada."}\n')
-    answer = {"predictions": [], "answer": "Ada"}
-    code, _, bodies = asked("--file", path, answer=answer)
-    assert code == 0
-    assert bodies == [
-        {"texts": ["first\nline", "second"], "parameters": {}},
-        {"question": "Who?", "context": "Ada.", "parameters": {}},
-    ]
+    pair = {"question": "Who?", "context": "Ada."}
+    assert texts_of("--file", path) == ["first\nline", {"text": "second"}, pair]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +184,8 @@ PAIR = ("question", "context")
     ],
 )
 def test_predict_sends_pairs_by_the_names_of_the_inputs(arguments, pairs):
-    code, complaint, bodies = asked(*arguments, inputs=PAIR)
-    assert (code, complaint) == (0, "")
-    assert bodies == [{"question": one, "context": other, "parameters": {}} for one, other in pairs]
+    expected = [{"question": one, "context": other} for one, other in pairs]
+    assert texts_of(*arguments, inputs=PAIR) == expected
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def _json_line(line: str, place: str) -> Asked:
     named = isinstance(value, dict) and value and all(isinstance(text, str) for text in value.values())
     if not named:
         raise fail(f"{place}: got {line[:80]!r}; must be a text or an object of texts by their inputs' names")
-    return value["text"] if list(value) == ["text"] else value
+    return dict(value)
 
 
 def paired(
@@ -93,19 +93,15 @@ def _in_twos(texts: Sequence[Asked], names: Sequence[str]) -> list[Asked]:
 def bodies(
     asked: Sequence[Asked], parameters: Mapping[str, Any]
 ) -> Iterator[tuple[Sequence[Asked], dict[str, Any]]]:
-    """Yield requests with what they ask: texts together, within the service's limits, and pairs alone."""
-    batch: list[str] = []
+    """Yield requests with what they ask, within the service's limits of texts and bytes."""
+    batch: list[Asked] = []
     size = 0
     for each in asked:
         length = len(json.dumps(each))
-        full = len(batch) == MAX_TEXTS_PER_REQUEST or size + length > MAX_BODY_BYTES // 2
-        if batch and (full or not isinstance(each, str)):
+        if batch and (len(batch) == MAX_TEXTS_PER_REQUEST or size + length > MAX_BODY_BYTES // 2):
             yield batch, {"texts": batch, "parameters": parameters}
             batch, size = [], 0
-        if isinstance(each, str):
-            batch.append(each)
-            size += length
-        else:
-            yield [each], {**each, "parameters": parameters}
+        batch.append(each)
+        size += length
     if batch:
         yield batch, {"texts": batch, "parameters": parameters}

@@ -46,9 +46,7 @@ def predict(
         raise typer.BadParameter(_NOTHING, param_hint="TEXT…")
     console = Console()
     for questions, body in bodies(asked, stated):
-        answer = client.predict(body)
-        members = {key: value for key, value in answer.items() if key != "model"}
-        predictions = answer["predictions"] if "texts" in body else [members]
+        predictions = client.predict(body)["predictions"]
         if console.is_terminal and not as_json:
             console.print(answer_table(questions, predictions))
             continue

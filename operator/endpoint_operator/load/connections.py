@@ -20,7 +20,7 @@ class Connections:
     def __init__(self, url: str, patience_seconds: float, most: int) -> None:
         parts = urlsplit(url)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
+        self._host, self._port = parts.hostname or "localhost", parts.port or (443 if self._tls else 80)
         self._head: Final = (
             f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
         ).encode()

@@ -152,31 +152,35 @@ function buildForm(task, names) {
   parameters = parameterFields(schema);
   for (const field of [...inputs, ...parameters]) field.control.value = typed.get(field.name) ?? "";
   const settings = parameters.filter((field) => !isContent(field));
-  const many = names.length === 1 ? [severalTexts()] : [];
-  part("inputs").replaceChildren(...inputs.map((field) => field.node), ...many);
+  part("inputs").replaceChildren(...inputs.map((field) => field.node), severalTexts());
   part("lists").replaceChildren(...parameters.filter(isContent).map((field) => field.node));
   part("parameters").replaceChildren(...settings.map((field) => field.node));
   part("settings").hidden = !settings.length;
 }
 
+/** Whether one text goes with many others: a query with texts, and not a text with what may stand beside it. */
+function isOneToMany() {
+  return inputs.length > 1 && inputs[0].name !== "text";
+}
+
 function severalTexts() {
   const box = element("input", { type: "checkbox", id: "several" });
-  const label = element("label", { for: "several" }, "Each line is a text of its own");
+  const of = inputs.length > 1 ? ` of ${inputs[isOneToMany() ? 1 : 0].name}` : "";
+  const label = element("label", { for: "several" }, `Each line${of} is a text of its own`);
   return element("p", { class: "choice" }, box, " ", label);
 }
 
 /** Return the body of the request and its texts; throws an Error for a value that may not be sent. */
 function request() {
-  const body = {};
-  const values = inputs.map((field) => field.read());
-  let texts = values;
-  if (inputs.length > 1) {
-    inputs.forEach((field, place) => (body[field.name] = values[place]));
-    texts = [values.join("\n")];
-  } else if (part("several").checked) {
-    body.texts = texts = values[0].split("\n").filter((line) => line.trim());
-  } else {
-    [body.text] = values;
+  const [first, ...others] = inputs.filter((field, place) => place === 0 || field.read().trim());
+  const beside = Object.fromEntries(others.map((field) => [field.name, field.read()]));
+  let body = { [first.name]: first.read(), ...beside };
+  let texts = [Object.values(body).join("\n")];
+  if (part("several").checked) {
+    const lines = (field) => field.read().split("\n").filter((line) => line.trim());
+    texts = lines(isOneToMany() ? inputs[1] : first);
+    if (isOneToMany()) body = { [first.name]: first.read(), texts };
+    else body = { texts: others.length ? texts.map((text) => ({ text, ...beside })) : texts };
   }
   const stated = parameters.map((field) => [field.name, field.read()]).filter(([, value]) => value !== undefined);
   if (stated.length) body.parameters = Object.fromEntries(stated);
@@ -190,7 +194,8 @@ function checked() {
     field.complain(sentence);
     if (sentence) first ??= field;
   };
-  for (const field of inputs) note(field, field.read().trim() ? "" : `Write the ${field.name} here.`);
+  // Whether another one may be left out, the server says.
+  inputs.forEach((field, place) => note(field, place > 0 || field.read().trim() ? "" : `Write the ${field.name} here.`));
   for (const field of parameters) {
     try {
       field.read();
