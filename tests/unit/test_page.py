@@ -1,6 +1,7 @@
 """The gateway's page in a real browser, on models of which none has weights."""
 
 import asyncio
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -12,13 +13,14 @@ from starlette.testclient import TestClient
 
 from endpoint_operator.local.ports import free_port
 from serve_app.contract import ModelArgs, Task
+from serve_app.engine.base import Output, TextPair
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.browser_page import prefers_html
 from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.relay import Relay
 from serve_app.http.errors import Reply, ServingError
-from serve_app.protocols import CALLS
+from serve_app.protocols import CALLS, METADATA
 from tests.harness.browser import browsing
 from tests.unit.fake_model import FakeModel, UserConfig
 from tests.unit.test_model_index import FAILED, FakeServe, application
@@ -41,12 +43,27 @@ def states():
     )
 
 
+class FakeRanker(FakeModel):
+    """Imitates text-ranking: the score is the number of the query's words that the text has."""
+
+    input_names = ("query", "text")
+    inputs_required = 2
+    outputs = (Output("score", "FP32", (-1,)),)
+    warmup_text = TextPair("ready", "ready")
+
+    def encode(self, text, parameters, limit):
+        return super().encode(f"{text.first} {text.second}", parameters, limit)
+
+    def decode(self, text, encoded, outputs, parameters):
+        return {"score": len({*text.first.split()} & {*text.second.split()})}
+
+
 class Handle:
     """Imitates Serve's handle of a replica: the engine answers here."""
 
-    def __init__(self):
-        args = ModelArgs(name="sentiment", uri="file:///models/it", task=Task.TEXT_CLASSIFICATION)
-        self.engine = BatchEngine(args, FakeModel(), UserConfig())
+    def __init__(self, task=Task.TEXT_CLASSIFICATION, model=FakeModel):
+        args = ModelArgs(name="sentiment", uri="file:///models/it", task=task)
+        self.engine = BatchEngine(args, model(), UserConfig())
         self.call = self
 
     def remote(self, verb, body, headers):
@@ -54,7 +71,13 @@ class Handle:
 
     async def _reply(self, verb, body, headers):
         try:
-            return await CALLS[verb](self.engine, body, headers)
+            reply = await CALLS[verb](self.engine, body, headers)
+            if verb == METADATA:
+                inputs = [{"name": name} for name in self.engine.model.input_names]
+                return Reply(
+                    json.dumps(json.loads(reply.body) | {"inputs": inputs}).encode(), reply.content_type
+                )
+            return reply
         except ServingError as error:
             return Reply.for_error(error)
 
@@ -236,3 +259,24 @@ def test_what_has_changed_is_seen_without_a_reload():
         page.wait_for_text("loading", "#state")
         serve.applications = {"sentiment": entry(Task.TEXT_CLASSIFICATION)}
         page.wait_for_text("ready", "#state")
+
+
+def test_a_model_of_pairs_has_a_field_for_each_text_and_ranks_lines():
+    serve = FakeServe(sentiment=entry(Task.TEXT_RANKING))
+    with running(gateway(serve, Handle(Task.TEXT_RANKING, FakeRanker))) as url, browsing() as page:
+        page.open(f"{url}/")
+        page.wait("document.querySelector('#field-query') !== null")
+        page.tab_to("#field-query")
+        page.write("good day")
+        page.press("Tab")
+        page.write("a good day\na bad one")
+        page.press("Enter", "Control")
+        page.wait_for_text("score\n2", "#answer")
+        page.press("Tab")
+        page.press("Space")
+        page.tab_to("#send")
+        page.press("Enter")
+        page.wait("document.querySelectorAll('.answer-of').length === 2")
+        command = page.value("document.querySelector('#command').textContent")
+        assert """{"query":"good day","texts":["a good day","a bad one"]}""" in command
+        assert page.complaints == []
