@@ -118,11 +118,12 @@ function showChosen() {
   say("state", sentence ? `${word}: ${sentence}` : word);
   part("state").className = kind;
   showFacts(model);
-  const names = (metadata.inputs ?? []).map((input) => input.name);
+  // One at rest has not said what it takes.
+  const names = (metadata.inputs ?? [{ name: "text" }]).map((input) => input.name);
   const wanted = JSON.stringify([model.task, names]);
   if (wanted !== shape) {
     shape = wanted;
-    buildForm(model.task, names.length ? names : ["text"]);
+    buildForm(model.task, names);
   }
   showCommand();
 }
@@ -143,8 +144,9 @@ function showFacts(model) {
   );
 }
 
-/** Build the fields; what was typed into fields of the same names stays. */
+/** Build the fields; what was typed into fields of the same names stays, and so does the focus. */
 function buildForm(task, names) {
+  const focused = document.activeElement?.id;
   const typed = new Map([...inputs, ...parameters].map((field) => [field.name, field.control.value]));
   const reference = contract["x-tasks"][task]?.parameters.$ref;
   const schema = reference ? contract.components.schemas[reference.split("/").at(-1)] : {};
@@ -156,6 +158,7 @@ function buildForm(task, names) {
   part("lists").replaceChildren(...parameters.filter(isContent).map((field) => field.node));
   part("parameters").replaceChildren(...settings.map((field) => field.node));
   part("settings").hidden = !settings.length;
+  if (focused && document.activeElement === document.body) part(focused)?.focus();
 }
 
 /** Whether one text goes with many others: a query with texts, and not a text with what may stand beside it. */
