@@ -14,6 +14,8 @@ _NO_PLACE: Final = (
 )
 
 
+# What Serve says of a replica that has started for 30 seconds, which a large model takes.
+_SLOW: Final = "to initialize"
 # What a replica does until it answers. Ray tells its process id once it has a process.
 _WAITING: Final = "waiting for a place and a process"
 _STARTING: Final = "a process fetches and loads the model"
@@ -76,6 +78,8 @@ def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointStat
     if status == "DEPLOY_FAILED":
         return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
     phase = _phase(deployments)
+    if _SLOW in cause and phase:
+        cause = ""
     if status == "UNHEALTHY":
         # Serve replaces an unhealthy replica.
         return EndpointState(name, State.DEGRADED if ready else State.LOADING, ready, cause, phase)
