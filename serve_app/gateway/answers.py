@@ -106,8 +106,106 @@ class Vectors(RootModel[list[list[float]]]):
     """One vector for each text, in their order."""
 
 
+class OfTheTask(RootModel[Any]):
+    """What the task's method of `huggingface_hub.InferenceClient` reads."""
+
+
+class Classes(RootModel[list[Any]]):
+    """Labels with their scores, best first: one list, or one for each list of the request."""
+
+
+class RankedText(Answer):
+    """The place of a text in the request, and its score."""
+
+    index: int
+    score: float
+
+
+class RankedTexts(RootModel[list[RankedText]]):
+    """The texts of a request with `texts`, best first."""
+
+
+class RankedDocument(Answer):
+    """The place of a document in the request, and its score."""
+
+    index: int
+    relevance_score: float
+
+
+class Usage(Answer):
+    """How many tokens the model has read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class RankedDocuments(Answer):
+    """The documents of a request with `documents`, best first."""
+
+    model: str
+    results: list[RankedDocument]
+    usage: Usage
+
+
+class Embedding(Answer):
+    """One vector, as numbers or as base64 of little-endian float32."""
+
+    object: str
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(Answer):
+    """One vector for each text, in their order."""
+
+    object: str
+    model: str
+    data: list[Embedding]
+    usage: Usage
+
+
+class OpenAIModel(Answer):
+    """A model that answers."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class OpenAIModels(Answer):
+    """The models that answer, and under `models` the names of all."""
+
+    object: str
+    data: list[OpenAIModel]
+    models: list[str]
+
+
+class ModelInfo(Answer):
+    """A model and its limits, by the names of Text Embeddings Inference."""
+
+    model_id: str
+    max_input_length: int
+    max_client_batch_size: int
+    auto_truncate: bool
+
+
 class ErrorAnswer(Answer):
     """An error; some have more members for programs."""
 
     error: str = Field(description="One sentence for people.")
     code: str = Field(description="One word for programs.")
+
+
+class OpenAIError(Answer):
+    """An error with the names of OpenAI."""
+
+    message: str
+    type: str
+    code: str
+
+
+class OpenAIErrorAnswer(Answer):
+    """An error in the shape of OpenAI."""
+
+    error: OpenAIError

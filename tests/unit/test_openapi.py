@@ -1,20 +1,23 @@
 """The OpenAPI document says what the applications do: routes, requests, answers, errors."""
 
 import json
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
-from serve_app.contract import Task
-from serve_app.gateway import openapi
+from serve_app.contract import Task, UserConfig
+from serve_app.engine.batch_engine import BatchEngine
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.operations import OPERATIONS
 from serve_app.gateway.relay import Relay
 from serve_app.parameters import PARAMETERS
 from serve_app.protocols import model_application
 from tests.unit import fake_model
+from tests.unit.test_client_protocols import FakeClassifier
 from tests.unit.test_http_errors import BAD_PREDICTIONS, infer_body
 from tests.unit.test_model_index import FakeServe, application
 
@@ -71,7 +74,7 @@ def test_each_route_of_a_model_is_in_it(document):
 
 
 def test_each_route_has_a_sentence_of_its_own():
-    assert openapi.OPERATIONS.keys() == {path for path, _ in routes_of(gateway())}
+    assert OPERATIONS.keys() == {(method, path) for path, method in routes_of(gateway())}
 
 
 def test_each_task_has_its_parameters(document):
@@ -83,7 +86,10 @@ def test_each_task_has_its_parameters(document):
         assert "null" not in json.dumps(schema)
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/v2/models", "/v2/models/{name}/ready"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/health", "/ready", "/v2/models", "/v1/models", "/v1/models/{name}", "/v2/models/{name}/ready"],
+)
 def test_the_gateway_answers_as_it_says(document, path):
     answer = TestClient(gateway()).get(path.format(name="sentiment"))
     assert answer.status_code == 200
@@ -111,10 +117,42 @@ def test_a_model_describes_itself_as_it_says(document, model):
     check(document, schema_of(document, PREFIX), model.get("/").json())
 
 
-def test_embeddings_are_as_it_says(document):
-    with TestClient(model_application(fake_model.embedding_service().engine)) as embedder:
-        answer = embedder.post("/embed", json={"inputs": ["one", "two"]})
-    check(document, schema_of(document, f"{PREFIX}/embed", "post"), answer.json())
+def classifying_service():
+    return SimpleNamespace(engine=BatchEngine(fake_model.ARGS, FakeClassifier(), UserConfig()))
+
+
+@pytest.mark.parametrize(
+    ("service", "verb", "body"),
+    [
+        (classifying_service, "predict", {"inputs": ["one", "two"]}),
+        (classifying_service, "", {"inputs": "one"}),
+        (fake_model.embedding_service, "embed", {"inputs": ["one", "two"]}),
+        (fake_model.embedding_service, "v1/embeddings", {"model": "minilm", "input": "one"}),
+        (fake_model.embedding_service, "v1/embeddings", {"input": "one", "encoding_format": "base64"}),
+        (fake_model.ranking_service, "predict", {"query": "a", "texts": ["b", "c d"]}),
+        (fake_model.ranking_service, "rerank", {"query": "a", "texts": ["b", "c d"]}),
+        (fake_model.ranking_service, "v2/rerank", {"query": "a", "documents": ["b", "c d"], "top_n": 1}),
+    ],
+)
+def test_each_protocol_takes_and_answers_what_it_says(document, service, verb, body):
+    path = f"{PREFIX}/{verb}".rstrip("/")
+    wanted = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    check(document, wanted, body)
+    with TestClient(model_application(service().engine)) as client:
+        answer = client.post(f"/{verb}", json=body)
+    assert answer.status_code == 200, answer.text
+    check(document, schema_of(document, path, "post"), answer.json())
+
+
+@pytest.mark.parametrize("path", ["rerank", "embed", "v1/embeddings"])
+def test_errors_have_the_shape_of_their_protocol(document, model, path):
+    answer = model.post(f"/{path}", json={"inputs": "a"})
+    assert answer.status_code == 422
+    check(document, schema_of(document, f"{PREFIX}/{path}", "post", "422"), answer.json())
+
+
+def test_a_model_says_what_it_is_as_it_says(document, model):
+    check(document, schema_of(document, f"{PREFIX}/info"), model.get("/info").json())
 
 
 @pytest.mark.parametrize(("body", "headers", "status"), BAD_PREDICTIONS)

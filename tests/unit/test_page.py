@@ -13,7 +13,6 @@ from starlette.testclient import TestClient
 
 from endpoint_operator.local.ports import free_port
 from serve_app.contract import ModelArgs, Task
-from serve_app.engine.base import Output, TextPair
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.browser_page import prefers_html
@@ -22,7 +21,7 @@ from serve_app.gateway.relay import Relay
 from serve_app.http.errors import Reply, ServingError
 from serve_app.protocols import CALLS, METADATA
 from tests.harness.browser import browsing
-from tests.unit.fake_model import FakeModel, UserConfig
+from tests.unit.fake_model import FakeModel, FakeRanker, UserConfig
 from tests.unit.test_model_index import FAILED, FakeServe, application
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -41,21 +40,6 @@ def states():
         mistaken=entry(Task.ZERO_SHOT_CLASSIFICATION, "DEPLOY_FAILED", 0, deployment_message=FAILED),
         **{MARKUP: entry(MARKUP, "DEPLOYING", 0, message=MARKUP)},
     )
-
-
-class FakeRanker(FakeModel):
-    """Imitates text-ranking: the score is the number of the query's words that the text has."""
-
-    input_names = ("query", "text")
-    inputs_required = 2
-    outputs = (Output("score", "FP32", (-1,)),)
-    warmup_text = TextPair("ready", "ready")
-
-    def encode(self, text, parameters, limit):
-        return super().encode(f"{text.first} {text.second}", parameters, limit)
-
-    def decode(self, text, encoded, outputs, parameters):
-        return {"score": len({*text.first.split()} & {*text.second.split()})}
 
 
 class Handle:
@@ -271,7 +255,7 @@ def test_a_model_of_pairs_has_a_field_for_each_text_and_ranks_lines():
         page.press("Tab")
         page.write("a good day\na bad one")
         page.press("Enter", "Control")
-        page.wait_for_text("score\n2", "#answer")
+        page.wait_for_text("score\n6", "#answer")
         page.press("Tab")
         page.press("Space")
         page.tab_to("#send")
