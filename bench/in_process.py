@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from bench.servers import Job, environment
 from bench.texts import sorted_batches
-from bench.timing import percentile
+from endpoint_operator.load.timing import percentile
 
 SEED: Final = 3
 

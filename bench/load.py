@@ -5,17 +5,17 @@ output. Knows nothing of servers.
 """
 
 import asyncio
-import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from bench.connections import Connections
-from bench.timing import Answered, Summary, poisson_times, summarize
+from endpoint_operator.load.closed import Sender, send_until
+from endpoint_operator.load.connections import Connections
+from endpoint_operator.load.timing import Summary, poisson_times, summarize
 
 # A request that takes longer has failed.
 PATIENCE_SECONDS: Final = 20.0
@@ -41,40 +41,22 @@ class Report(Summary):
     client_cpu: float
 
 
-class _Sender:
-    """Sends one body after the other and notes what happened."""
-
-    def __init__(self, connections: Connections, bodies: Sequence[bytes]) -> None:
-        self._connections = connections
-        self._bodies: Iterator[bytes] = itertools.cycle(bodies)
-        self.answered: list[Answered] = []
-
-    async def send(self, intended: float) -> None:
-        status = await self._connections.post(next(self._bodies))
-        self.answered.append(Answered(intended, time.perf_counter(), status == 200))
-
-
 async def run(load: Load, bodies: Sequence[bytes]) -> Report:
     """Send until the time is over, wait for the last answers, and report."""
     connections = Connections(load.url, PATIENCE_SECONDS, load.clients or MOST_IN_FLIGHT)
-    sender = _Sender(connections, bodies)
+    sender = Sender(connections, bodies)
     begun = time.perf_counter()
     start, end = begun + load.warm_up_seconds, begun + load.warm_up_seconds + load.seconds
     cpu = asyncio.create_task(_cpu_between(start, end))
     if load.clients:
-        await asyncio.gather(*(_closed(sender, end) for _ in range(load.clients)))
+        await send_until(sender, load.clients, end)
     else:
         await _open(sender, load, begun)
     connections.close()
     return Report(**asdict(summarize(sender.answered, start, end)), client_cpu=await cpu / load.seconds)
 
 
-async def _closed(sender: _Sender, end: float) -> None:
-    while (now := time.perf_counter()) < end:
-        await sender.send(now)
-
-
-async def _open(sender: _Sender, load: Load, begun: float) -> None:
+async def _open(sender: Sender, load: Load, begun: float) -> None:
     """Send at random times; a request that is sent late counts from when it should have been sent."""
     warm, end = load.warm_up_seconds, load.warm_up_seconds + load.seconds
     offsets = poisson_times(load.rate, 0, warm, load.seed) + poisson_times(load.rate, warm, end, load.seed)

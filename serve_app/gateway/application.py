@@ -18,7 +18,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
+from serve_app.gateway.browser_page import for_browsers, page_route
 from serve_app.gateway.model_index import ModelIndex, ModelState
+from serve_app.gateway.openapi import openapi_route
 from serve_app.gateway.proxy_watch import ProxyWatch
 from serve_app.gateway.relay import Relay
 from serve_app.http.app import application, response
@@ -58,8 +60,8 @@ def _applications() -> Mapping[str, Any]:
 
 
 def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
-    routes = [*_server_routes(index), *_openai_routes(index), *_model_routes(index, relay)]
-    return application(routes, error_reply)
+    routes = [*_server_routes(index), *_openai_routes(index), *_model_routes(index, relay), page_route()]
+    return application([*routes, openapi_route(routes, SERVER_NAME, VERSION)], error_reply)
 
 
 def _server_routes(index: ModelIndex) -> list[Route]:
@@ -81,7 +83,7 @@ def _server_routes(index: ModelIndex) -> list[Route]:
         return _json({"models": [state.as_json() for state in await index.all()]})
 
     handlers = {
-        "/": server,
+        "/": for_browsers(server),
         "/v2": server,
         "/health": live,
         "/v2/health/live": live,

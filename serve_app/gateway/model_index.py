@@ -43,6 +43,7 @@ class ModelState:
     stopping: int = 0
     recovers: bool = False
     request_timeout_seconds: float = UserConfig().request_timeout_seconds
+    task: str = ""
 
     @property
     def answers(self) -> bool:
@@ -57,6 +58,8 @@ class ModelState:
             "ready": self.answers,
             "reason": self.reason,
             "url": route_prefix(self.name),
+            "task": self.task,
+            "replicas": self.replicas,
         }
 
 
@@ -85,7 +88,13 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
     recovers = status == UNHEALTHY and all(
         _word(deployment["status_trigger"]) == HEALTH_CHECK_FAILED for deployment in deployments
     )
-    return ModelState(name, status, loaded, reason, replicas[STOPPING], recovers, limit)
+    return ModelState(name, status, loaded, reason, replicas[STOPPING], recovers, limit, _task(application))
+
+
+def _task(application: Mapping[str, Any]) -> str:
+    """Return the task that the config gave the application; empty if Serve does not know the config."""
+    config = application.get("deployed_app_config") or {}
+    return str((config.get("args") or {}).get("task", ""))
 
 
 def _word(value: Any) -> str:

@@ -35,7 +35,7 @@ class EmbeddingsRequest(StrictModel):
     """One request. `user` names the caller and changes nothing; other members are refused."""
 
     model: str | None = None
-    input: Annotated[list[str], BeforeValidator(_texts)]
+    input: Annotated[list[str], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None

@@ -48,7 +48,7 @@ class DocumentsRequest(StrictModel):
 
     model: str | None = None
     query: str
-    documents: list[Annotated[str, BeforeValidator(_document)]]
+    documents: list[Annotated[str, BeforeValidator(_document, json_schema_input_type=str | dict[str, str])]]
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool = False
 

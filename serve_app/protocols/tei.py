@@ -26,7 +26,7 @@ def _as_list(inputs: Any) -> list[Any]:
 class EmbedRequest(StrictModel):
     """One request. Members that would change the vectors and are not known here are refused."""
 
-    inputs: Annotated[list[str], BeforeValidator(_as_list)]
+    inputs: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
     truncate: bool | None = None
     normalize: bool | None = None
 

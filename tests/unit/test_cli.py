@@ -1,6 +1,4 @@
 import json
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +8,6 @@ from endpoint_operator.local.manifests import read_manifest
 from endpoint_operator.local.ray import detect_machine
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from tests.harness.builders import CLUSTER, manifest_text
-from tests.unit.http_double import serving
 
 PROFILES = """\
 profiles:
@@ -30,9 +27,9 @@ def folder(tmp_path):
     return tmp_path / "manifests"
 
 
-def modelendpoint(*arguments):
+def modelendpoint(*arguments, stdin=None):
     """Run the command; return its exit code, what it printed, and what it said to people."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, result.stderr
 
@@ -137,105 +134,6 @@ def test_a_profiles_file_that_is_not_there_is_reported(folder):
     code, _, complaint = modelendpoint("render", folder, "--profiles", folder / "nope.yaml")
     assert code == 1
     assert "No such file or directory" in complaint
-
-
-class Service(BaseHTTPRequestHandler):
-    """Imitates the service's predict page; the server has `answer` and notes the requests."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.path, json.loads(body)))
-        status, answer = self.server.answer
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *arguments):
-        """Keep quiet."""
-
-
-@contextmanager
-def running_service(status, answer):
-    requests = []
-    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    with serving(Service, requests=requests, answer=(status, body)) as url:
-        yield url, requests
-
-
-def predict(url, *arguments):
-    return modelendpoint("predict", "a", "text", "--url", url, *arguments)
-
-
-def test_predict_prints_one_line_for_each_text():
-    answer = {"model": "a", "predictions": [{"label": "gut"}, {"label": "schön"}]}
-    with running_service(200, answer) as (url, requests):
-        outcome = modelendpoint(
-            "predict", "a", "one", "two", "--url", f"{url}/", "--parameters", '{"top_k": 2}'
-        )
-    assert outcome == (0, '{"label": "gut"}\n{"label": "schön"}\n', "")
-    assert requests == [("/v2/models/a/predict", {"texts": ["one", "two"], "parameters": {"top_k": 2}})]
-
-
-def test_predict_says_what_the_service_says():
-    with running_service(404, {"error": "no model is named 'a'", "code": "unknown_model"}) as (url, _):
-        assert predict(url) == (1, "", "404: no model is named 'a'\n")
-
-
-@pytest.mark.parametrize("answer", [b"Bad Gateway", b"[]", b'{"detail": "other"}'])
-def test_predict_shows_an_error_that_is_not_ours_as_it_is(answer):
-    with running_service(502, answer) as (url, _):
-        assert predict(url) == (1, "", f"502: {answer.decode()}\n")
-
-
-@pytest.mark.parametrize("answer", [b"<html>another program</html>", b"[]", b'{"result": 1}', b"1"])
-def test_predict_says_that_another_program_answers_there(answer):
-    with running_service(200, answer) as (url, _):
-        code, output, complaint = predict(url)
-    assert (code, output) == (1, "")
-    assert url in complaint
-    assert len(complaint.splitlines()) == 1
-
-
-def test_predict_says_that_nobody_answers():
-    with running_service(200, {}) as (url, _):
-        pass
-    code, output, complaint = predict(url)
-    assert (code, output) == (1, "")
-    assert complaint.startswith(f"{url} does not answer: ")
-    assert len(complaint.splitlines()) == 1
-
-
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "nonsense"])
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_predict_asks_this_machine_without_a_proxy_of_the_environment(monkeypatch, proxy, host):
-    for name in ("http_proxy", "all_proxy"):
-        monkeypatch.setenv(name, proxy)
-    with running_service(200, {"predictions": [{"label": "GOOD"}]}) as (url, _):
-        assert predict(url.replace("127.0.0.1", host)) == (0, '{"label": "GOOD"}\n', "")
-
-
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense"])
-def test_predict_says_that_it_cannot_use_a_proxy(monkeypatch, proxy):
-    monkeypatch.setenv("http_proxy", proxy)
-    code, _, complaint = predict("http://192.0.2.1")
-    assert code == 1
-    assert complaint.startswith("http://192.0.2.1 does not answer: ")
-    assert len(complaint.splitlines()) == 1
-
-
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://[::1", "http://a b"])
-def test_predict_refuses_an_address_that_is_none(url):
-    code, _, complaint = predict(url)
-    assert code == 1
-    assert len(complaint.splitlines()) == 1
-
-
-@pytest.mark.parametrize("parameters", ["{", "nope", "[1]", "1", '{"temperature": NaN}'])
-def test_predict_takes_only_a_json_object_as_parameters(parameters):
-    with running_service(422, {"error": "the service was asked", "code": "x"}) as (url, _):
-        outcome = predict(url, "--parameters", parameters)
-    assert outcome == (1, "", f"--parameters: got {parameters!r}; must be a JSON object\n")
 
 
 def test_an_unknown_command_is_a_mistake_in_the_usage():

@@ -41,6 +41,36 @@ def test_only_changes_are_printed_and_a_removal_is_one(screen):
     assert printed.getvalue().splitlines() == ["  a: Loading", "  a: Failed: [no] folder", "  a: removed"]
 
 
+def test_a_phase_is_told_until_there_is_a_cause(screen):
+    display, printed = screen
+    for phase, cause in (
+        ("", ""),
+        ("one", ""),
+        ("one", ""),
+        ("two", ""),
+        ("two", "no folder"),
+        ("one", "no folder"),
+    ):
+        display.show_changes([EndpointState("a", State.LOADING, phase=phase, cause=cause)])
+    told = ["  a: Loading", "  a: Loading: one", "  a: Loading: two", "  a: Loading: no folder"]
+    assert printed.getvalue().splitlines() == told
+
+
+def test_what_is_waited_for_is_told_every_ten_seconds(screen):
+    display, printed = screen
+    states = [
+        EndpointState("b", State.LOADING),
+        EndpointState("a", State.UPDATING),
+        EndpointState("c", State.READY),
+    ]
+    for seconds in (0, 9, 10.2, 11, 20.3, 20.5, 1, 12):
+        display.show_waiting(states, seconds)
+    display.show_waiting(states[2:], 60)
+    assert printed.getvalue().splitlines() == [
+        f"  after {seconds} s, not ready yet: a, b" for seconds in (10, 20, 12)
+    ]
+
+
 @pytest.mark.parametrize("task", Task)
 def test_the_example_of_each_task_is_a_shell_command_with_a_json_body(task):
     words = shlex.split(curl_command(endpoint(model={"task": task.value}), BASE_URL))

@@ -1,6 +1,7 @@
 """How a program is taken out of a Debian package, with an `apt-get` and a `dpkg-deb` that are scripts."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -14,11 +15,26 @@ echo "$1" >> {log}
 case "$1" in
 update) /bin/touch {lists} ;;
 download) [ -e {lists} ] || {{ echo "E: no lists" >&2; exit 100; }}; /bin/touch prometheus.deb ;;
+install) /bin/touch browser.deb libneeded.deb ;;
 esac
 """
 DPKG = """#!/bin/sh
 /bin/mkdir -p "$3/usr/bin"
 echo the program > "$3/usr/bin/promtool"
+"""
+
+
+# Each package has its own part of the tree; the program tells with what it was started.
+DPKG_OF_A_BROWSER = """#!/bin/sh
+case "$2" in
+*browser.deb)
+    /bin/mkdir -p "$3/usr/lib/chromium" "$3/etc/fonts"
+    /bin/touch "$3/etc/fonts/fonts.conf"
+    program="$3/usr/lib/chromium/chromium-headless-shell"
+    printf '#!/bin/sh\\necho "$LD_LIBRARY_PATH $FONTCONFIG_SYSROOT $*"\\n' > "$program"
+    /bin/chmod 755 "$program" ;;
+*) /bin/mkdir -p "$3/usr/lib/x86_64-linux-gnu"; /bin/touch "$3/usr/lib/x86_64-linux-gnu/libneeded.so.1" ;;
+esac
 """
 
 
@@ -59,6 +75,17 @@ def test_it_is_taken_out_of_the_package_once(debian):
     assert os.access(program, os.X_OK)
     assert debian_program("promtool") == program
     assert calls(debian) == ["download"]
+
+
+def test_a_program_with_libraries_is_kept_whole_and_started_with_them(debian):
+    script(debian / "path" / "dpkg-deb", DPKG_OF_A_BROWSER)
+    program = debian_program("chromium", write=lambda text: None)
+    root = program.parent / "root"
+    said = subprocess.run([program, "a", "b c"], capture_output=True, text=True, check=True).stdout
+    assert said == f"{root}/usr/lib/x86_64-linux-gnu {root} a b c\n"
+    assert debian_program("chromium") == program
+    assert calls(debian) == ["install"]
+    assert sorted(path.name for path in program.parent.iterdir()) == ["chromium", "root"]
 
 
 def test_root_updates_the_lists_of_packages_where_they_are_missing(debian, monkeypatch):

@@ -44,6 +44,9 @@ class Terminal:
     def show_changes(self, states):
         self.stop.set()
 
+    def show_waiting(self, states, seconds):
+        """Nobody waits."""
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -78,7 +78,14 @@ def test_a_model_that_runs_is_found():
         "ready": True,
         "reason": "",
         "url": "/v2/models/a",
+        "task": "",
+        "replicas": 1,
     }
+
+
+def test_the_task_is_that_of_the_config_also_without_a_replica():
+    configured = application("RUNNING", 0) | {"deployed_app_config": {"args": {"task": "fill-mask"}}}
+    assert resolve(FakeServe(a=configured), "a").as_json()["task"] == "fill-mask"
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,29 @@ def test_each_status_of_serve_is_a_state_for_people(status, states, expected, se
     assert (state.state, state.settled) == (expected, settled)
 
 
+@pytest.mark.parametrize(
+    ("states", "pid", "phase"),
+    [
+        ([], None, ""),
+        (["STARTING"], None, "waiting for a place and a process"),
+        (["STARTING"], 7, "a process fetches and loads the model"),
+        (["RUNNING", "STARTING"], 7, "a process fetches and loads the model"),
+        (["RUNNING"], 7, ""),
+    ],
+)
+def test_a_replica_that_starts_is_waited_for_in_one_of_two_phases(states, pid, phase):
+    starting = application("DEPLOYING", *states)
+    for replica in starting["deployments"]["Model"]["replicas"]:
+        replica["pid"] = pid
+    assert read_state("a", starting).phase == phase
+
+
+def test_a_start_that_takes_long_is_no_cause():
+    slow = "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to initialize."
+    state = read_state("a", application("DEPLOYING", "STARTING", deployment_message=slow))
+    assert (state.cause, state.phase) == ("", "waiting for a place and a process")
+
+
 def test_every_status_that_serve_knows_is_in_the_table():
     from ray.serve.schema import ApplicationStatus
 

@@ -38,12 +38,17 @@ _EXAMPLES: Final[Mapping[Task, Mapping[str, Any]]] = {
 }
 
 
+# How often it is said what is waited for.
+WAITING_SECONDS: Final = 10.0
+
+
 class Display:
     """Prints to a console; remembers the last states, to print only what has changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: dict[str, EndpointState] = {}
+        self._waited = 0.0
 
     def say(self, sentence: str) -> None:
         self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -53,15 +58,27 @@ class Display:
         self._console.print(sentence, style="red", highlight=False, markup=False, soft_wrap=True)
 
     def show_changes(self, states: Iterable[EndpointState]) -> None:
-        """Print a line for each endpoint whose state or cause has changed."""
+        """Print a line for each endpoint whose state, cause or phase has changed."""
         current = {state.name: state for state in states}
         for name, state in current.items():
             last = self._shown.get(name)
-            if last is None or (last.state, last.cause) != (state.state, state.cause):
+            if last is None or _told(last) != _told(state):
                 self._console.print(_line(state), highlight=False, soft_wrap=True)
         for name in self._shown.keys() - current.keys():
             self.say(f"  {name}: removed")
         self._shown = current
+
+    def show_waiting(self, states: Iterable[EndpointState], seconds: float) -> None:
+        """Print every WAITING_SECONDS which endpoints are waited for, after `seconds` since the config."""
+        if seconds < self._waited:
+            # Another config was applied.
+            self._waited = 0.0
+        if seconds - self._waited < WAITING_SECONDS:
+            return
+        self._waited = seconds
+        names = [state.name for state in states if not state.settled]
+        if names:
+            self.say(f"  after {seconds:.0f} s, not ready yet: {', '.join(sorted(names))}")
 
     def show_table(
         self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
@@ -92,6 +109,11 @@ class Display:
         self.say(f"\nTry it:\n  {curl_command(endpoint, base_url)}\n")
 
 
+def example(task: Task) -> Mapping[str, Any]:
+    """Return the body of a request that a model of `task` can answer, without the model's name."""
+    return _EXAMPLES[task]
+
+
 def curl_command(endpoint: ModelEndpoint, base_url: str) -> str:
     """Return a shell command that sends `endpoint` a request through the gateway."""
     body = json.dumps({"model": endpoint.name, **_EXAMPLES[endpoint.spec.model.task]})
@@ -99,6 +121,12 @@ def curl_command(endpoint: ModelEndpoint, base_url: str) -> str:
     return f"curl -s {url}/predict -H 'content-type: application/json' -d {shlex.quote(body)}"
 
 
+def _told(state: EndpointState) -> tuple[str, ...]:
+    return (state.state, state.cause or state.phase)
+
+
 def _line(state: EndpointState) -> str:
-    cause = f": {escape(state.cause)}" if state.cause else ""
+    # What has failed says more than that it is tried again.
+    said = state.cause or state.phase
+    cause = f": {escape(said)}" if said else ""
     return f"  [{_COLOURS[state.state]}]{state.name}: {state.state}[/]{cause}"

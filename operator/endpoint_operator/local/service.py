@@ -64,6 +64,8 @@ class Reporter(Protocol):
 
     def show_changes(self, states: Iterable[EndpointState]) -> None: ...
 
+    def show_waiting(self, states: Iterable[EndpointState], seconds: float) -> None: ...
+
     def show_table(
         self, endpoints: Sequence[ModelEndpoint], states: Mapping[str, EndpointState], base_url: str
     ) -> None: ...
@@ -131,6 +133,7 @@ class LocalService:
             states = self.states()
             self._reporter.show_changes(states.values())
             age = time.monotonic() - self._applied
+            self._reporter.show_waiting(states.values(), age)
             settled = age > SETTLE_SECONDS and all(state.settled for state in states.values())
             enough = age > PATIENCE_SECONDS and any(state.ready_replicas for state in states.values())
             if settled or enough or stop.wait(POLL_SECONDS):

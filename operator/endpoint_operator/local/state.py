@@ -1,6 +1,6 @@
 """Parse Ray Serve's report into the state of each endpoint; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -12,6 +12,13 @@ _UNSCHEDULED: Final = "to be scheduled"
 _NO_PLACE: Final = (
     "no place is free on this machine; remove another endpoint, or lower spec.resources or minReplicas"
 )
+
+
+# What Serve says of a replica that has started for 30 seconds, which a large model takes.
+_SLOW: Final = "to initialize"
+# What a replica does until it answers. Ray tells its process id once it has a process.
+_WAITING: Final = "waiting for a place and a process"
+_STARTING: Final = "a process fetches and loads the model"
 
 
 class State(StrEnum):
@@ -35,12 +42,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class EndpointState:
-    """The state of one endpoint, the number of replicas that answer, and the cause of a failure."""
+    """The state of one endpoint, the number of replicas that answer, and the cause of a failure.
+
+    `phase` says how far the replica is that is farthest on its way; empty if none is.
+    """
 
     name: str
     state: State
     ready_replicas: int = 0
     cause: str = ""
+    phase: str = ""
 
     @property
     def settled(self) -> bool:
@@ -66,7 +77,22 @@ def read_state(name: str, application: Mapping[str, Any] | None) -> EndpointStat
         cause = _NO_PLACE
     if status == "DEPLOY_FAILED":
         return EndpointState(name, State.DEGRADED if ready else State.FAILED, ready, cause)
+    phase = _phase(deployments)
+    if _SLOW in cause and phase:
+        cause = ""
     if status == "UNHEALTHY":
         # Serve replaces an unhealthy replica.
-        return EndpointState(name, State.DEGRADED if ready else State.LOADING, ready, cause)
-    return EndpointState(name, State.UPDATING if ready else State.LOADING, ready, cause)
+        return EndpointState(name, State.DEGRADED if ready else State.LOADING, ready, cause, phase)
+    return EndpointState(name, State.UPDATING if ready else State.LOADING, ready, cause, phase)
+
+
+def _phase(deployments: Iterable[Mapping[str, Any]]) -> str:
+    starting = [
+        replica
+        for deployment in deployments
+        for replica in deployment["replicas"]
+        if replica.get("state") == "STARTING"
+    ]
+    if not starting:
+        return ""
+    return _STARTING if any(replica.get("pid") for replica in starting) else _WAITING

@@ -26,6 +26,7 @@ class Summary:
 
     rps: float
     p50_ms: float
+    p90_ms: float
     p99_ms: float
     failures: int
     requests: int
@@ -64,6 +65,7 @@ def summarize(requests: Sequence[Answered], start: float, end: float) -> Summary
     return Summary(
         rps=sum(shares) / (end - start),
         p50_ms=percentile(seconds, 0.5) * 1000,
+        p90_ms=percentile(seconds, 0.9) * 1000,
         p99_ms=percentile(seconds, 0.99) * 1000,
         failures=sum(not request.succeeded for request in begun),
         requests=len(begun),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.timing import Answered, percentile, poisson_times, summarize
+from endpoint_operator.load.timing import Answered, percentile, poisson_times, summarize
 
 SOME_TIMES = st.lists(st.floats(0, 1000), min_size=1)
 

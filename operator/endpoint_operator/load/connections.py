@@ -4,6 +4,7 @@ General clients cost a fifth of a small machine at 700 requests a second, which 
 """
 
 import asyncio
+import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -18,7 +19,8 @@ class Connections:
 
     def __init__(self, url: str, patience_seconds: float, most: int) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname, parts.port or 80
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "localhost", parts.port or (443 if self._tls else 80)
         self._head: Final = (
             f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
         ).encode()
@@ -50,7 +52,7 @@ class Connections:
             if connection.usable:
                 return connection
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._host, self._port)
+        _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return connection
 
 

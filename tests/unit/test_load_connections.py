@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.connections import Connections
+from endpoint_operator.load.connections import Connections
 from endpoint_operator.local.ports import free_port
 from tests.harness.builders import run
 

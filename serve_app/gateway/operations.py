@@ -1,0 +1,115 @@
+"""What `/openapi.json` says of each route beside its path and method: a sentence, and models.
+
+A verb that protocols answer has one row, for the model's own path and for the path without a model's name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+
+from serve_app.gateway import answers
+from serve_app.gateway.answers import ErrorAnswer
+from serve_app.http.entrances import ENTRANCES
+from serve_app.protocols.hugging_face import InferenceRequest
+from serve_app.protocols.open_inference import InferRequest
+from serve_app.protocols.openai_embeddings import EmbeddingsRequest
+from serve_app.protocols.predict import PredictRequest
+from serve_app.protocols.rerank import DocumentsRequest, TextsRequest
+from serve_app.protocols.tei import ClassifyRequest, EmbedRequest
+
+Models = Sequence[type[BaseModel]]
+
+OPENAPI_PATH: Final = "/openapi.json"
+_MODEL: Final = "/v2/models/{name}"
+# Statuses of routes that ask Serve, and of those that ask a replica without a body.
+_OF_SERVE: Final = (500, 503)
+_OF_QUERIES: Final = (404, 408, 429, 500, 503)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One route: a sentence, the models, and what may go wrong.
+
+    Of several `requests` or `answers`, one fits; without `answers`, what comes is no JSON. `errors` are
+    statuses, and None means all of them. `binary` says that bodies in the form of Triton's binary tensors
+    are taken and given too.
+    """
+
+    summary: str
+    answers: Models = ()
+    requests: Models = ()
+    errors: Sequence[int] | None = ()
+    error: type[BaseModel] = ErrorAnswer
+    binary: bool = False
+
+
+def _verb(summary: str, requests: Models, answer: Models, *, binary: bool = False) -> Operation:
+    return Operation(summary, answer, requests, errors=None, binary=binary)
+
+
+_RERANK: Final = _verb(
+    "Order texts by how well they answer a query, as Text Embeddings Inference, Jina and Cohere do",
+    (TextsRequest, DocumentsRequest),
+    (answers.RankedTexts, answers.RankedDocuments),
+)
+_VERBS: Final[Mapping[str, Operation]] = {
+    "": _verb("Ask a model by Hugging Face's inference API", (InferenceRequest,), (answers.OfTheTask,)),
+    "predict": _verb(
+        "Ask a model in plain JSON; texts are classified as Text Embeddings Inference does, too",
+        (PredictRequest, ClassifyRequest),
+        (answers.PredictAnswer, answers.Classes),
+    ),
+    "infer": _verb(
+        "Ask a model by the Open Inference Protocol v2", (InferRequest,), (answers.InferAnswer,), binary=True
+    ),
+    "embed": _verb("Embed texts as Text Embeddings Inference does", (EmbedRequest,), (answers.Vectors,)),
+    "rerank": _RERANK,
+    "v1/rerank": _RERANK,
+    "v2/rerank": _RERANK,
+    "v1/embeddings": Operation(
+        "Embed texts as OpenAI does",
+        (answers.Embeddings,),
+        (EmbeddingsRequest,),
+        errors=None,
+        error=answers.OpenAIErrorAnswer,
+    ),
+}
+_QUERIES: Final[Mapping[str, Operation]] = {
+    "/": Operation("The server's name and version; browsers get a page", (answers.ServerInfo,)),
+    "/v2": Operation("The server's name and version", (answers.ServerInfo,)),
+    "/health": Operation("Whether the server runs", (answers.Live,)),
+    "/v2/health/live": Operation("Whether the server runs", (answers.Live,)),
+    "/ready": Operation("Whether the server can route requests", (answers.Ready,), errors=_OF_SERVE),
+    "/v2/health/ready": Operation(
+        "Whether the server can route requests", (answers.Ready,), errors=_OF_SERVE
+    ),
+    "/v2/models": Operation("All models with their states", (answers.ModelList,), errors=_OF_SERVE),
+    "/v1/models": Operation(
+        "The models that answer, as OpenAI lists them",
+        (answers.OpenAIModels,),
+        errors=_OF_SERVE,
+        error=answers.OpenAIErrorAnswer,
+    ),
+    "/v1/models/{name}": Operation(
+        "One model, as OpenAI describes it",
+        (answers.OpenAIModel,),
+        errors=_OF_QUERIES,
+        error=answers.OpenAIErrorAnswer,
+    ),
+    _MODEL: Operation("A model's tensors, and how it runs", (answers.ModelMetadata,), errors=_OF_QUERIES),
+    f"{_MODEL}/info": Operation(
+        "What Text Embeddings Inference says of its model", (answers.ModelInfo,), errors=_OF_QUERIES
+    ),
+    f"{_MODEL}/ready": Operation("Whether a model answers", (answers.ModelReady,), errors=_OF_QUERIES),
+    "/page/{file}": Operation("A file of the page for browsers", errors=(404,)),
+    OPENAPI_PATH: Operation("This document"),
+}
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    **{("GET", path): operation for path, operation in _QUERIES.items()},
+    **{("POST", path): _VERBS[path.strip("/")] for path in ENTRANCES if path.strip("/") in _VERBS},
+    **{("POST", f"{_MODEL}/{verb}".rstrip("/")): operation for verb, operation in _VERBS.items()},
+}
+"""By method and path; a route that is missing here is in the document without models."""
