@@ -15,6 +15,7 @@ from serve_app.text import quoted, shortened
 MAX_NEW_TOKENS: Final = 4096
 
 Label = Annotated[str, Field(max_length=200)]
+Language = Annotated[str, Field(min_length=1, max_length=40)]
 
 # How messages describe contract.ParameterValue.
 PARAMETER_VALUES: Final = "text, a number, true, false or a list of texts"
@@ -93,7 +94,7 @@ class Text2TextGenerationParameters(GenerationParameters):
     prefix: str = Field(default="", max_length=500)
 
 
-class SummarizationParameters(Text2TextGenerationParameters):
+class StatedGenerationParameters(Text2TextGenerationParameters):
     """What is not given is as the model states it; the defaults here are for models that state nothing.
 
     Of `max_new_tokens` and `max_length`, which counts the first token of the decoder too, the former wins.
@@ -107,6 +108,17 @@ class SummarizationParameters(Text2TextGenerationParameters):
     early_stopping: bool | None = None
 
 
+class SummarizationParameters(StatedGenerationParameters):
+    """Those of a model that states its own."""
+
+
+class TranslationParameters(StatedGenerationParameters):
+    """From and into which language, by the names of the model's tokenizer: eng_Latn, en_XX or en."""
+
+    src_lang: Language | None = None
+    tgt_lang: Language | None = None
+
+
 TaskParameters = (
     TextClassificationParameters
     | TextRankingParameters
@@ -117,6 +129,7 @@ TaskParameters = (
     | TextGenerationParameters
     | Text2TextGenerationParameters
     | SummarizationParameters
+    | TranslationParameters
 )
 
 PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
@@ -129,6 +142,7 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
     Task.TEXT_GENERATION: TextGenerationParameters,
     Task.TEXT2TEXT_GENERATION: Text2TextGenerationParameters,
     Task.SUMMARIZATION: SummarizationParameters,
+    Task.TRANSLATION: TranslationParameters,
 }
 
 

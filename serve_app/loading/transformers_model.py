@@ -86,7 +86,7 @@ class TransformersModel:
         return frozenset(name for name in _PER_TOKEN if name in taken)
 
     @cached_property
-    def _vocabulary(self) -> int:
+    def vocabulary(self) -> int:
         """The number of tokens that the model has an embedding for."""
         try:
             return int(self.model.get_input_embeddings().num_embeddings)
@@ -118,11 +118,11 @@ class TransformersModel:
         ids = found["input_ids"]
         if not ids:
             raise InvalidInputError(f"{quoted(text)} becomes no token")
-        if max(ids) >= self._vocabulary:
+        if max(ids) >= self.vocabulary:
             token = self.hf_tokenizer.convert_ids_to_tokens(max(ids))
             raise InvalidInputError(
                 f"the text has the token {quoted(token)}, number {max(ids)}; the model knows those below "
-                f"{self._vocabulary}"
+                f"{self.vocabulary}"
             )
         features = {"input_ids": ids}
         if "token_type_ids" in found and "token_type_ids" in self._inputs:

@@ -202,6 +202,7 @@ def test_the_name_of_the_gateway_is_taken():
         ("text-generation", {"temperature": 1, "return_full_text": True}),
         ("text2text-generation", {"prefix": "summarize: ", "num_beams": 4}),
         ("summarization", {"min_length": 10, "early_stopping": False, "num_beams": 4}),
+        ("translation", {"src_lang": "en", "tgt_lang": "de", "max_length": 99}),
     ],
 )
 def test_each_task_takes_its_parameters(task, parameters):
