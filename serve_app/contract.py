@@ -64,6 +64,7 @@ class Task(StrEnum):
     TEXT2TEXT_GENERATION = "text2text-generation"
     SUMMARIZATION = "summarization"
     TRANSLATION = "translation"
+    QUESTION_ANSWERING = "question-answering"
 
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]

@@ -13,6 +13,8 @@ from serve_app.contract import ParameterValue, StrictModel, Task
 from serve_app.text import quoted, shortened
 
 MAX_NEW_TOKENS: Final = 4096
+# Pairs of a start and an end are looked at in each window: 4 million of them.
+MAX_WINDOW_TOKENS: Final = 2048
 
 Label = Annotated[str, Field(max_length=200)]
 Language = Annotated[str, Field(min_length=1, max_length=40)]
@@ -119,6 +121,20 @@ class TranslationParameters(StatedGenerationParameters):
     tgt_lang: Language | None = None
 
 
+class QuestionAnsweringParameters(StrictModel):
+    """How the context is split into windows, and which parts of it may be an answer; lengths are in tokens.
+
+    `top_k` adds the best k answers. `doc_stride` is what two windows share.
+    """
+
+    top_k: int | None = Field(default=None, ge=1, le=100)
+    max_seq_len: int | None = Field(default=None, ge=8, le=MAX_WINDOW_TOKENS)
+    doc_stride: int | None = Field(default=None, ge=0, le=MAX_WINDOW_TOKENS)
+    max_answer_len: int = Field(default=15, ge=1, le=MAX_WINDOW_TOKENS)
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+
+
 TaskParameters = (
     TextClassificationParameters
     | TextRankingParameters
@@ -130,6 +146,7 @@ TaskParameters = (
     | Text2TextGenerationParameters
     | SummarizationParameters
     | TranslationParameters
+    | QuestionAnsweringParameters
 )
 
 PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
@@ -143,6 +160,7 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
     Task.TEXT2TEXT_GENERATION: Text2TextGenerationParameters,
     Task.SUMMARIZATION: SummarizationParameters,
     Task.TRANSLATION: TranslationParameters,
+    Task.QUESTION_ANSWERING: QuestionAnsweringParameters,
 }
 
 

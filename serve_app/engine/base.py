@@ -50,7 +50,7 @@ class Output:
     """
 
     name: str
-    datatype: Literal["BYTES", "FP32"]
+    datatype: Literal["BYTES", "FP32", "INT64"]
     shape: tuple[int, ...]
 
 

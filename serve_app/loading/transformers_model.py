@@ -112,12 +112,20 @@ class TransformersModel:
     ) -> dict[str, list[int]]:
         """Return the model's inputs for `text`, within `limit`; `cut` names the text of a pair to truncate.
 
-        Raises InvalidInputError for a text that becomes no token, or one that the model does not know.
+        Raises InvalidInputError for a text that becomes no token, or one with a token that the model does not
+        know.
         """
         found = self.tokenizer.encode(text, limit, pair, cut)
-        ids = found["input_ids"]
-        if not ids:
+        if not found["input_ids"]:
             raise InvalidInputError(f"{quoted(text)} becomes no token")
+        return self.features(found)
+
+    def features(self, found: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """Return the model's inputs for the tokenizer's lists, of one token or more.
+
+        Raises InvalidInputError for a token that the model does not know.
+        """
+        ids = found["input_ids"]
         if max(ids) >= self.vocabulary:
             token = self.hf_tokenizer.convert_ids_to_tokens(max(ids))
             raise InvalidInputError(
