@@ -83,8 +83,8 @@ def _right_answer(model: Any, tokenizer: Any, task: Task, text: Input) -> Any:
         outside = torch.tensor([which != 1 for which in encoded.sequence_ids()])
         outside[0] = False
         logits = torch.cat([output.start_logits, output.end_logits]).masked_fill(outside, -10000.0)
-        start, end = logits.softmax(-1)[:, :, None]
-        return (start @ end.T)[1:, 1:].triu().tril(14).max()
+        start, end = logits.softmax(-1).masked_fill(outside, 0.0)[:, 1:, None]
+        return (start @ end.T).triu().tril(14).max()
     if task is Task.FEATURE_EXTRACTION:
         return output.last_hidden_state[0].mean(dim=0)
     scores = output.logits[0].softmax(-1)

@@ -18,11 +18,11 @@ from tests.serve import tiny_models
 MODELS = {"words": "bert", "bytes": "roberta", "left": "bert", "no-cls": "gpt2", "metaspace": "distilbert"}
 
 
-def write(kind: str, folder: Path) -> Path:
-    """Write a folder with one of the tokenizers of MODELS."""
+def write(kind: str, folder: Path, name: str = "") -> Path:
+    """Write a folder with one of the tokenizers of MODELS, for its architecture or another one."""
     tokenizer = _TOKENIZERS[kind]()
     model = transformers.AutoModelForQuestionAnswering.from_config(
-        architectures.config_of(MODELS[kind], vocab_size=len(tokenizer))
+        architectures.config_of(name or MODELS[kind], vocab_size=len(tokenizer))
     )
     with torch.no_grad():
         for name, weight in model.named_parameters():

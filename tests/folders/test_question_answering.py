@@ -138,6 +138,15 @@ def test_texts_that_change_each_other_are_answered_at_equal_lengths(tmp_path):
     assert {window.group for window in windows} == {(window.length, None) for window in windows}
 
 
+def test_longformer_knows_the_question_by_its_separators(tmp_path):
+    folder = readers.write("bytes", tmp_path / "model", "longformer")
+    model = task_class(ANSWER)(folder, "float32")
+    pairs = [TextPair(QUESTION, text) for text in ("Ada wrote this.", "The goal was bad, Ada.", LONG)]
+    alone = answered(model, pairs, alone=True, top_k=2)
+    for got, wanted in zip(answered(model, pairs, top_k=2), alone, strict=True):
+        assert got["answers"] == shown(wanted["answers"], 1e-4)
+
+
 def test_a_tokenizer_without_places_of_tokens_is_refused(tmp_path):
     translators.write("m2m_100", tmp_path / "other")
     readers.write("words", tmp_path / "model")
