@@ -63,6 +63,8 @@ class Task(StrEnum):
     TEXT_GENERATION = "text-generation"
     TEXT2TEXT_GENERATION = "text2text-generation"
     SUMMARIZATION = "summarization"
+    TRANSLATION = "translation"
+    QUESTION_ANSWERING = "question-answering"
 
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]

@@ -13,8 +13,11 @@ from serve_app.contract import ParameterValue, StrictModel, Task
 from serve_app.text import quoted, shortened
 
 MAX_NEW_TOKENS: Final = 4096
+# Pairs of a start and an end are looked at in each window: 4 million of them.
+MAX_WINDOW_TOKENS: Final = 2048
 
 Label = Annotated[str, Field(max_length=200)]
+Language = Annotated[str, Field(min_length=1, max_length=40)]
 
 # How messages describe contract.ParameterValue.
 PARAMETER_VALUES: Final = "text, a number, true, false or a list of texts"
@@ -93,7 +96,7 @@ class Text2TextGenerationParameters(GenerationParameters):
     prefix: str = Field(default="", max_length=500)
 
 
-class SummarizationParameters(Text2TextGenerationParameters):
+class StatedGenerationParameters(Text2TextGenerationParameters):
     """What is not given is as the model states it; the defaults here are for models that state nothing.
 
     Of `max_new_tokens` and `max_length`, which counts the first token of the decoder too, the former wins.
@@ -107,6 +110,31 @@ class SummarizationParameters(Text2TextGenerationParameters):
     early_stopping: bool | None = None
 
 
+class SummarizationParameters(StatedGenerationParameters):
+    """Those of a model that states its own."""
+
+
+class TranslationParameters(StatedGenerationParameters):
+    """From and into which language, by the names of the model's tokenizer: eng_Latn, en_XX or en."""
+
+    src_lang: Language | None = None
+    tgt_lang: Language | None = None
+
+
+class QuestionAnsweringParameters(StrictModel):
+    """How the context is split into windows, and which parts of it may be an answer; lengths are in tokens.
+
+    `top_k` adds the best k answers. `doc_stride` is what two windows share.
+    """
+
+    top_k: int | None = Field(default=None, ge=1, le=100)
+    max_seq_len: int | None = Field(default=None, ge=8, le=MAX_WINDOW_TOKENS)
+    doc_stride: int | None = Field(default=None, ge=0, le=MAX_WINDOW_TOKENS)
+    max_answer_len: int = Field(default=15, ge=1, le=MAX_WINDOW_TOKENS)
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+
+
 TaskParameters = (
     TextClassificationParameters
     | TextRankingParameters
@@ -117,6 +145,8 @@ TaskParameters = (
     | TextGenerationParameters
     | Text2TextGenerationParameters
     | SummarizationParameters
+    | TranslationParameters
+    | QuestionAnsweringParameters
 )
 
 PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
@@ -129,6 +159,8 @@ PARAMETERS: Final[dict[Task, type[TaskParameters]]] = {
     Task.TEXT_GENERATION: TextGenerationParameters,
     Task.TEXT2TEXT_GENERATION: Text2TextGenerationParameters,
     Task.SUMMARIZATION: SummarizationParameters,
+    Task.TRANSLATION: TranslationParameters,
+    Task.QUESTION_ANSWERING: QuestionAnsweringParameters,
 }
 
 

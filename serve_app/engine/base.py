@@ -50,7 +50,7 @@ class Output:
     """
 
     name: str
-    datatype: Literal["BYTES", "FP32"]
+    datatype: Literal["BYTES", "FP32", "INT64"]
     shape: tuple[int, ...]
 
 
@@ -123,14 +123,17 @@ class TaskModel(ABC):
     # What clients call the texts of one input, and how many it must have; two of them are a TextPair.
     input_names: ClassVar[tuple[str, ...]] = ("text",)
     inputs_required: ClassVar[int] = 1
-    # Parameters of the tiny request that warms the model up and shows that it works.
-    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {}
     # How long the constructor has compared the model's answers with the right ones.
     proof_seconds: float = 0.0
 
     @abstractmethod
     def __init__(self, folder: Path, dtype: Dtype) -> None:
         """Load the model in `folder`; raise ModelLoadError if it is none for this task."""
+
+    @property
+    def warmup_parameters(self) -> Mapping[str, ParameterValue]:
+        """The parameters of the tiny request that warms the model up and shows that it works."""
+        return {}
 
     @property
     def warmup_text(self) -> Input:

@@ -51,7 +51,10 @@ class Tokenizer:
             pair = self.within_reach(pair, limit if cut != "first" else kept)
         if not self.thread_safe:
             return self._encode_slow(text, limit, pair, cut)
-        encoding = self.encoding(text, limit, pair, cut)
+        return self.lists(self.encoding(text, limit, pair, cut))
+
+    def lists(self, encoding: Encoding) -> dict[str, list[int]]:
+        """Return what the tokenizer gives to a model, by name."""
         found = {"token_type_ids": encoding.type_ids, "attention_mask": encoding.attention_mask}
         names = self.hf_tokenizer.model_input_names
         return {"input_ids": encoding.ids} | {name: found[name] for name in found if name in names}

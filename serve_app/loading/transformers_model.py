@@ -86,7 +86,7 @@ class TransformersModel:
         return frozenset(name for name in _PER_TOKEN if name in taken)
 
     @cached_property
-    def _vocabulary(self) -> int:
+    def vocabulary(self) -> int:
         """The number of tokens that the model has an embedding for."""
         try:
             return int(self.model.get_input_embeddings().num_embeddings)
@@ -112,17 +112,25 @@ class TransformersModel:
     ) -> dict[str, list[int]]:
         """Return the model's inputs for `text`, within `limit`; `cut` names the text of a pair to truncate.
 
-        Raises InvalidInputError for a text that becomes no token, or one that the model does not know.
+        Raises InvalidInputError for a text that becomes no token, or one with a token that the model does not
+        know.
         """
         found = self.tokenizer.encode(text, limit, pair, cut)
-        ids = found["input_ids"]
-        if not ids:
+        if not found["input_ids"]:
             raise InvalidInputError(f"{quoted(text)} becomes no token")
-        if max(ids) >= self._vocabulary:
+        return self.features(found)
+
+    def features(self, found: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """Return the model's inputs for the tokenizer's lists, of one token or more.
+
+        Raises InvalidInputError for a token that the model does not know.
+        """
+        ids = found["input_ids"]
+        if max(ids) >= self.vocabulary:
             token = self.hf_tokenizer.convert_ids_to_tokens(max(ids))
             raise InvalidInputError(
                 f"the text has the token {quoted(token)}, number {max(ids)}; the model knows those below "
-                f"{self._vocabulary}"
+                f"{self.vocabulary}"
             )
         features = {"input_ids": ids}
         if "token_type_ids" in found and "token_type_ids" in self._inputs:

@@ -30,6 +30,8 @@ _PROTOCOL_PARAMETERS: Final = frozenset(
 )
 
 _LENGTH: Final = struct.Struct("<I")
+# How numpy names the numbers of binary tensors.
+_NUMBERS: Final = {"FP32": "<f4", "INT64": "<i8"}
 
 
 class _Message(BaseModel):
@@ -212,8 +214,8 @@ def _tensor(
     tensor: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": shape}
     if not binary:
         return tensor | {"data": flat}, b""
-    if output.datatype == "FP32":
-        chunk = np.asarray(flat, dtype="<f4").tobytes()
+    if output.datatype in _NUMBERS:
+        chunk = np.asarray(flat, dtype=_NUMBERS[output.datatype]).tobytes()
     else:
         chunk = b"".join(_LENGTH.pack(len(item)) + item for item in (text.encode() for text in flat))
     return tensor | {"parameters": {"binary_data_size": len(chunk)}}, chunk

@@ -26,6 +26,8 @@ _TASKS: Final[dict[Task, str]] = {
     Task.TEXT_GENERATION: "serve_app.tasks.text_generation:TextGeneration",
     Task.TEXT2TEXT_GENERATION: "serve_app.tasks.text2text_generation:Text2TextGeneration",
     Task.SUMMARIZATION: "serve_app.tasks.summarization:Summarization",
+    Task.TRANSLATION: "serve_app.tasks.translation:Translation",
+    Task.QUESTION_ANSWERING: "serve_app.tasks.question_answering:QuestionAnswering",
 }
 
 

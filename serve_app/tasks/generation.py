@@ -16,6 +16,8 @@ from serve_app.parameters import GenerationParameters
 from serve_app.tasks.pretrained_task import FULL_BATCHES, NotFiniteError, PretrainedTask
 
 _SAMPLING: Final = ("temperature", "top_k", "top_p")
+# Parameters of tasks that `generate` does not know.
+_OTHERS: Final = {"prefix", "return_full_text", "src_lang", "tgt_lang"}
 # Logits divided by less than this leave the range of float32.
 _LEAST_TEMPERATURE: Final = 1e-5
 _PROOF_TOKENS: Final = 3
@@ -33,10 +35,13 @@ class GeneratingTask(PretrainedTask):
     outputs: ClassVar = (Output("generated_text", "BYTES", (-1,)),)
     compared = False
     own_layers = False
-    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"max_new_tokens": 1}
     # Whether the ids that `generate` returns begin with those of the prompt.
     repeats_prompt: ClassVar[bool] = False
     _stop_texts: Sequence[str] = ()
+
+    @property
+    def warmup_parameters(self) -> Mapping[str, ParameterValue]:
+        return {"max_new_tokens": 1}
 
     @property
     def batch_overhead_tokens(self) -> int:
@@ -63,7 +68,7 @@ class GeneratingTask(PretrainedTask):
 
     def options(self, parameters: GenerationParameters) -> dict[str, Any]:
         """Return the arguments of `generate` that were given; it takes all others from the model."""
-        given = parameters.model_dump(exclude_unset=True, exclude={"prefix", "return_full_text"})
+        given = parameters.model_dump(exclude_unset=True, exclude=_OTHERS)
         stated = self._pretrained.model.generation_config
         samples = given.get("do_sample", stated.do_sample)
         temperature = given.get("temperature", stated.temperature)
@@ -101,8 +106,7 @@ class GeneratingTask(PretrainedTask):
             criteria.append(_StopTexts(self._pretrained.hf_tokenizer, self._stop_texts, prompt))
         return self._pretrained.model.generate(
             **tensors,
-            **dict(self.group_of(batch)[0]),
-            **options,
+            **{**dict(self.group_of(batch)[0]), **options},
             logits_processor=LogitsProcessorList([_RequireNumbers()]),
             stopping_criteria=StoppingCriteriaList(criteria),
         )

@@ -114,7 +114,10 @@ class PretrainedTask(TaskModel):
         return sum(map(characters_of, texts)) <= _BRIEF_CHARACTERS
 
     def encode(self, text: Any, parameters: Any, limit: InputLimit) -> Sequence[EncodedSequence]:
-        sequences = self.sequences(text, parameters, limit)
+        return self.grouped(self.sequences(text, parameters, limit))
+
+    def grouped(self, sequences: Sequence[EncodedSequence]) -> Sequence[EncodedSequence]:
+        """Return the sequences with all that they must share in a batch as their group."""
         if not self._pretrained.equal_lengths:
             return sequences
         return [replace(each, group=(each.length, each.group)) for each in sequences]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from transformers import AutoModelForSeq2SeqLM
@@ -13,6 +13,7 @@ from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import Text2TextGenerationParameters
 from serve_app.tasks.generation import GeneratingTask
 
+_LENGTHS: Final = ("max_new_tokens", "max_length")
 # Options of `generate` that ask which tokens the encoder got.
 _LOOKS_BACK: Final = ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size")
 
@@ -26,10 +27,15 @@ class Text2TextGeneration(GeneratingTask):
     def load_extras(self, folder: Path) -> None:
         super().load_extras(folder)
         generation = self._pretrained.model.generation_config
-        for name in ("max_new_tokens", "max_length"):
+        for name in _LENGTHS:
             stated = getattr(generation, name)
-            if stated is not None and self._decoder_positions is not None:
-                setattr(generation, name, min(stated, self._decoder_positions))
+            setattr(generation, name, self.within_positions(name, stated))
+
+    def within_positions(self, name: str, stated: Any) -> Any:
+        """Return the value that a folder states, at most as many tokens as the decoder numbers."""
+        if name in _LENGTHS and stated is not None and self._decoder_positions is not None:
+            return min(stated, self._decoder_positions)
+        return stated
 
     @property
     def default_new_tokens(self) -> int:
@@ -49,16 +55,22 @@ class Text2TextGeneration(GeneratingTask):
     ) -> Sequence[EncodedSequence]:
         options = self.options(parameters)
         positions = self._decoder_positions
-        for name in ("max_new_tokens", "max_length"):
+        for name in _LENGTHS:
             given = options.get(name)
             if positions is not None and given is not None and given > positions:
                 raise InvalidInputError(
                     f"parameters.{name}: got {given}; this model generates up to {positions} tokens",
                     limit=positions,
                 )
-        features = self._pretrained.encode(self.prefix(parameters) + text, limit)
+        features = self.features(text, parameters, limit)
         group = self.group(options, len(features["input_ids"]), _LOOKS_BACK)
         return [EncodedSequence(features, group, self.most_new_tokens(options))]
+
+    def features(
+        self, text: str, parameters: Text2TextGenerationParameters, limit: InputLimit
+    ) -> dict[str, list[int]]:
+        """Return the model's inputs for the text."""
+        return self._pretrained.encode(self.prefix(parameters) + text, limit)
 
     def prefix(self, parameters: Text2TextGenerationParameters) -> str:
         """Return what goes in front of the text."""

@@ -21,7 +21,10 @@ class ZeroShotClassification(PretrainedTask):
     task: ClassVar = Task.ZERO_SHOT_CLASSIFICATION
     auto_class = AutoModelForSequenceClassification
     outputs: ClassVar = (Output("labels", "BYTES", (-1, -1)), Output("scores", "FP32", (-1, -1)))
-    warmup_parameters: ClassVar[Mapping[str, ParameterValue]] = {"candidate_labels": ["ready"]}
+
+    @property
+    def warmup_parameters(self) -> Mapping[str, ParameterValue]:
+        return {"candidate_labels": ["ready"]}
 
     def load_extras(self, folder: Path) -> None:
         self._entailment = entailment_index(folder, self._pretrained.model.config, self.task)

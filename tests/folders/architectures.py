@@ -93,6 +93,7 @@ _HEADS = {
     Task.TOKEN_CLASSIFICATION: (mappings.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, "TokenClassification"),
     Task.FEATURE_EXTRACTION: (mappings.MODEL_MAPPING_NAMES, ""),
     Task.FILL_MASK: (mappings.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "MaskedLM"),
+    Task.QUESTION_ANSWERING: (mappings.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES, "QuestionAnswering"),
     Task.TEXT_GENERATION: (mappings.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "CausalLM"),
     Task.TEXT2TEXT_GENERATION: (mappings.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "Seq2SeqLM"),
 }
@@ -202,7 +203,12 @@ _TASKS = {
     **dict.fromkeys(DECODERS, [task for task in _HEADS if task is not Task.FILL_MASK]),
     **dict.fromkeys(
         ENCODER_DECODERS,
-        [Task.TEXT2TEXT_GENERATION, Task.TEXT_CLASSIFICATION, Task.FEATURE_EXTRACTION],
+        [
+            Task.TEXT2TEXT_GENERATION,
+            Task.TEXT_CLASSIFICATION,
+            Task.FEATURE_EXTRACTION,
+            Task.QUESTION_ANSWERING,
+        ],
     ),
 }
 PAIRS = [(name, task) for name, tasks in _TASKS.items() for task in tasks if name in _HEADS[task][0]]

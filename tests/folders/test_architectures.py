@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serve_app.contract import Task
-from serve_app.engine.base import ModelLoadError
+from serve_app.engine.base import ModelLoadError, TextPair
 from serve_app.tasks import task_class
 from tests.folders import architectures, asking
 
@@ -19,13 +19,18 @@ REFUSED = {
     **{(name, Task.FEATURE_EXTRACTION): "fails on a text: ValueError: You" for name in NEED_DECODER_INPUTS},
     # Of several texts at once, transformers' own answers are others than alone, at equal lengths too.
     ("rwkv", Task.TEXT_GENERATION): "equal lengths: 4 of 4 answers differ in a batch",
+    # It knows a question by the separators of RoBERTa's tokenizer, as a test of its own shows.
+    ("longformer", Task.QUESTION_ANSWERING): "There should be exactly three separator tokens",
     # It takes texts of one length only.
     **{("nystromformer", task): "fails on a text: RuntimeError: shape" for task in Task},
 }
 
 
+PAIRS = [TextPair("good ?", text) for text in asking.TEXTS]
+
+
 def texts_of(task):
-    return MASKED if task is Task.FILL_MASK else asking.TEXTS
+    return {Task.FILL_MASK: MASKED, Task.QUESTION_ANSWERING: PAIRS}.get(task, asking.TEXTS)
 
 
 def answers(model, task, *, alone):
@@ -34,6 +39,7 @@ def answers(model, task, *, alone):
         Task.TEXT_CLASSIFICATION: {"top_k": 3},
         Task.TOKEN_CLASSIFICATION: {"aggregation_strategy": "none"},
         Task.FILL_MASK: {"top_k": 5},
+        Task.QUESTION_ANSWERING: {"align_to_words": False},
     }.get(task, {} if task is Task.FEATURE_EXTRACTION else {"max_new_tokens": asking.NEW_TOKENS})
     return asking.predictions(model, task, texts_of(task), alone=alone, **parameters)
 
@@ -55,6 +61,10 @@ def check(task, got, right, tolerance):
     elif task is Task.FILL_MASK:
         best = right[0].topk(5).values.tolist()
         assert [fill["score"] for fill in got["fills"]] == pytest.approx(best, abs=tolerance)
+    elif task is Task.QUESTION_ANSWERING:
+        # Spans of equal text are one answer.
+        assert got["score"] >= float(right) - tolerance
+        assert got["score"] <= 5 * float(right) + tolerance
     elif task is Task.FEATURE_EXTRACTION:
         vector = torch.tensor(got["embedding"])
         assert len(vector) == len(right)

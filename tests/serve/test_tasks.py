@@ -218,6 +218,13 @@ def test_summarization_answers_as_the_model_states_unless_the_request_says_other
     assert answer(Task.SUMMARIZATION, folder, TEXTS, **given) == summaries(folder, **options)
 
 
+def test_translation_answers_as_the_model_states(folders):
+    """tests/folders/test_translation.py has all kinds of languages."""
+    expected = summaries(folders[Task.TRANSLATION], **tiny_models.STATED)
+    got = answer(Task.TRANSLATION, folders[Task.TRANSLATION], TEXTS, src_lang="en", tgt_lang="de")
+    assert got == [{"translation_text": each["summary_text"]} for each in expected]
+
+
 def test_summarization_with_a_model_that_states_nothing_has_the_defaults_of_text2text_generation(folders):
     folder = folders[Task.TEXT2TEXT_GENERATION]
     assert answer(Task.SUMMARIZATION, folder, TEXTS) == summaries(folder, "", max_new_tokens=64)

@@ -118,6 +118,8 @@ MAKERS = {
     Task.TEXT_GENERATION: _gpt2,
     Task.TEXT2TEXT_GENERATION: _t5,
     Task.SUMMARIZATION: lambda: _t5(task_specific_params={"summarization": STATED}),
+    Task.QUESTION_ANSWERING: lambda: _encoder(transformers.BertForQuestionAnswering),
+    Task.TRANSLATION: lambda: _t5(task_specific_params={"translation_en_to_de": STATED}),
 }
 
 

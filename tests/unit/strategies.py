@@ -26,6 +26,8 @@ parameters = {
     Task.TEXT_GENERATION: {"temperature": 0.5, "do_sample": True},
     Task.TEXT2TEXT_GENERATION: {"prefix": "summarize: ", "num_beams": 2},
     Task.SUMMARIZATION: {"min_length": 10, "early_stopping": True},
+    Task.TRANSLATION: {"src_lang": "eng_Latn", "tgt_lang": "fra_Latn"},
+    Task.QUESTION_ANSWERING: {"doc_stride": 64, "handle_impossible_answer": True},
 }
 
 

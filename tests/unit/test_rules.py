@@ -202,6 +202,8 @@ def test_the_name_of_the_gateway_is_taken():
         ("text-generation", {"temperature": 1, "return_full_text": True}),
         ("text2text-generation", {"prefix": "summarize: ", "num_beams": 4}),
         ("summarization", {"min_length": 10, "early_stopping": False, "num_beams": 4}),
+        ("translation", {"src_lang": "en", "tgt_lang": "de", "max_length": 99}),
+        ("question-answering", {"top_k": 3, "max_seq_len": 256, "align_to_words": False}),
     ],
 )
 def test_each_task_takes_its_parameters(task, parameters):

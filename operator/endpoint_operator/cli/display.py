@@ -35,6 +35,11 @@ _EXAMPLES: Final[Mapping[Task, Mapping[str, Any]]] = {
     Task.TEXT_GENERATION: {"text": "Once upon a time"},
     Task.TEXT2TEXT_GENERATION: {"text": "summarize: Ray serves many models on one cluster."},
     Task.SUMMARIZATION: {"text": "Ray serves many models on one cluster, and each of them scales by itself."},
+    Task.TRANSLATION: {"text": "Where is the station?"},
+    Task.QUESTION_ANSWERING: {
+        "question": "Who wrote it?",
+        "context": "Ada Lovelace wrote the first program for a machine.",
+    },
 }
 
 
