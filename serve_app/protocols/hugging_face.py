@@ -75,7 +75,9 @@ def _parameters(engine: Engine, request: InferenceRequest) -> tuple[dict[str, An
             del parameters[name]
     generation = parameters.pop("generate_parameters", {})
     if not isinstance(generation, dict):
-        raise InvalidInputError(f"parameters.generate_parameters: got {quoted(generation)}; must be an object")
+        raise InvalidInputError(
+            f"parameters.generate_parameters: got {quoted(generation)}; must be an object"
+        )
     parameters |= generation
     truncate = parameters.pop("truncate", request.truncate)
     if not isinstance(truncate, bool | None):
@@ -117,6 +119,12 @@ def _fills(prediction: Prediction) -> list[Any]:
     return rows[0] if len(rows) == 1 else rows
 
 
+def _spans(prediction: Prediction) -> Any:
+    """Return the best answer; with `top_k`, all of them, unless that is one."""
+    answers = prediction.pop("answers", [prediction])
+    return answers[0] if len(answers) == 1 else answers
+
+
 def _vector(prediction: Prediction) -> Any:
     return prediction["embedding"]
 
@@ -128,11 +136,13 @@ _ALWAYS_LISTS: Final[Mapping[Task, Callable[[Prediction], Any]]] = {
     Task.TEXT_GENERATION: dict,
     Task.TEXT2TEXT_GENERATION: dict,
     Task.SUMMARIZATION: dict,
+    Task.TRANSLATION: dict,
 }
 _ONE: Final[Mapping[Task, Callable[[Prediction], Any]]] = {
     Task.TOKEN_CLASSIFICATION: _entities,
     Task.ZERO_SHOT_CLASSIFICATION: _labels,
     Task.FILL_MASK: _fills,
+    Task.QUESTION_ANSWERING: _spans,
 }
 
 
