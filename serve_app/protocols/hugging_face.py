@@ -117,6 +117,14 @@ def _fills(prediction: Prediction) -> list[Any]:
     return rows[0] if len(rows) == 1 else rows
 
 
+def _answers(prediction: Prediction) -> Any:
+    """Return the one answer, or the list of several that `top_k` asks for."""
+    answers = prediction.get("answers", ())
+    return (
+        answers if len(answers) > 1 else {name: prediction[name] for name in prediction if name != "answers"}
+    )
+
+
 def _vector(prediction: Prediction) -> Any:
     return prediction["embedding"]
 
@@ -128,11 +136,13 @@ _ALWAYS_LISTS: Final[Mapping[Task, Callable[[Prediction], Any]]] = {
     Task.TEXT_GENERATION: dict,
     Task.TEXT2TEXT_GENERATION: dict,
     Task.SUMMARIZATION: dict,
+    Task.TRANSLATION: dict,
 }
 _ONE: Final[Mapping[Task, Callable[[Prediction], Any]]] = {
     Task.TOKEN_CLASSIFICATION: _entities,
     Task.ZERO_SHOT_CLASSIFICATION: _labels,
     Task.FILL_MASK: _fills,
+    Task.QUESTION_ANSWERING: _answers,
 }
 
 
