@@ -65,6 +65,13 @@ def make_random_ranker(folder: Path) -> None:
     random_pairs.make_random_ranker(folder)
 
 
+def make_random_qa(folder: Path) -> None:
+    """Make the random model of questions and answers."""
+    from models import random_pairs
+
+    random_pairs.make_random_qa(folder)
+
+
 TRAINING_PACKAGES: Final = ("torch", "transformers", ENCODER_PACKAGE)
 RECIPES: Final = (
     Recipe("minilm", (ENCODER_PACKAGE,), make_minilm),
@@ -73,4 +80,5 @@ RECIPES: Final = (
     Recipe("random-causal", TRAINING_PACKAGES, make_random_causal),
     Recipe("random-seq2seq", TRAINING_PACKAGES, make_random_seq2seq),
     Recipe("random-ranker", TRAINING_PACKAGES, make_random_ranker),
+    Recipe("random-qa", TRAINING_PACKAGES, make_random_qa),
 )

@@ -1,10 +1,10 @@
 """Write tiny models of pairs of texts with random weights, for tests of serving only; must not train."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, BertForSequenceClassification
 
 from models.cards import random_card
 from models.packages import encoder_folder
@@ -18,6 +18,15 @@ MAX_TOKENS: Final = 256
 
 def make_random_ranker(folder: Path) -> None:
     """Write a BERT that scores pairs, with random weights."""
+    _write(folder, "random-ranker", BertForSequenceClassification, num_labels=1)
+
+
+def make_random_qa(folder: Path) -> None:
+    """Write a BERT that answers questions from a context, with random weights."""
+    _write(folder, "random-qa", BertForQuestionAnswering)
+
+
+def _write(folder: Path, name: str, model_class: Any, **options: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder(), model_max_length=MAX_TOKENS)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -27,9 +36,9 @@ def make_random_ranker(folder: Path) -> None:
         intermediate_size=2 * WIDTH,
         max_position_embeddings=MAX_TOKENS,
         initializer_range=SPREAD,
-        num_labels=1,
+        **options,
     )
     torch.manual_seed(SEED)
-    BertForSequenceClassification(config).save_pretrained(folder)
+    model_class(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(random_card("random-ranker", "BERT"), encoding="utf-8")
+    (folder / "README.md").write_text(random_card(name, "BERT"), encoding="utf-8")

@@ -26,7 +26,7 @@ TINY = {
     "causal": Task.TEXT_GENERATION,
     "summaries": Task.SUMMARIZATION,
     "translations": Task.TRANSLATION,
-    "reader": Task.QUESTION_ANSWERING,
+    "answers": Task.QUESTION_ANSWERING,
 }
 TEXT = "ada was in london ."
 
@@ -134,14 +134,21 @@ def test_the_client_of_hugging_face_for_each_task(service, tiny, hub, vectors):
     assert all(tokenizer.convert_tokens_to_ids(each.token_str) == each.token for each in fills)
     text = hub("causal").text_generation(TEXT, max_new_tokens=4)
     assert text == predicted(service, "causal", text=TEXT, parameters={"max_new_tokens": 4})["generated_text"]
-    translation = hub("translations").translation(TEXT).translation_text
-    assert translation == predicted(service, "translations", text=TEXT)["translation_text"]
-    found = hub("reader").question_answering(question=QUERY, context=TEXT)
-    expected = predicted(service, "reader", question=QUERY, context=TEXT)
-    assert [found.answer, found.start, found.end] == [expected[name] for name in ("answer", "start", "end")]
-    assert found.score == pytest.approx(expected["score"], abs=1e-5)
     summary = hub("summaries").summarization(TEXT).summary_text
     assert summary == predicted(service, "summaries", text=TEXT)["summary_text"]
+    translation = hub("translations").translation(TEXT, src_lang="en", tgt_lang="de").translation_text
+    assert translation == predicted(service, "translations", text=TEXT)["translation_text"]
+
+
+def test_the_client_of_hugging_face_for_questions(service, tiny, hub):
+    expected = predicted(service, "answers", question=QUERY, context=TEXT, parameters={"top_k": 2})["answers"]
+    one = hub("answers").question_answering(QUERY, TEXT)
+    best = expected[0]
+    assert (one.answer, one.start, one.end) == (best["answer"], best["start"], best["end"])
+    several = hub("answers").question_answering(QUERY, TEXT, top_k=2)
+    assert [(each.answer, each.start, each.end) for each in several] == [
+        (each["answer"], each["start"], each["end"]) for each in expected
+    ]
 
 
 # A request for each path where the body names the model.
