@@ -75,7 +75,9 @@ def _parameters(engine: Engine, request: InferenceRequest) -> tuple[dict[str, An
             del parameters[name]
     generation = parameters.pop("generate_parameters", {})
     if not isinstance(generation, dict):
-        raise InvalidInputError(f"parameters.generate_parameters: got {quoted(generation)}; must be an object")
+        raise InvalidInputError(
+            f"parameters.generate_parameters: got {quoted(generation)}; must be an object"
+        )
     parameters |= generation
     truncate = parameters.pop("truncate", request.truncate)
     if not isinstance(truncate, bool | None):
