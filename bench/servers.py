@@ -162,7 +162,7 @@ def dtype_of(ours: Running) -> str:
 def run_command(manifests: Path, port: int, models: Path) -> list[str]:
     """Return the command that serves the manifests as `modelendpoint run` does."""
     command = [sys.executable, "-m", "endpoint_operator.cli.main", "run", str(manifests)]
-    return [*command, "--port", str(port), "--models", str(models)]
+    return [*command, "--port", str(port), "--grpc-port", str(free_port()), "--models", str(models)]
 
 
 def write_manifest(folder: Path, name: str, job: Job, replicas: int = 1) -> None:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 BUILD_IMPORT_PATH: Final = "serve_app.app:build"
 GATEWAY_IMPORT_PATH: Final = "serve_app.gateway:build_gateway"
 
+GRPC_SERVICE_IMPORT_PATH: Final = "serve_app.rpc.service:add_inference_service"
+GRPC_PORT: Final = 9000
+
 MODEL_DEPLOYMENT: Final = "Model"
 GATEWAY_DEPLOYMENT: Final = "Gateway"
 
@@ -71,6 +74,11 @@ Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 
 # A parameter's value in a manifest or a request; the task's class in parameters.py says what is allowed.
 ParameterValue = bool | int | float | str | list[str]
+
+
+def grpc_options(port: int = GRPC_PORT) -> dict[str, Any]:
+    """Return the options with which Ray Serve serves gRPC at `port`."""
+    return {"port": port, "grpc_servicer_functions": [GRPC_SERVICE_IMPORT_PATH]}
 
 
 def route_prefix(name: str) -> str:

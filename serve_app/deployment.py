@@ -18,7 +18,9 @@ from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import ModelFailedError, Reply, ServingError, UnexpectedError
 from serve_app.loading.sources import commit_of, fetch
 from serve_app.protocols import CALLS, model_application
+from serve_app.protocols.open_inference_rpc import answer_rpc
 from serve_app.protocols.shapes import error_reply
+from serve_app.rpc.service import InferenceMethods
 from serve_app.telemetry.startup import StartupTimer
 from serve_app.text import words
 
@@ -27,7 +29,7 @@ logger = logging.getLogger("ray.serve")
 
 @serve.deployment(name=MODEL_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
 @serve.ingress()
-class Model:
+class Model(InferenceMethods):
     """One replica of a model."""
 
     # Serve awaits the constructor, which the type system does not allow.
@@ -70,6 +72,9 @@ class Model:
         except Exception:
             logger.exception("unexpected error on %s", verb)
             return error_reply(verb, UnexpectedError())
+
+    async def answer_rpc(self, method: str, request: bytes) -> Reply:
+        return await answer_rpc(self._engine, method, request)
 
 
 async def _warm_up(engine: BatchEngine) -> None:

@@ -47,11 +47,13 @@ class Output:
     """One member of a prediction, as the Open Inference Protocol declares it.
 
     BYTES members that are not text are sent as JSON. The first dimension is the batch; -1 means any size.
+    A member with a `parameter` is there only if that is given.
     """
 
     name: str
     datatype: Literal["BYTES", "FP32", "INT64"]
     shape: tuple[int, ...]
+    parameter: str = ""
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,25 @@ class ModelInfo(Answer):
     auto_truncate: bool
 
 
+class V1Predictions(Answer):
+    """One prediction for each instance, in their order."""
+
+    predictions: list[dict[str, Any]]
+
+
+class RepositoryModel(Answer):
+    """A model as Triton's repository lists it."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class Repository(RootModel[list[RepositoryModel]]):
+    """All models."""
+
+
 class ErrorAnswer(Answer):
     """An error; some have more members for programs."""
 

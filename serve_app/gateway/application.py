@@ -5,8 +5,7 @@ without a replica, and requests in which HAProxy finds no model, come here.
 """
 
 from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import from_json, to_json
 from ray import serve
@@ -19,10 +18,14 @@ from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
 from serve_app.gateway.browser_page import for_browsers, page_route
+from serve_app.gateway.kserve_v1 import v1_routes
 from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.gateway.openapi import openapi_route
 from serve_app.gateway.proxy_watch import ProxyWatch
 from serve_app.gateway.relay import Relay
+from serve_app.gateway.repository import repository_routes
+from serve_app.gateway.rpc import answer_rpc
+from serve_app.gateway.server import EXTENSIONS, SERVER_NAME, SERVER_VERSION
 from serve_app.http.app import application, response
 from serve_app.http.body import read_body
 from serve_app.http.disconnect import cancel_on_disconnect
@@ -31,25 +34,29 @@ from serve_app.http.errors import (
     JSON_TYPE,
     InvalidInputError,
     MalformedBodyError,
+    Reply,
 )
 from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS
 from serve_app.protocols.shapes import error_reply
-
-SERVER_NAME: Final = "model-endpoints"
-VERSION: Final = version(SERVER_NAME)
+from serve_app.protocols.versions import version_routes
+from serve_app.rpc.service import InferenceMethods
 
 
 @serve.deployment(name=GATEWAY_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
 @serve.ingress()
-class Gateway:
+class Gateway(InferenceMethods):
     """Finds the model that a request names and relays the request to it."""
 
     def __init__(self) -> None:
         self._index = ModelIndex(_applications)
+        self._relay = Relay(self._index)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
-        return ProxyWatch(gateway_application(self._index, Relay(self._index)))
+        return ProxyWatch(gateway_application(self._index, self._relay))
+
+    async def answer_rpc(self, method: str, request: bytes) -> Reply:
+        return await answer_rpc(self._index, self._relay, method, request)
 
 
 def _applications() -> Mapping[str, Any]:
@@ -60,15 +67,24 @@ def _applications() -> Mapping[str, Any]:
 
 
 def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
-    routes = [*_server_routes(index), *_openai_routes(index), *_model_routes(index, relay), page_route()]
-    return application([*routes, openapi_route(routes, SERVER_NAME, VERSION)], error_reply)
+    models = _model_routes(index, relay)
+    routes = [
+        *_server_routes(index),
+        *repository_routes(index),
+        *_openai_routes(index),
+        *v1_routes(relay),
+        *models,
+        *version_routes(models, "/v2/models/{name}"),
+        page_route(),
+    ]
+    return application([*routes, openapi_route(routes, SERVER_NAME, SERVER_VERSION)], error_reply)
 
 
 def _server_routes(index: ModelIndex) -> list[Route]:
     """Return the routes for the server as a whole."""
 
     async def server(request: Request) -> Response:
-        return _json({"name": SERVER_NAME, "version": VERSION, "extensions": ["binary_tensor_data"]})
+        return _json({"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS})
 
     async def live(request: Request) -> Response:
         return _json({"live": True})

@@ -4,15 +4,17 @@ A verb that protocols answer has one row, for the model's own path and for the p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import BaseModel
 
 from serve_app.gateway import answers
 from serve_app.gateway.answers import ErrorAnswer
+from serve_app.gateway.repository import IndexRequest
 from serve_app.http.entrances import ENTRANCES
 from serve_app.protocols.hugging_face import InferenceRequest
+from serve_app.protocols.kserve_v1 import V1_PREDICT, V1Request
 from serve_app.protocols.open_inference import InferRequest
 from serve_app.protocols.openai_embeddings import EmbeddingsRequest
 from serve_app.protocols.predict import PredictRequest
@@ -75,6 +77,7 @@ _VERBS: Final[Mapping[str, Operation]] = {
         errors=None,
         error=answers.OpenAIErrorAnswer,
     ),
+    V1_PREDICT: _verb("Ask a model by KServe's V1 protocol", (V1Request,), (answers.V1Predictions,)),
 }
 _QUERIES: Final[Mapping[str, Operation]] = {
     "/": Operation("The server's name and version; browsers get a page", (answers.ServerInfo,)),
@@ -106,10 +109,32 @@ _QUERIES: Final[Mapping[str, Operation]] = {
     "/page/{file}": Operation("A file of the page for browsers", errors=(404,)),
     OPENAPI_PATH: Operation("This document"),
 }
+_OTHERS: Final[Mapping[str, Operation]] = {
+    "/v1/models/{name}:predict": _VERBS[V1_PREDICT],
+    "/v2/repository/index": Operation(
+        "All models, as Triton's repository lists them",
+        (answers.Repository,),
+        (IndexRequest,),
+        errors=(400, 408, 413, 415, 422, *_OF_SERVE),
+    ),
+    "/v2/repository/models/{name}/load": Operation("Refused: requests load no model", errors=(400,)),
+    "/v2/repository/models/{name}/unload": Operation("Refused: requests unload no model", errors=(400,)),
+}
+# Paths that name the version; there is one.
+_VERSIONS: Final = {
+    ("GET", ""): replace(_QUERIES[_MODEL], summary="The same for the one version of the model, 1"),
+    ("GET", "/ready"): _QUERIES[f"{_MODEL}/ready"],
+    ("POST", "/infer"): _VERBS["infer"],
+}
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     **{("GET", path): operation for path, operation in _QUERIES.items()},
     **{("POST", path): _VERBS[path.strip("/")] for path in ENTRANCES if path.strip("/") in _VERBS},
     **{("POST", f"{_MODEL}/{verb}".rstrip("/")): operation for verb, operation in _VERBS.items()},
+    **{("POST", path): operation for path, operation in _OTHERS.items()},
+    **{
+        (method, f"{_MODEL}/versions/{{version}}{below}"): operation
+        for (method, below), operation in _VERSIONS.items()
+    },
 }
 """By method and path; a route that is missing here is in the document without models."""

@@ -60,6 +60,18 @@ class UnknownModelError(ServingError):
     status, code = 404, "unknown_model"
 
 
+class UnknownVersionError(ServingError):
+    """The model has no version of that name."""
+
+    status, code = 404, "unknown_version"
+
+
+class FixedRepositoryError(ServingError):
+    """Models are loaded and unloaded as their resources say, not by requests."""
+
+    status, code = 400, "models_are_resources"
+
+
 class UnknownPathError(ServingError):
     """There is nothing at that path."""
 

@@ -28,6 +28,7 @@ from serve_app.http.errors import (
     ServingError,
     UnexpectedError,
 )
+from serve_app.http.haproxy_grpc import with_grpc_rules
 from serve_app.http.known_replicas import APPLICATION, GATEWAY, REPLICA, with_known_replicas, with_servers
 
 # The largest `limits.requestTimeoutSeconds`, and time for the answer. `endpoint_operator` may not be imported
@@ -82,6 +83,8 @@ _RULES: Final = """\
     http-request set-var-fmt(txn.backend) http-%[var(txn.model)] if METH_POST by_body
     acl names_model var(txn.backend),nbsrv ge 1
     http-request set-path /v2/models/%[var(txn.model)]%[path,regsub(/$,)] if METH_POST by_body names_model
+    # KServe's path becomes one below the model's own.
+    http-request replace-path ^/v1/models/([^/:]+):predict/?$ /v2/models/\\\\1/v1:predict if METH_POST
 {cors}\
     # We watch for clients that leave, with less work than Serve (disconnect.py).
     http-request set-header {header} ?1
@@ -161,7 +164,7 @@ def with_rules(config: str, folder: Path) -> str:
     config = _replace(_FRONTEND, rf"\g<0>{rules}", config, "frontend http_frontend")
     nowhere = rf'\g<1>    http-request return status 503 errorfile "{no_route}"\n'
     config = _replace(_NOWHERE, nowhere, config, "backend default_backend")
-    return _with_gateway_behind(config)
+    return with_grpc_rules(_with_gateway_behind(config))
 
 
 def _cors(origins: str) -> str:

@@ -16,12 +16,15 @@ from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.protocols.hugging_face import inference
+from serve_app.protocols.kserve_v1 import V1_PREDICT, v1_predict
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
+from serve_app.protocols.open_inference_rpc import RPC_CALLS
 from serve_app.protocols.openai_embeddings import embeddings
 from serve_app.protocols.predict import predict
 from serve_app.protocols.rerank import rerank
 from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.tei import classify, embed, info, is_classify_request
+from serve_app.protocols.versions import version_routes
 
 Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
 
@@ -42,6 +45,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "v1/rerank": rerank,
     "v2/rerank": rerank,
     "v1/embeddings": embeddings,
+    V1_PREDICT: v1_predict,
 }
 """The requests with a body that a model answers, by their path below that of the model."""
 
@@ -59,7 +63,7 @@ async def _info(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Repl
     return info(engine)
 
 
-CALLS: Final[Mapping[str, Verb]] = {**VERBS, METADATA: _metadata, INFO: _info}
+CALLS: Final[Mapping[str, Verb]] = {**VERBS, METADATA: _metadata, INFO: _info, **RPC_CALLS}
 """What the gateway asks of a model by Serve's handle."""
 
 
@@ -89,12 +93,10 @@ def model_application(engine: Engine) -> ASGIApp:
         # Serve sends requests to a replica only after its model is loaded and has answered a first text.
         return Response(to_json({"name": engine.args.name, "ready": True}), media_type=JSON_TYPE)
 
-    return application(
-        [
-            Route("/", describe, methods=["GET"]),
-            Route("/info", about, methods=["GET"]),
-            Route("/ready", ready, methods=["GET"]),
-            *(route_of(path, verb) for path, verb in VERBS.items()),
-        ],
-        error_reply,
-    )
+    routes = [
+        Route("/", describe, methods=["GET"]),
+        Route("/info", about, methods=["GET"]),
+        Route("/ready", ready, methods=["GET"]),
+        *(route_of(path, verb) for path, verb in VERBS.items()),
+    ]
+    return application([*routes, *version_routes(routes, name=engine.args.name)], error_reply)

@@ -1,43 +1,48 @@
 """Open Inference Protocol v2 over HTTP, with Triton's binary tensor extension, which its clients use.
 
-Specifications: the "Open Inference Protocol" REST API, and Triton's "Binary Data Extension" for
-`Inference-Header-Content-Length`. In binary form, a BYTES element is a little-endian uint32 length followed
-by the bytes.
+Specifications: the "Open Inference Protocol" REST API
+(https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md), and
+Triton's "Binary Data Extension" for `Inference-Header-Content-Length`.
 """
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from math import prod
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 
-from serve_app.engine.base import Engine, Output, Prediction
+from serve_app.engine.base import Engine
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
+from serve_app.protocols.open_inference_tensors import (
+    VERSION,
+    InputColumn,
+    OutputTensor,
+    check_tensor,
+    inputs_of,
+    model_facts,
+    model_metadata,
+    output_tensors,
+    task_parameters,
+    unpacked,
+)
 from serve_app.protocols.predict import raise_for_body
-from serve_app.telemetry.memory import memory_of_this_process
-from serve_app.text import quoted, shortened
+from serve_app.text import quoted
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 BINARY_TYPE: Final = "application/octet-stream"
 
-# Request parameters of the protocol and of Triton's extensions. All others are parameters of the task.
-_PROTOCOL_PARAMETERS: Final = frozenset(
-    {"binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout"}
-)
-
-_LENGTH: Final = struct.Struct("<I")
-# How numpy names the numbers of binary tensors.
-_NUMBERS: Final = {"FP32": "<f4", "INT64": "<i8"}
-
 
 class _Message(BaseModel):
-    """Strict about types. Unknown members are extensions of clients and are ignored."""
+    """Strict about types. Unknown members are extensions of clients and are ignored; null is as absent."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, members: Any) -> Any:
+        if not isinstance(members, dict):
+            return members
+        return {name: value for name, value in members.items() if value is not None}
 
 
 class TensorParameters(_Message):
@@ -57,7 +62,7 @@ class InputTensor(_Message):
 
 
 class OutputParameters(_Message):
-    """The form in which the client wants one output."""
+    """The form in which the client wants one output; others, as `classification`, change nothing."""
 
     binary_data: bool = False
 
@@ -85,41 +90,16 @@ async def infer(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Repl
         request = InferRequest.model_validate_json(json_part)
     except ValidationError as error:
         raise_for_body(error)
-    texts = _texts(request.inputs, binary_part)
-    overrides = {
-        name: value for name, value in request.parameters.items() if name not in _PROTOCOL_PARAMETERS
-    }
-    predictions = await engine.predict(texts, overrides)
-    return _answer(engine, request, predictions)
+    texts = inputs_of(engine, _columns(request.inputs, binary_part))
+    given = {name: value for name, value in request.parameters.items() if value is not None}
+    predictions = await engine.predict(texts, task_parameters(given))
+    tensors = output_tensors(engine, predictions, [output.name for output in request.outputs])
+    return _answer(engine, request, tensors)
 
 
 def metadata(engine: Engine) -> Reply:
     """Return the model's metadata: its tensors, and under `parameters` how the model runs here."""
-    outputs = [
-        {"name": output.name, "datatype": output.datatype, "shape": output.shape}
-        for output in engine.model.outputs
-    ]
-    limit = engine.input_limit
-    facts = {
-        "task": engine.args.task,
-        "uri": engine.args.uri,
-        "revision": engine.args.revision,
-        "commit": engine.commit,
-        "max_input_tokens": limit.max_tokens,
-        "truncate_input": limit.truncate,
-        **engine.model.description,
-        "cold_start": engine.cold_start,
-        "memory": memory_of_this_process(),
-    }
-    document = {
-        "name": engine.args.name,
-        "versions": [],
-        "platform": "transformers",
-        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
-        "outputs": outputs,
-        "parameters": facts,
-    }
-    return Reply(to_json(document), JSON_TYPE)
+    return Reply(to_json({**model_metadata(engine), "parameters": model_facts(engine)}), JSON_TYPE)
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
@@ -136,95 +116,63 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     return body[: int(header_length)], memoryview(body)[int(header_length) :]
 
 
-def _texts(inputs: Sequence[InputTensor], binary_part: memoryview) -> list[str]:
-    """Return the texts of the one input tensor."""
-    if len(inputs) > 1:
-        names = ", ".join(tensor.name for tensor in inputs)
-        raise InvalidInputError(f"inputs: got {shortened(names)}; this model takes one input, 'text'")
-    tensor = inputs[0]
-    if tensor.datatype != "BYTES":
-        raise InvalidInputError(f"inputs[0].datatype: got {quoted(tensor.datatype)}; must be 'BYTES'")
-    elements = _inline(tensor.data) if tensor.data is not None else list(_binary(tensor, binary_part))
-    if any(size < 0 for size in tensor.shape) or prod(tensor.shape) != len(elements):
-        raise InvalidInputError(f"inputs[0].shape: got {tensor.shape} for {len(elements)} elements")
-    return elements
+def _columns(inputs: Sequence[InputTensor], binary_part: memoryview) -> list[InputColumn]:
+    """Return the input tensors; those without data in the JSON have their parts of `binary_part` in turn."""
+    columns, start = [], 0
+    stated = sum(tensor.parameters.binary_data_size or 0 for tensor in inputs if tensor.data is None)
+    for number, tensor in enumerate(inputs):
+        where = f"inputs[{number}]"
+        if tensor.data is not None:
+            texts = _inline(tensor.data, where)
+        else:
+            size = tensor.parameters.binary_data_size
+            if size is None:
+                raise InvalidInputError(f"{where}: has neither data nor parameters.binary_data_size")
+            if stated != len(binary_part):
+                raise MalformedBodyError(
+                    f"{where}.parameters.binary_data_size: got {size}, with others {stated}, and "
+                    f"{len(binary_part)} bytes follow the JSON"
+                )
+            texts = list(unpacked(binary_part[start : start + size], where))
+            start += size
+        check_tensor(where, tensor.datatype, tensor.shape, len(texts))
+        columns.append(InputColumn(tensor.name, where, texts))
+    return columns
 
 
-def _inline(data: list[Any]) -> list[str]:
-    flat = list(chain.from_iterable(item if isinstance(item, list) else [item] for item in data))
-    for number, item in enumerate(flat):
-        if not isinstance(item, str):
-            raise InvalidInputError(f"inputs[0].data[{number}]: got {quoted(item)}; must be a string")
-    return flat
+def _inline(data: list[Any], where: str) -> list[str]:
+    """Return the elements of `data`, which may be lists of lists, in row-major order."""
+    texts: list[str] = []
+    # The parser of JSON bounds the depth.
+    rest = list(reversed(data))
+    while rest:
+        item = rest.pop()
+        if isinstance(item, list):
+            rest.extend(reversed(item))
+        elif isinstance(item, str):
+            texts.append(item)
+        else:
+            raise InvalidInputError(f"{where}.data[{len(texts)}]: got {quoted(item)}; must be a string")
+    return texts
 
 
-def _binary(tensor: InputTensor, binary_part: memoryview) -> Iterator[str]:
-    size = tensor.parameters.binary_data_size
-    if size is None:
-        raise InvalidInputError("inputs[0]: has neither data nor parameters.binary_data_size")
-    if size != len(binary_part):
-        raise MalformedBodyError(
-            f"inputs[0].parameters.binary_data_size: got {size}, and {len(binary_part)} bytes follow the JSON"
-        )
-    position = 0
-    while position < size:
-        start = position + _LENGTH.size
-        if start > size or (end := start + _LENGTH.unpack_from(binary_part, position)[0]) > size:
-            raise MalformedBodyError(f"inputs[0]: the binary data ends within an element, at byte {size}")
-        try:
-            yield str(binary_part[start:end], "utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(f"inputs[0]: the element at byte {position} is not UTF-8") from error
-        position = end
-
-
-def _answer(engine: Engine, request: InferRequest, predictions: Sequence[Prediction]) -> Reply:
-    available = {output.name: output for output in engine.model.outputs}
+def _answer(engine: Engine, request: InferRequest, tensors: Sequence[OutputTensor]) -> Reply:
     all_binary = request.parameters.get("binary_data_output") is True
-    wanted = request.outputs or [
-        RequestedOutput(name=name, parameters=OutputParameters(binary_data=all_binary)) for name in available
-    ]
-    tensors: list[dict[str, Any]] = []
+    asked = {output.name: output.parameters.binary_data for output in request.outputs}
+    described: list[dict[str, Any]] = []
     chunks: list[bytes] = []
-    for requested in wanted:
-        output = available.get(requested.name)
-        if output is None:
-            raise InvalidInputError(
-                f"outputs: got {quoted(requested.name)}; there are {', '.join(available)}"
-            )
-        tensor, chunk = _tensor(output, predictions, binary=requested.parameters.binary_data or all_binary)
-        tensors.append(tensor)
-        chunks.append(chunk)
-    document = {"model_name": engine.args.name, "outputs": tensors}
+    for tensor in tensors:
+        members: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if all_binary or asked.get(tensor.name, False):
+            chunks.append(tensor.packed())
+            members["parameters"] = {"binary_data_size": len(chunks[-1])}
+        else:
+            members["data"] = tensor.elements
+        described.append(members)
+    document = {"model_name": engine.args.name, "model_version": VERSION, "outputs": described}
     if request.id:
         document["id"] = request.id
     head = to_json(document, inf_nan_mode="null")
-    if not any("data" not in tensor for tensor in tensors):
+    if not chunks:
         return Reply(head, JSON_TYPE)
     return Reply(head + b"".join(chunks), BINARY_TYPE, headers={HEADER_LENGTH: str(len(head))})
-
-
-def _tensor(
-    output: Output, predictions: Sequence[Prediction], *, binary: bool
-) -> tuple[dict[str, Any], bytes]:
-    """Return the tensor's JSON and the bytes that follow it; the first dimension counts the predictions."""
-    rows = [_row(output, prediction[output.name]) for prediction in predictions]
-    shape = [len(rows)] if len(output.shape) == 1 else [len(rows), len(rows[0])]
-    flat = list(chain.from_iterable(rows))
-    tensor: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": shape}
-    if not binary:
-        return tensor | {"data": flat}, b""
-    if output.datatype in _NUMBERS:
-        chunk = np.asarray(flat, dtype=_NUMBERS[output.datatype]).tobytes()
-    else:
-        chunk = b"".join(_LENGTH.pack(len(item)) + item for item in (text.encode() for text in flat))
-    return tensor | {"parameters": {"binary_data_size": len(chunk)}}, chunk
-
-
-def _row(output: Output, value: Any) -> list[Any]:
-    """Return the elements of one prediction. A value that is neither text nor number is sent as JSON."""
-    if len(output.shape) == 2:
-        return list(value)
-    if output.datatype == "BYTES" and not isinstance(value, str):
-        return [to_json(value).decode()]
-    return [value]

@@ -17,7 +17,9 @@ _OPENAI_PATHS: Final = ("/v1/embeddings", "/v1/models")
 def error_reply(path: str, error: ServingError) -> Reply:
     """Return the reply for an error of a request to `path`, which may lack what is in front of a verb."""
     path = f"/{path.strip('/')}"
-    if path.endswith(_OPENAI_PATHS) or "/v1/models/" in path:
+    # KServe's first protocol has a path below OpenAI's, and a sentence as `error`.
+    openais = path.endswith(_OPENAI_PATHS) or "/v1/models/" in path
+    if openais and not path.endswith(":predict"):
         return _reply(error, {"error": _openai(error)})
     plain = {"error": str(error), "code": error.code, **error.details}
     if path.endswith("/rerank"):

@@ -31,7 +31,11 @@ class TextClassification(PretrainedTask):
     auto_class = AutoModelForSequenceClassification
     decodes_fast: ClassVar = True
     input_names: ClassVar = ("text", "text_pair")
-    outputs: ClassVar = (Output("label", "BYTES", (-1,)), Output("score", "FP32", (-1,)))
+    outputs: ClassVar = (
+        Output("label", "BYTES", (-1,)),
+        Output("score", "FP32", (-1,)),
+        Output("top", "BYTES", (-1,), parameter="top_k"),
+    )
 
     def load_extras(self, folder: Path) -> None:
         config = self._pretrained.model.config

@@ -54,6 +54,7 @@ def test_helm_finds_nothing_wrong(options):
         ("--set=servce.type=NodePort", "additional properties 'servce' not allowed"),
         ("--set=image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("--set=service.nodePort=-1", "/service/nodePort"),
+        ("--set=service.grpcPort=0", "/service/grpcPort"),
         ("--set=hub.endpoint=huggingface", "/hub/endpoint"),
     ],
 )

@@ -10,6 +10,7 @@ import yaml
 from hack.errors import CommandError
 from hack.toolchain.catalogue import CATALOGUE
 from hack.toolchain.go_modules import module_folder
+from serve_app.contract import GRPC_PORT
 from tests.chart.rendering import CUSTOMISED, environment, of_kind, operator_pod, ray_pods, template
 
 PROFILE = {"name": "cpu", "cpus": 4, "memory": "16Gi"}
@@ -68,6 +69,19 @@ def test_an_overlay_replaces_lists():
     service = spec(template(f"--set-json=rayService={json.dumps(overlay)}"))["serveService"]
     assert service["spec"] == {"type": "ClusterIP", "ports": [port]}
     assert service["metadata"]["name"] == "models-model-endpoints-serve-svc"
+
+
+def test_the_service_has_a_port_for_grpc_that_kuberay_takes_for_a_serving_port():
+    options = ("--set=service.grpcPort=9", "--set=networkPolicy.enabled=true")
+    documents = template(*options)
+    http, grpc = spec(documents)["serveService"]["spec"]["ports"]
+    assert (http["name"], grpc["port"], grpc["appProtocol"]) == ("serve", 9, "kubernetes.io/h2c")
+    for pod in ray_pods(documents):
+        open_ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert (open_ports["serve"], open_ports[grpc["name"]]) == (http["targetPort"], grpc["targetPort"])
+    # As KubeRay's isServingPort has it.
+    assert grpc["name"].startswith("serve-")
+    assert grpc["targetPort"] == GRPC_PORT
 
 
 @pytest.mark.parametrize(

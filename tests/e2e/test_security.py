@@ -102,4 +102,4 @@ def test_no_one_else_may_reach_the_dashboard(release):
     rules = release.get("networkpolicy", f"{release.name}-ray")["spec"]["ingress"]
     for rule in rules:
         if "from" not in rule:
-            assert {port["port"] for port in rule["ports"]} <= {8000, 8080, 9101}, yaml.safe_dump(rule)
+            assert {port["port"] for port in rule["ports"]} <= {8000, 9000, 8080, 9101}, yaml.safe_dump(rule)

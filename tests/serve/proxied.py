@@ -55,8 +55,11 @@ class Replica(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running(folder, backends, hard_stop_seconds=120):
-    """Yield a client of HAProxy as Ray starts it, Ray's object for it, and the runner for that."""
+def running(folder, backends, hard_stop_seconds=120, **options):
+    """Yield a client of HAProxy as Ray starts it, Ray's object for it, and the runner for that.
+
+    `options` are further ones of Ray's.
+    """
     port = free_port()
     config = rays.HAProxyConfig(
         socket_path=str(folder / "admin.sock"),
@@ -68,6 +71,7 @@ def running(folder, backends, hard_stop_seconds=120):
         hard_stop_after_s=hard_stop_seconds,
         # As the chart and `modelendpoint run` set it.
         bufsize=256 * 1024,
+        **options,
     )
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         command = shutil.which("model-endpoints-haproxy", path=str(Path(sys.executable).parent))

@@ -43,9 +43,12 @@ def manifest(name: str, uri: str, task: str, **spec: Any) -> dict[str, Any]:
 class Service:
     """The running command, its folder of manifests, and a client for it."""
 
-    def __init__(self, folder: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self, folder: Path, port: int, grpc_port: int, process: subprocess.Popen[bytes], log: Path
+    ) -> None:
         self.folder = folder
         self.port = port
+        self.grpc_port = grpc_port
         self.process = process
         self.log = log
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
@@ -92,19 +95,24 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "endpoint_operator.cli.main", *arguments]
 
 
+def free_ports() -> list[str]:
+    """Return the options with free ports for the command."""
+    return ["--port", str(free_port()), "--grpc-port", str(free_port())]
+
+
 @contextmanager
 def running(folder: Path, *options: str, port: int | None = None) -> Iterator[Service]:
     """Run the manifests of `folder` until the end of the block; nothing is left behind."""
-    port = port or free_port()
+    port, grpc_port = port or free_port(), free_port()
     log = folder.parent / f"{folder.name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command("run", str(folder), "--port", str(port), *options),
+            command("run", str(folder), "--port", str(port), "--grpc-port", str(grpc_port), *options),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    service = Service(folder, port, process, log)
+    service = Service(folder, port, grpc_port, process, log)
     try:
         service.wait_for("the start", lambda: _started(service), START_SECONDS)
         yield service

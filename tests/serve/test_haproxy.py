@@ -36,6 +36,23 @@ def proxy(tmp_path_factory):
             yield client
 
 
+@pytest.mark.parametrize(
+    ("name", "by"), [("a", "a"), ("idle", "gateway"), ("nope", "gateway"), ("a%2Fb", "gateway")]
+)
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_path_of_kserve_becomes_one_of_the_model(proxy, name, by, end):
+    answer = ask(proxy, b"{}", f"/v1/models/{name}:predict{end}")
+    assert (answer["by"], answer["path"]) == (by, f"/v2/models/{name}/v1:predict")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/a", "/v1/models", "/v1/models/a:explain", "/v1/models/a/b:predict"]
+)
+def test_other_paths_of_kserve_are_the_gateways(proxy, path):
+    answer = ask(proxy, b"{}", path)
+    assert (answer["by"], answer["path"]) == ("gateway", path)
+
+
 @pytest.mark.parametrize("path", ["/predict", "/predict/"])
 @pytest.mark.parametrize("body", [b'{"model": "a", "text": "t"}', b'{"texts":["\\u00e4"],"model":"a"}'])
 def test_a_request_goes_to_the_model_that_its_body_names(proxy, path, body):

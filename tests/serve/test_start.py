@@ -24,7 +24,7 @@ from serve_app.contract import Task
 from tests.load import load_on
 from tests.serve import tiny_models
 from tests.serve.bad_requests import assert_error
-from tests.serve.service import GOOD, MODELS, START_SECONDS, command, manifest, running
+from tests.serve.service import GOOD, MODELS, START_SECONDS, command, free_ports, manifest, running
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 def run(folder, *manifests, options=()):
     (folder / "endpoints.yaml").write_text(yaml.safe_dump_all(manifests))
     return subprocess.run(
-        command("run", str(folder), "--port", str(free_port()), *options),
+        command("run", str(folder), *free_ports(), *options),
         capture_output=True,
         text=True,
         timeout=START_SECONDS,
@@ -99,7 +99,7 @@ def test_a_full_folder_for_temporary_files_is_named(tmp_path, model):
     (tmp_path / "endpoints.yaml").write_text(yaml.safe_dump(good))
     mount = f'mount -t tmpfs -o size=200k none {full} && exec "$@"'
     done = subprocess.run(
-        [*mounted, "sh", "-c", mount, "sh", *command("run", str(tmp_path), "--port", str(free_port()))],
+        [*mounted, "sh", "-c", mount, "sh", *command("run", str(tmp_path), *free_ports())],
         capture_output=True,
         text=True,
         timeout=START_SECONDS,
@@ -112,7 +112,7 @@ def test_the_first_ctrl_c_ends_a_start_at_once(tmp_path, model):
     good = manifest("good", f"file://{model}", "text-classification")
     (tmp_path / "endpoints.yaml").write_text(yaml.safe_dump(good))
     with subprocess.Popen(
-        command("run", str(tmp_path), "--port", str(free_port())),
+        command("run", str(tmp_path), *free_ports()),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -193,7 +193,7 @@ def test_a_killed_command_leaves_no_process_and_no_other_service_notices(service
 def test_a_running_ray_is_joined_and_left_as_it_was(tmp_path, model, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
     port = free_port()
-    with started_ray(detect_machine(), "127.0.0.1", port) as ray:
+    with started_ray(detect_machine(), "127.0.0.1", port, free_port()) as ray:
         monkeypatch.setenv("RAY_AUTH_TOKEN", ray.token)
         folder = tmp_path / "manifests"
         folder.mkdir()

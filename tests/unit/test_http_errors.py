@@ -143,7 +143,7 @@ BAD_INFERENCES = [
     bad_json("no element", {"inputs": [tensor(shape=[0], data=[])]}),
     bad_json("data is a string", {"inputs": [tensor(data="a")]}),
     bad_json("data has a number", {"inputs": [tensor(data=[1])]}),
-    bad_json("data is nested too deep", {"inputs": [tensor(data=[[["a"]]])]}),
+    bad_json("data has an object", {"inputs": [tensor(data=[{"a": "b"}])]}),
     bad_json("data is missing", {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1]}]}),
     bad_json("unknown output", infer_body(outputs=[{"name": "nope"}])),
     bad_json("output without a name", infer_body(outputs=[{}])),
@@ -203,7 +203,7 @@ LONG_VALUES = {
     "datatype": ("/infer", {"inputs": [tensor(datatype=LONG)]}),
     "input": ("/infer", {"inputs": [tensor(), tensor(name=LONG)]}),
     "output": ("/infer", infer_body(outputs=[{"name": LONG}])),
-    "element": ("/infer", {"inputs": [tensor(data=[[[LONG]]])]}),
+    "element": ("/infer", {"inputs": [tensor(data=[{LONG: LONG}])]}),
 }
 
 

@@ -84,7 +84,7 @@ def test_an_interrupt_ends_ray_and_all_that_it_started_at_once(endless):
     ours = []
 
     def interrupted():
-        with started_ray(MACHINE, "127.0.0.1", 1):
+        with started_ray(MACHINE, "127.0.0.1", 1, 2):
             ours.extend([endless[0], *endless[0].children(recursive=True)])
             raise KeyboardInterrupt
 
@@ -96,7 +96,7 @@ def test_an_interrupt_ends_ray_and_all_that_it_started_at_once(endless):
 
 def test_a_ray_that_does_not_end_is_ended(endless, monkeypatch):
     monkeypatch.setattr(local_ray, "STOP_TIMEOUT_SECONDS", 0.2)
-    with started_ray(MACHINE, "127.0.0.1", 1):
+    with started_ray(MACHINE, "127.0.0.1", 1, 2):
         ours = [endless[0], *endless[0].children(recursive=True)]
     assert not any(process.is_running() for process in ours)
 
@@ -106,7 +106,7 @@ def test_an_interrupt_of_the_shutdown_ends_everything_too(endless):
     ours = []
 
     def interrupted():
-        with stop_request(), started_ray(MACHINE, "127.0.0.1", 1):
+        with stop_request(), started_ray(MACHINE, "127.0.0.1", 1, 2):
             ours.extend([endless[0], *endless[0].children(recursive=True)])
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 

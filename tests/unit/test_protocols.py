@@ -229,7 +229,7 @@ def test_the_model_describes_itself(client, path):
     del described["parameters"]["cold_start"], described["parameters"]["memory"]
     assert described == {
         "name": "sentiment",
-        "versions": [],
+        "versions": ["1"],
         "platform": "transformers",
         "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from serve_app.protocols import open_inference
+from serve_app.protocols import open_inference, open_inference_tensors
 from serve_app.telemetry.memory import parse_rollup
 from serve_app.telemetry.startup import StartupTimer, seconds_since_launch
 from tests.unit.fake_model import ARGS, BatchEngine, FakeModel, UserConfig
@@ -69,7 +69,7 @@ def test_memory_is_read_in_bytes():
 
 
 def test_the_metadata_tell_start_and_memory(monkeypatch):
-    monkeypatch.setattr(open_inference, "memory_of_this_process", lambda: {"resident_bytes": 7})
+    monkeypatch.setattr(open_inference_tensors, "memory_of_this_process", lambda: {"resident_bytes": 7})
     engine = BatchEngine(ARGS, FakeModel(), UserConfig())
     engine.cold_start = {"total_seconds": 1.2}
     facts = json.loads(open_inference.metadata(engine).body)["parameters"]

@@ -68,6 +68,7 @@ template:
     "own" .
     "ports" (list
       (dict "containerPort" 8000 "name" "serve")
+      (dict "containerPort" 9000 "name" "serve-grpc")
       (dict "containerPort" 8080 "name" "metrics"))
   ) | nindent 2 }}
 {{- end -}}
@@ -138,6 +139,7 @@ headGroupSpec:
         (dict "containerPort" 8265 "name" "dashboard")
         (dict "containerPort" 10001 "name" "client")
         (dict "containerPort" 8000 "name" "serve")
+        (dict "containerPort" 9000 "name" "serve-grpc")
         (dict "containerPort" 8080 "name" "metrics"))
     ) | nindent 4 }}
 workerGroupSpecs:
@@ -178,4 +180,9 @@ serveService:
         {{- with .Values.service.nodePort }}
         nodePort: {{ . }}
         {{- end }}
+      {{- /* KubeRay leaves out ports whose names do not begin so. */}}
+      - name: serve-grpc
+        port: {{ .Values.service.grpcPort }}
+        targetPort: 9000
+        appProtocol: kubernetes.io/h2c
 {{- end -}}

@@ -18,6 +18,7 @@ from endpoint_operator.cli.predict import predict
 from endpoint_operator.cli.status import status
 from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.serveconfig.compiler import compile_serve_config
+from serve_app.contract import GRPC_PORT
 
 app = typer.Typer(
     help="Serve machine-learning models from ModelEndpoint manifests.",
@@ -36,6 +37,7 @@ def main() -> None:
 def run(
     files: Files,
     port: Annotated[int, typer.Option(min=1, max=65535, help="HTTP port.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="gRPC port.")] = GRPC_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     models: Annotated[
         Path | None, typer.Option(help="Folder that stands in for /models in file:///models/… URIs.")
@@ -49,7 +51,7 @@ def run(
     from endpoint_operator.local.service import CannotServeError, Options, serve_manifests
 
     try:
-        serve_manifests(files, Options(host, port, models, ray_dashboard), Display(Console()))
+        serve_manifests(files, Options(host, port, grpc_port, models, ray_dashboard), Display(Console()))
     except CannotServeError as error:
         raise fail(str(error)) from error
 

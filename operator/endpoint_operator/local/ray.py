@@ -74,8 +74,11 @@ def _free_memory() -> int:
     return free
 
 
-def require_free_port(host: str, port: int) -> None:
-    """Raise RayUnavailableError if Ray cannot listen at `host`, or another program listens on `port`."""
+def require_free_port(host: str, port: int, option: str = "--port") -> None:
+    """Raise RayUnavailableError if Ray cannot listen at `host`, or another program listens on `port`.
+
+    `option` is what chooses another port.
+    """
     if ":" in host:
         raise RayUnavailableError(
             f"--host: got {host!r}; Ray Serve reaches its replicas by IPv4 only, so give 127.0.0.1 for this "
@@ -91,7 +94,7 @@ def require_free_port(host: str, port: int) -> None:
         if error.errno == errno.EADDRNOTAVAIL:
             raise RayUnavailableError(f"--host: got {host!r}, which is no address of this machine") from error
         raise RayUnavailableError(
-            f"port {port} cannot be used: {error.strerror}; choose another with --port"
+            f"port {port} cannot be used: {error.strerror}; choose another with {option}"
         ) from error
 
 
@@ -102,7 +105,7 @@ def require_ray() -> None:
 
 
 @contextmanager
-def started_ray(machine: LocalMachine, host: str, port: int) -> Iterator[ServeClient]:
+def started_ray(machine: LocalMachine, host: str, port: int, grpc_port: int) -> Iterator[ServeClient]:
     """Start Ray and Serve on this machine; when the block ends, drain the replicas and stop everything."""
     token = secrets.token_hex(32)
     environment = os.environ | _environment(token)
@@ -117,7 +120,7 @@ def started_ray(machine: LocalMachine, host: str, port: int) -> Iterator[ServeCl
         text=True,
     )
     try:
-        dashboard = _dashboard_of(process, _ray_settings(machine, host, port))
+        dashboard = _dashboard_of(process, _ray_settings(machine, host, port, grpc_port))
         haproxy = environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
         yield ServeClient(dashboard, token, haproxy=haproxy)
     except KeyboardInterrupt:
@@ -130,7 +133,7 @@ def started_ray(machine: LocalMachine, host: str, port: int) -> Iterator[ServeCl
         _end(process)
 
 
-def _ray_settings(machine: LocalMachine, host: str, port: int) -> dict[str, Any]:
+def _ray_settings(machine: LocalMachine, host: str, port: int, grpc_port: int) -> dict[str, Any]:
     return {
         "cpus": logical_cpus(machine),
         "accelerators": machine.accelerators,
@@ -138,6 +141,7 @@ def _ray_settings(machine: LocalMachine, host: str, port: int) -> dict[str, Any]
         "object_store_bytes": OBJECT_STORE_BYTES,
         "host": host,
         "port": port,
+        "grpc_port": grpc_port,
     }
 
 
@@ -207,6 +211,7 @@ def _environment(token: str) -> dict[str, str]:
         # Free ports, so that a second service can run on this machine.
         flags |= {
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         }

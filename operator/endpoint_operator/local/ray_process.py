@@ -11,6 +11,7 @@ import json
 import sys
 from typing import Any
 
+from serve_app.contract import grpc_options
 from serve_app.text import LONGEST_CAUSE
 
 
@@ -59,7 +60,10 @@ def _start(settings: dict[str, Any]) -> str:
         dashboard_host="127.0.0.1",
         log_to_driver=False,
     )
-    serve.start(http_options={"host": settings["host"], "port": settings["port"]})
+    serve.start(
+        http_options={"host": settings["host"], "port": settings["port"]},
+        grpc_options=grpc_options(settings["grpc_port"]),
+    )
     return f"http://{context.dashboard_url}"
 
 

@@ -26,7 +26,7 @@ from endpoint_operator.local.serve_client import RayUnavailableError, ServeClien
 from endpoint_operator.local.state import EndpointState, State, read_state
 from endpoint_operator.local.stopping import stop_request
 from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
-from serve_app.contract import GATEWAY_APPLICATION, MODELS_VARIABLE
+from serve_app.contract import GATEWAY_APPLICATION, GRPC_PORT, MODELS_VARIABLE
 
 POLL_SECONDS: Final = 0.5
 # Serve reports the old state for a moment after it has accepted a new config.
@@ -47,6 +47,7 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int = GRPC_PORT
     models: Path | None = None
     ray_dashboard: str | None = None
 
@@ -263,8 +264,11 @@ def _chosen_ray(
     if options.ray_dashboard is not None:
         return joined_ray(options.ray_dashboard)
     require_ray()
+    if options.port == options.grpc_port:
+        raise RayUnavailableError(f"--grpc-port: got {options.grpc_port}, which is the HTTP port, too")
     require_free_port(options.host, options.port)
+    require_free_port(options.host, options.grpc_port, "--grpc-port")
     require_temporary_files()
     gibibytes = machine.memory_bytes / 2**30
     reporter.say(f"Starting Ray on this machine: {machine.cpus} cores, {gibibytes:.1f}Gi of memory free.")
-    return started_ray(machine, options.host, options.port)
+    return started_ray(machine, options.host, options.port, options.grpc_port)

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from endpoint_operator.api.json_text import to_json
 from endpoint_operator.serveconfig.schema import Application
-from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, route_prefix
+from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, grpc_options, route_prefix
 
 _HEAD: Final = '{"applications":['
-_TAIL: Final = "]}"
+# Serve reads these options when it starts, and not again while it runs.
+_TAIL: Final = '],"grpc_options":' + to_json(grpc_options()) + "}"
 
 
 def to_entry(application: Application) -> str:

@@ -31,7 +31,7 @@ from endpoint_operator.controller.observed.endpoint import CompiledEndpoint, Obs
 from endpoint_operator.controller.observed.ray_view import RayView
 from endpoint_operator.controller.observed.rayservice import Replicas
 from endpoint_operator.controller.observed.rejection import Rejection
-from endpoint_operator.serveconfig.document import fingerprint
+from endpoint_operator.serveconfig.document import fingerprint, to_document
 from serve_app.contract import GATEWAY_APPLICATION
 
 
@@ -87,7 +87,7 @@ def desired_state(observed: Observation, policy: Policy, clock: Clock) -> Desire
     isolation = Isolation()
     endpoints = _with_next_rollouts(observed, situation, isolation)
     selected = _select(endpoints, observed.compiled, situation, isolation)
-    room = policy.document_limit - len(observed.gateway.encode())
+    room = policy.document_limit - len(to_document({GATEWAY_APPLICATION: observed.gateway}).encode())
     selected = apply_size_budget(endpoints, selected, situation.live, room)
     statuses, reasons = {}, {}
     for endpoint in endpoints:

@@ -1,0 +1,68 @@
+"""Triton's model repository extension: the list of models, which resources change and requests do not.
+
+Specification: `extension_model_repository.md` of https://github.com/triton-inference-server/server, in
+`docs/protocol`.
+"""
+
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serve_app.contract import StrictModel
+from serve_app.gateway.model_index import ModelIndex, ModelState
+from serve_app.http.body import read_body
+from serve_app.http.errors import JSON_TYPE, FixedRepositoryError, MalformedBodyError
+from serve_app.protocols.open_inference_tensors import VERSION
+from serve_app.protocols.predict import raise_for_body
+
+# Triton's words for the states of Serve's applications without a replica; others are UNAVAILABLE.
+_STATES: Final = {"NOT_STARTED": "LOADING", "DEPLOYING": "LOADING", "DELETING": "UNLOADING"}
+
+
+class IndexRequest(StrictModel):
+    """The body, which may be empty; `ready` asks only for models that answer."""
+
+    ready: bool | None = None
+
+
+def repository_routes(index: ModelIndex) -> list[Route]:
+    """Return the routes of the extension."""
+
+    async def list_models(request: Request) -> Response:
+        ready_only = await _ready_only(request)
+        listed = [_as_listed(state) for state in await index.all() if state.answers or not ready_only]
+        return Response(to_json(listed), media_type=JSON_TYPE)
+
+    async def refuse(request: Request) -> Response:
+        raise FixedRepositoryError(
+            f"{request.url.path}: requests neither load nor unload models; apply or delete a ModelEndpoint, "
+            "or set its spec.suspend"
+        )
+
+    return [
+        Route("/v2/repository/index", list_models, methods=["POST"]),
+        Route("/v2/repository/models/{name}/load", refuse, methods=["POST"]),
+        Route("/v2/repository/models/{name}/unload", refuse, methods=["POST"]),
+    ]
+
+
+async def _ready_only(request: Request) -> bool:
+    try:
+        body = await read_body(request, {JSON_TYPE: None})
+    except MalformedBodyError:
+        body = b""
+    if not body:
+        return False
+    try:
+        return bool(IndexRequest.model_validate_json(body).ready)
+    except ValidationError as error:
+        raise_for_body(error)
+
+
+def _as_listed(state: ModelState) -> dict[str, Any]:
+    word = "READY" if state.answers else _STATES.get(state.status, "UNAVAILABLE")
+    return {"name": state.name, "version": VERSION, "state": word, "reason": state.reason}

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol's gRPC service: its messages, its methods and its status codes."""
