@@ -77,4 +77,4 @@ def test_the_example_of_each_task_is_a_shell_command_with_a_json_body(task):
     assert words[:3] == ["curl", "-s", "localhost:8000/predict"]
     body = json.loads(words[-1])
     assert body["model"] == "sentiment"
-    assert body["text"]
+    assert body.get("text") or body["question"]
