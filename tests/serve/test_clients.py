@@ -45,13 +45,18 @@ def tiny(service, tmp_path_factory):
     service.remove("tiny.yaml")
 
 
-@pytest.fixture(scope="module")
-def answers(service, tiny):
-    python = python_of(CLIENTS / "clients.txt", Console(stderr=True))
-    command = [str(python), str(CLIENTS / "ask.py"), f"http://127.0.0.1:{service.port}"]
+def asked(requirements, script, *arguments):
+    """Return what the script prints last, in an environment with these requirements."""
+    python = python_of(CLIENTS / requirements, Console(stderr=True))
+    command = [str(python), str(CLIENTS / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def answers(service, tiny):
+    return asked("clients.txt", "ask.py", service.url(""))
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,19 @@ def test_the_clients_of_litellm_llama_index_and_cohere_rank(answers, ranks):
     assert answers["litellm"]["hosted_vllm"] == ranks
     assert answers["llama-index"]["ranks"] == ranks
     assert answers["cohere"] == {"v1": ranks[:2], "v2": ranks[:2]}
+
+
+def test_the_client_of_kserve(service):
+    labels = ["POSITIVE", "NEGATIVE"]
+    assert asked("kserve.txt", "ask_kserve.py", service.url(""), str(service.grpc_port)) == {
+        "v1": labels,
+        "v1 ready": True,
+        "v2": labels,
+        "v2 ready": [True, True, True],
+        "grpc": labels,
+        "grpc ready": [True, True, True],
+        "grpc unknown": "NOT_FOUND",
+    }
 
 
 @pytest.fixture
