@@ -141,7 +141,10 @@ def at_the_bounds(schema):
     schema, *_ = [*schema.get("anyOf", []), schema]
     above = [schema["exclusiveMinimum"] + 0.001] if "exclusiveMinimum" in schema else []
     numbers = [schema[bound] for bound in ("minimum", "maximum") if bound in schema]
-    yield from [*above, *numbers, *schema.get("enum", [])] or [LONGEST.get(schema["type"])]
+    longest = LONGEST.get(schema["type"])
+    if isinstance(longest, str):
+        longest = longest[: schema.get("maxLength")]
+    yield from [*above, *numbers, *schema.get("enum", [])] or [longest]
 
 
 LONGEST = {
