@@ -4,9 +4,12 @@ A fast tokenizer is called in the tokenizers library itself. transformers' call 
 and it stores the limit in the tokenizer, so that it is not thread-safe.
 """
 
+import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, Literal
 
+import tokenizers
 from tokenizers import Encoding
 
 from serve_app.engine.base import InputLimit
@@ -37,6 +40,11 @@ class Tokenizer:
     def thread_safe(self) -> bool:
         """Whether several threads may use it at once."""
         return bool(self.hf_tokenizer.is_fast)
+
+    @cached_property
+    def _unfinished(self) -> tokenizers.Tokenizer:
+        """The tokenizer without its last step, which moves the places of tokens each time that it runs."""
+        return copy_of(self.hf_tokenizer.backend_tokenizer, finishes=False)
 
     def encode(
         self, text: str, limit: InputLimit, pair: str | None = None, cut: Cut = "first"
@@ -83,8 +91,8 @@ class Tokenizer:
         limit.check(len(whole))
         if len(whole) <= limit.max_tokens:
             return whole
-        first = backend.encode(text, add_special_tokens=False)
-        second = None if pair is None else backend.encode(pair, add_special_tokens=False)
+        first = self._unfinished.encode(text, add_special_tokens=False)
+        second = None if pair is None else self._unfinished.encode(pair, add_special_tokens=False)
         room = limit.max_tokens - backend.num_special_tokens_to_add(pair is not None)
         sizes = _sizes(room, len(first), len(second or ()), cut)
         if min(sizes) < (pair is not None) or sizes[0] < 1:
@@ -102,6 +110,32 @@ class Tokenizer:
             way = _TRANSFORMERS_NAMES[cut] if pair is not None else True
             encoded = self.hf_tokenizer(text, pair, truncation=way, max_length=limit.max_tokens)
         return {name: list(values) for name, values in encoded.items()}
+
+
+def copy_of(backend: tokenizers.Tokenizer, *, finishes: bool = True) -> tokenizers.Tokenizer:
+    """Return a tokenizer that does the same, without truncation and padding.
+
+    Unless it `finishes`, it also lacks the post-processor, which adds special tokens and trims places.
+    """
+    copy = tokenizers.Tokenizer(backend.model)
+    for part in ("normalizer", "pre_tokenizer", *(["post_processor"] if finishes else [])):
+        if getattr(backend, part) is not None:
+            setattr(copy, part, getattr(backend, part))
+    copy.encode_special_tokens = backend.encode_special_tokens
+    added = backend.get_added_tokens_decoder()
+    for number in sorted(added):
+        add = copy.add_special_tokens if added[number].special else copy.add_tokens
+        add([added[number]])
+    if {number: str(token) for number, token in copy.get_added_tokens_decoder().items()} == {
+        number: str(token) for number, token in added.items()
+    }:
+        return copy
+    # Their numbers have gaps, so this one has a vocabulary of its own.
+    whole = json.loads(backend.to_str())
+    copy = tokenizers.Tokenizer.from_str(json.dumps(whole if finishes else {**whole, "post_processor": None}))
+    copy.no_padding()
+    copy.no_truncation()
+    return copy
 
 
 def _sizes(room: int, first: int, second: int, cut: Cut) -> tuple[int, int]:

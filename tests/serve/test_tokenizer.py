@@ -3,7 +3,9 @@
 import threading
 
 import pytest
+import tokenizers
 import transformers
+from tokenizers import models, pre_tokenizers, processors
 
 from serve_app.contract import Task
 from serve_app.engine.base import InputLimit
@@ -27,6 +29,26 @@ def cut_on_the_left() -> transformers.PreTrainedTokenizerFast:
     tokenizer = bert()
     tokenizer.truncation_side = "left"
     return tokenizer
+
+
+def of_bytes() -> transformers.PreTrainedTokenizerFast:
+    """RoBERTa's kind: a word's blank is a part of its token, and not of the token's place."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["\u0120a", "\u0120g"]
+    vocabulary = {token: number for number, token in enumerate(["<s>", "<pad>", "</s>", *alphabet, *words])}
+    fast = tokenizers.Tokenizer(models.BPE(vocabulary, [tuple(word) for word in words]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=fast, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+@pytest.mark.parametrize("limit", [100, 24, 20])
+@pytest.mark.parametrize("make", [bert, of_bytes], ids=lambda make: make.__name__)
+def test_the_places_of_tokens_are_those_of_transformers(make, limit):
+    right = make()(TEXT, truncation=True, max_length=limit, return_offsets_mapping=True)["offset_mapping"]
+    assert Tokenizer(make()).encoding(TEXT, InputLimit(limit, truncate=True)).offsets == right
 
 
 def of_transformers(tokenizer, limit: int, pair: str | None) -> dict[str, list[int]]:

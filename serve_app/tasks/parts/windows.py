@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from serve_app.contract import MAX_TOKENS_PER_REQUEST
 from serve_app.engine.base import EncodedSequence, InputLimit, TextPair
 from serve_app.http.errors import InvalidInputError
+from serve_app.loading.tokenizer import copy_of
 from serve_app.loading.transformers_model import TransformersModel
 from serve_app.parameters import MAX_WINDOW_TOKENS, QuestionAnsweringParameters
 
@@ -89,7 +90,7 @@ class Splitter:
 
     def __init__(self, model: TransformersModel) -> None:
         self._model = model
-        self._own = _copy_of(model.hf_tokenizer.backend_tokenizer)
+        self._own = copy_of(model.hf_tokenizer.backend_tokenizer)
         self._lock = Lock()
 
     def windows(self, pair: TextPair, size: Size) -> list[Window]:
@@ -116,28 +117,6 @@ class Splitter:
                 whole = self._own.encode(*texts)
                 self._own.no_truncation()
         return [_window(self._model, encoding) for encoding in (whole, *whole.overflowing)]
-
-
-def _copy_of(backend: Tokenizer) -> Tokenizer:
-    """Return a tokenizer that does the same, without truncation and padding."""
-    copy = Tokenizer(backend.model)
-    for part in ("normalizer", "pre_tokenizer", "post_processor"):
-        if getattr(backend, part) is not None:
-            setattr(copy, part, getattr(backend, part))
-    copy.encode_special_tokens = backend.encode_special_tokens
-    added = backend.get_added_tokens_decoder()
-    for number in sorted(added):
-        add = copy.add_special_tokens if added[number].special else copy.add_tokens
-        add([added[number]])
-    if {number: str(token) for number, token in copy.get_added_tokens_decoder().items()} == {
-        number: str(token) for number, token in added.items()
-    }:
-        return copy
-    # Their numbers have gaps, so this one has a vocabulary of its own.
-    copy = Tokenizer.from_str(backend.to_str())
-    copy.no_padding()
-    copy.no_truncation()
-    return copy
 
 
 def _require_affordable(tokens: int, room: int, stride: int, window: int) -> None:
