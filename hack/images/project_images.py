@@ -14,7 +14,15 @@ from hack.paths import CACHE, PROJECT
 from hack.progress import step
 
 REPOSITORY: Final = "localhost/model-endpoints"
-SAMPLES: Final = ("minilm", "random-causal", "random-seq2seq", "sentiment", "topic")
+SAMPLES: Final = (
+    "minilm",
+    "random-causal",
+    "random-qa",
+    "random-ranker",
+    "random-seq2seq",
+    "sentiment",
+    "topic",
+)
 
 
 @dataclass(frozen=True)
