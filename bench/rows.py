@@ -30,6 +30,7 @@ class Row:
     p50_ms: float
     p99_ms: float
     failures: int
+    p90_ms: float = 0.0
     requests: int = 0
     # Cores that the load generator used.
     client_cpu: float = 0.0

@@ -1,11 +1,12 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from bench.claims import ColdStart, check
+from bench.load import Report
 from bench.picture import draw
 from bench.rows import Row, beside, find, ratio
 
@@ -139,3 +140,8 @@ def test_peers_have_our_torch_and_transformers(requirements):
     )
     for package in ("torch", "transformers"):
         assert f'name = "{package}"\nversion = "{pinned[package]}"' in lock
+
+
+def test_a_row_takes_all_that_the_load_generator_reports():
+    reported = {field.name for field in fields(Report)}
+    assert reported <= {field.name for field in fields(Row)}
