@@ -18,7 +18,6 @@ from starlette.types import ASGIApp
 
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
 from serve_app.gateway.browser_page import for_browsers, page_route
-from serve_app.gateway.kserve_v1 import v1_routes
 from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.gateway.openapi import openapi_route
 from serve_app.gateway.proxy_watch import ProxyWatch
@@ -27,7 +26,7 @@ from serve_app.gateway.repository import repository_routes
 from serve_app.gateway.rpc import answer_rpc
 from serve_app.gateway.server import EXTENSIONS, SERVER_NAME, SERVER_VERSION
 from serve_app.http.app import application, response
-from serve_app.http.body import read_body
+from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.entrances import ENTRANCES
 from serve_app.http.errors import (
@@ -37,6 +36,7 @@ from serve_app.http.errors import (
     Reply,
 )
 from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS
+from serve_app.protocols.kserve_v1 import V1_PREDICT
 from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.versions import version_routes
 from serve_app.rpc.service import InferenceMethods
@@ -72,7 +72,6 @@ def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
         *_server_routes(index),
         *repository_routes(index),
         *_openai_routes(index),
-        *v1_routes(relay),
         *models,
         *version_routes(models, "/v2/models/{name}"),
         page_route(),
@@ -145,9 +144,9 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
     async def info(request: Request) -> Response:
         return response(await relay.send(request.path_params["name"], INFO, b"", {}))
 
-    def route_of(path: str, verb: str) -> Route:
+    def route_of(path: str, verb: str, media_types: MediaTypes = MEDIA_TYPES) -> Route:
         async def call(request: Request) -> Response:
-            body = await read_body(request, MEDIA_TYPES)
+            body = await read_body(request, media_types)
             name = request.path_params.get("name") or _model_in(body)
             async with cancel_on_disconnect(request):
                 reply = await relay.send(name, verb, body, dict(request.headers))
@@ -170,6 +169,7 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
     return [
         *(route_of(path, path.strip("/")) for path in ENTRANCES),
         *(route_of(f"/v2/models/{{name}}/{verb}".rstrip("/"), verb) for verb in VERBS),
+        route_of("/v1/models/{name}:predict", V1_PREDICT, {JSON_TYPE: None}),
         Route("/v2/models/{name}", describe, methods=["GET"]),
         Route("/v2/models/{name}/info", info, methods=["GET"]),
         Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),

@@ -6,7 +6,6 @@ Specification: `extension_model_repository.md` of https://github.com/triton-infe
 
 from typing import Any, Final
 
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,8 +15,8 @@ from serve_app.contract import StrictModel
 from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.http.body import read_body
 from serve_app.http.errors import JSON_TYPE, FixedRepositoryError, MalformedBodyError
+from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.open_inference_tensors import VERSION
-from serve_app.protocols.predict import raise_for_body
 
 # Triton's words for the states of Serve's applications without a replica; others are UNAVAILABLE.
 _STATES: Final = {"NOT_STARTED": "LOADING", "DEPLOYING": "LOADING", "DELETING": "UNLOADING"}
@@ -57,10 +56,7 @@ async def _ready_only(request: Request) -> bool:
         body = b""
     if not body:
         return False
-    try:
-        return bool(IndexRequest.model_validate_json(body).ready)
-    except ValidationError as error:
-        raise_for_body(error)
+    return bool(parse_body(IndexRequest, body).ready)
 
 
 def _as_listed(state: ModelState) -> dict[str, Any]:

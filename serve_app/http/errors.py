@@ -33,8 +33,12 @@ class ServingError(Exception):
         super().__init__(message)
         self.details = details
 
+    @property
+    def document(self) -> dict[str, Any]:
+        return {"error": str(self), "code": self.code, **self.details}
+
     def body(self) -> bytes:
-        return to_json({"error": str(self), "code": self.code, **self.details})
+        return to_json(self.document)
 
 
 class MalformedBodyError(ServingError):
@@ -171,5 +175,6 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def for_error(cls, error: ServingError) -> "Reply":
-        return cls(error.body(), JSON_TYPE, error.status, dict(error.headers))
+    def of_json(cls, document: Any) -> "Reply":
+        """Return the reply that is `document` in JSON, where NaN and infinity are null."""
+        return cls(to_json(document, inf_nan_mode="null"), JSON_TYPE)

@@ -8,19 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
-from pydantic_core import to_json
+from pydantic import Field
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine, Input, Prediction
-from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
-from serve_app.protocols.inputs import input_of, require_task
-from serve_app.protocols.predict import raise_for_body
+from serve_app.http.errors import InvalidInputError, Reply
+from serve_app.protocols.bodies import parse_body
+from serve_app.protocols.inputs import ALL_LABELS, input_of, require_task
 from serve_app.protocols.vectors import cut
 from serve_app.text import quoted
 
-# More than any head has, so that all labels are returned.
-_ALL_LABELS: Final = 1000
 # Of transformers' text generation server; false is what is done anyway.
 _SWITCHES: Final = ("details", "decoder_input_details", "watermark", "clean_up_tokenization_spaces")
 
@@ -41,14 +38,11 @@ class InferenceRequest(StrictModel):
 
 async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer one input, or a list of them, in the task's shape."""
-    try:
-        request = InferenceRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
+    request = parse_body(InferenceRequest, body)
     if request.stream:
         raise InvalidInputError("stream: got true; answers are not streamed, so leave it out")
     if isinstance(request.inputs, dict) and "source_sentence" in request.inputs:
-        return _reply(await _similarities(engine, request.inputs))
+        return Reply.of_json(await _similarities(engine, request.inputs))
     parameters, truncate = _parameters(engine, request)
     several = isinstance(request.inputs, list)
     values = request.inputs if several else [request.inputs]
@@ -61,8 +55,8 @@ async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> 
     answer = await engine.answer(inputs, parameters, truncate)
     if request.dimensions is not None:
         vectors = [cut(prediction["embedding"], request.dimensions) for prediction in answer.predictions]
-        return _reply(vectors)
-    return _reply(_rendered(engine.args.task, answer.predictions, several))
+        return Reply.of_json(vectors)
+    return Reply.of_json(_rendered(engine.args.task, answer.predictions, several))
 
 
 def _parameters(engine: Engine, request: InferenceRequest) -> tuple[dict[str, Any], bool | None]:
@@ -83,7 +77,7 @@ def _parameters(engine: Engine, request: InferenceRequest) -> tuple[dict[str, An
     if not isinstance(truncate, bool | None):
         raise InvalidInputError(f"parameters.truncate: got {quoted(truncate)}; must be true or false")
     if engine.args.task is Task.TEXT_CLASSIFICATION:
-        parameters.setdefault("top_k", _ALL_LABELS)
+        parameters.setdefault("top_k", ALL_LABELS)
     return parameters, truncate
 
 
@@ -163,7 +157,3 @@ async def _similarities(engine: Engine, inputs: Mapping[str, Any]) -> list[float
     first, *rest = np.asarray(vectors, dtype=np.float64)
     similarities: list[float] = [float(first @ other) for other in rest]
     return similarities
-
-
-def _reply(document: Any) -> Reply:
-    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)

@@ -1,12 +1,24 @@
 """Texts and pairs of texts as clients write them: by the names that the task has for them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from serve_app.contract import Task
 from serve_app.engine.base import Engine, Input, TextPair
 from serve_app.http.errors import InvalidInputError
 from serve_app.text import quoted
+
+# More than any head has, so that `top_k` returns all labels.
+ALL_LABELS: Final = 1000
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return one text as a list; a list's members are checked afterwards. For validators of pydantic."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise ValueError(f"got {quoted(value)}; must be a text or a list of texts")
+    return value
 
 
 def input_of(value: Any, engine: Engine, where: str) -> Input:

@@ -8,14 +8,13 @@ the model server, are the task's.
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
-from pydantic_core import to_json
+from pydantic import Field
 
 from serve_app.contract import ParameterValue, StrictModel
 from serve_app.engine.base import Engine
-from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.http.errors import Reply
+from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.inputs import input_of
-from serve_app.protocols.predict import raise_for_body
 
 V1_PREDICT: Final = "v1:predict"
 """The last part of the path at a replica; HAProxy makes it of `/v1/models/<name>:predict`."""
@@ -30,13 +29,10 @@ class V1Request(StrictModel):
 
 async def v1_predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer with one prediction for each instance, in their order."""
-    try:
-        request = V1Request.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
+    request = parse_body(V1Request, body)
     texts = [
         input_of(instance, engine, f"instances[{number}]")
         for number, instance in enumerate(request.instances)
     ]
     predictions = await engine.predict(texts, request.parameters)
-    return Reply(to_json({"predictions": predictions}, inf_nan_mode="null"), JSON_TYPE)
+    return Reply.of_json({"predictions": predictions})

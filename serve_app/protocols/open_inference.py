@@ -8,11 +8,12 @@ Triton's "Binary Data Extension" for `Inference-Header-Content-Length`.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import to_json
 
 from serve_app.engine.base import Engine
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
+from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.open_inference_tensors import (
     VERSION,
     InputColumn,
@@ -25,7 +26,6 @@ from serve_app.protocols.open_inference_tensors import (
     task_parameters,
     unpacked,
 )
-from serve_app.protocols.predict import raise_for_body
 from serve_app.text import quoted
 
 HEADER_LENGTH: Final = "inference-header-content-length"
@@ -86,10 +86,7 @@ class InferRequest(_Message):
 async def infer(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer an inference request. The names of `headers` are in lower case."""
     json_part, binary_part = _split(body, headers.get(HEADER_LENGTH))
-    try:
-        request = InferRequest.model_validate_json(json_part)
-    except ValidationError as error:
-        raise_for_body(error)
+    request = parse_body(InferRequest, json_part)
     texts = inputs_of(engine, _columns(request.inputs, binary_part))
     given = {name: value for name, value in request.parameters.items() if value is not None}
     predictions = await engine.predict(texts, task_parameters(given))

@@ -6,23 +6,19 @@ The vectors have length 1, as OpenAI's have, whatever the endpoint's parameters 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import to_json
+from pydantic import BeforeValidator, Field
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine
-from serve_app.http.errors import JSON_TYPE, Reply
-from serve_app.protocols.inputs import require_model, require_task
-from serve_app.protocols.predict import raise_for_body
+from serve_app.http.errors import Reply
+from serve_app.protocols.bodies import parse_body
+from serve_app.protocols.inputs import as_list, require_model, require_task
 from serve_app.protocols.vectors import cut, written
-from serve_app.text import quoted
 
 
 def _texts(value: Any) -> list[Any]:
     """Return one text as a list. Token ids are refused, because they say nothing without their tokenizer."""
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list):
-        raise ValueError(f"got {quoted(value)}; must be a text or a list of texts")
+    texts = as_list(value)
     if any(isinstance(each, int | list) for each in texts):
         raise ValueError(
             "got token ids, and which tokenizer they are of is not known; send texts (OpenAIEmbeddings of "
@@ -44,10 +40,7 @@ class EmbeddingsRequest(StrictModel):
 async def embeddings(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer with one vector of length 1 for each text, and the number of tokens that were read."""
     require_task(engine, Task.FEATURE_EXTRACTION, "embeddings")
-    try:
-        request = EmbeddingsRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
+    request = parse_body(EmbeddingsRequest, body)
     require_model(engine, request.model)
     answer = await engine.answer(request.input, {"normalize": True})
     vectors = [cut(prediction["embedding"], request.dimensions) for prediction in answer.predictions]
@@ -60,4 +53,4 @@ async def embeddings(engine: Engine, body: bytes, headers: Mapping[str, str]) ->
         ],
         "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
-    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)
+    return Reply.of_json(document)

@@ -4,17 +4,16 @@ Tasks that read two texts together name them in their own way: `{"question": …
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
-from pydantic_core import to_json
+from pydantic import Field
 
 from serve_app.contract import ParameterValue, StrictModel
 from serve_app.engine.base import Engine, Input, TextPair
-from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
-from serve_app.parameters import PARAMETER_VALUES, is_parameter_value
+from serve_app.http.errors import InvalidInputError, Reply
+from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.inputs import input_of, require_model
-from serve_app.text import quoted, shortened
+from serve_app.text import quoted
 
 
 class PredictRequest(StrictModel):
@@ -39,7 +38,7 @@ async def predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Re
 
     The prediction for one input stands beside `model`. With `texts`, `predictions` is a list in their order.
     """
-    request = _parse(body)
+    request = parse_body(PredictRequest, body)
     require_model(engine, request.model)
     predictions = await engine.predict(_inputs(request, engine), request.parameters)
     answer: dict[str, Any] = {"model": engine.args.name}
@@ -47,7 +46,7 @@ async def predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Re
         answer["predictions"] = predictions
     else:
         answer |= predictions[0]
-    return Reply(to_json(answer, inf_nan_mode="null"), JSON_TYPE)
+    return Reply.of_json(answer)
 
 
 def _inputs(request: PredictRequest, engine: Engine) -> list[Input]:
@@ -67,26 +66,3 @@ def _inputs(request: PredictRequest, engine: Engine) -> list[Input]:
         if not isinstance(each, str):
             raise InvalidInputError(f"texts[{number}]: got {quoted(each)}; beside {first}, it must be a text")
     return [TextPair(given[first], str(each)) for each in request.texts]
-
-
-def _parse(body: bytes) -> PredictRequest:
-    try:
-        return PredictRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
-
-
-def raise_for_body(error: ValidationError) -> NoReturn:
-    """Raise 400 for a body that is no JSON, and 422 for one that fails validation."""
-    problem = error.errors(include_url=False, include_context=False)[0]
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "json_invalid":
-        raise MalformedBodyError(f"the body is not valid JSON: {message}") from error
-    location = problem["loc"]
-    if problem["type"] == "extra_forbidden":
-        message = "unknown field"
-    elif is_parameter_value(location):
-        location = location[:2]
-        message = f"got {quoted(problem['input'])}; must be {PARAMETER_VALUES}"
-    where = shortened(".".join(str(part) for part in location))
-    raise InvalidInputError(f"{where}: {message}" if where else message) from error

@@ -8,14 +8,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import BeforeValidator, Field
+from pydantic_core import from_json
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Answer, Engine, TextPair
-from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
+from serve_app.http.errors import InvalidInputError, Reply
+from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.inputs import require_model, require_task
-from serve_app.protocols.predict import raise_for_body
 from serve_app.text import quoted
 
 
@@ -61,7 +61,7 @@ async def rerank(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Rep
     if isinstance(request, TextsRequest):
         function = {"function_to_apply": "none"} if request.raw_scores else {}
         answer = await _score(engine, request.query, request.texts, function, request.truncate)
-        return _reply([_row(request, index, score) for index, score in _ranked(answer)])
+        return Reply.of_json([_row(request, index, score) for index, score in _ranked(answer)])
     answer = await _score(engine, request.query, request.documents, {})
     document = {
         "object": "list",
@@ -69,7 +69,7 @@ async def rerank(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Rep
         "results": [_result(request, index, score) for index, score in _ranked(answer)[: request.top_n]],
         "usage": {"total_tokens": answer.tokens, "prompt_tokens": answer.tokens},
     }
-    return _reply(document)
+    return Reply.of_json(document)
 
 
 def _parse(body: bytes) -> TextsRequest | DocumentsRequest:
@@ -83,10 +83,7 @@ def _parse(body: bytes) -> TextsRequest | DocumentsRequest:
         raise InvalidInputError('give either "texts" or "documents"')
     has_texts = isinstance(document, dict) and "texts" in document
     shape: type[TextsRequest | DocumentsRequest] = TextsRequest if has_texts else DocumentsRequest
-    try:
-        return shape.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
+    return parse_body(shape, body)
 
 
 async def _score(
@@ -112,7 +109,3 @@ def _row(request: TextsRequest, index: int, score: float) -> dict[str, Any]:
 def _result(request: DocumentsRequest, index: int, score: float) -> dict[str, Any]:
     document = {"document": {"text": request.documents[index]}} if request.return_documents else {}
     return {"index": index, "relevance_score": score, **document}
-
-
-def _reply(document: Any) -> Reply:
-    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)

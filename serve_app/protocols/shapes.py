@@ -21,7 +21,7 @@ def error_reply(path: str, error: ServingError) -> Reply:
     openais = path.endswith(_OPENAI_PATHS) or "/v1/models/" in path
     if openais and not path.endswith(":predict"):
         return _reply(error, {"error": _openai(error)})
-    plain = {"error": str(error), "code": error.code, **error.details}
+    plain = error.document
     if path.endswith("/rerank"):
         sentence = str(error)
         others = {"error_type": _tei_type(error), "message": sentence, "detail": sentence}

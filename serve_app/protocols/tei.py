@@ -3,30 +3,21 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import BeforeValidator
+from pydantic_core import from_json
 
 from serve_app.contract import MAX_TEXTS_PER_REQUEST, StrictModel, Task
 from serve_app.engine.base import Engine, Input, TextPair
-from serve_app.http.errors import JSON_TYPE, InvalidInputError, Reply
-from serve_app.protocols.inputs import require_task
-from serve_app.protocols.predict import raise_for_body
+from serve_app.http.errors import InvalidInputError, Reply
+from serve_app.protocols.bodies import parse_body
+from serve_app.protocols.inputs import ALL_LABELS, as_list, require_task
 from serve_app.text import quoted
-
-
-def _as_list(inputs: Any) -> list[Any]:
-    """Return one text as a list; a list's members are checked afterwards."""
-    if isinstance(inputs, str):
-        return [inputs]
-    if not isinstance(inputs, list):
-        raise ValueError(f"got {quoted(inputs)}; must be a text or a list of texts")
-    return inputs
 
 
 class EmbedRequest(StrictModel):
     """One request. Members that would change the vectors and are not known here are refused."""
 
-    inputs: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+    inputs: Annotated[list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
     truncate: bool | None = None
     normalize: bool | None = None
 
@@ -34,13 +25,10 @@ class EmbedRequest(StrictModel):
 async def embed(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
     """Answer an embed request with one vector for each text, normalized unless the request says otherwise."""
     require_task(engine, Task.FEATURE_EXTRACTION, "embed")
-    try:
-        request = EmbedRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
+    request = parse_body(EmbedRequest, body)
     parameters = {"normalize": request.normalize is not False}
     answer = await engine.answer(request.inputs, parameters, request.truncate)
-    return _reply([prediction["embedding"] for prediction in answer.predictions])
+    return Reply.of_json([prediction["embedding"] for prediction in answer.predictions])
 
 
 class ClassifyRequest(StrictModel):
@@ -65,19 +53,16 @@ def is_classify_request(body: bytes) -> bool:
 async def classify(engine: Engine, body: bytes) -> Reply:
     """Answer with all labels and scores, best first: one list, or one for each list of `inputs`."""
     require_task(engine, Task.TEXT_CLASSIFICATION, "predict with inputs")
-    try:
-        request = ClassifyRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise_for_body(error)
+    request = parse_body(ClassifyRequest, body)
     nested = isinstance(request.inputs, list) and any(isinstance(each, list) for each in request.inputs)
     rows: list[Any] = list(request.inputs) if nested else [request.inputs]
     inputs = [_text_or_pair(row) for row in rows]
-    parameters: dict[str, Any] = {"top_k": 1000}
+    parameters: dict[str, Any] = {"top_k": ALL_LABELS}
     if request.raw_scores:
         parameters["function_to_apply"] = "none"
     answer = await engine.answer(inputs, parameters, request.truncate)
     answers = [prediction["top"] for prediction in answer.predictions]
-    return _reply(answers if nested else answers[0])
+    return Reply.of_json(answers if nested else answers[0])
 
 
 def _text_or_pair(row: str | list[str]) -> Input:
@@ -99,7 +84,7 @@ def info(engine: Engine) -> Reply:
         "label2id": {label: number for number, label in enumerate(labels)},
     }
     limit = engine.input_limit
-    return _reply(
+    return Reply.of_json(
         {
             "model_id": engine.args.name,
             "model_sha": engine.commit or None,
@@ -110,7 +95,3 @@ def info(engine: Engine) -> Reply:
             "auto_truncate": limit.truncate,
         }
     )
-
-
-def _reply(document: Any) -> Reply:
-    return Reply(to_json(document, inf_nan_mode="null"), JSON_TYPE)

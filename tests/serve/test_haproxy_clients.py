@@ -12,23 +12,6 @@ from tests.serve.proxied import Replica, ask, backend, running
 from tests.unit.http_double import serving
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory):
-    """A client of the proxy in front of the gateway, a model "a", and a model "idle" that has no replica."""
-    with (
-        serving(Replica, name="gateway") as gateway,
-        serving(Replica, name="a") as model,
-        serving(Replica, name="fallback") as fallback,
-    ):
-        backends = {
-            "gateway": backend("gateway", "/", [gateway], fallback),
-            "a": backend("a", "/v2/models/a", [model], fallback),
-            "idle": backend("idle", "/v2/models/idle", [], fallback),
-        }
-        with running(tmp_path_factory.mktemp("haproxy"), backends) as (client, _, _):
-            yield client
-
-
 @pytest.mark.parametrize("path", ENTRANCES)
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_so_it_is_at_each_path_where_the_body_names_the_model(proxy, path, slash):

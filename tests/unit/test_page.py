@@ -20,6 +20,7 @@ from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.relay import Relay
 from serve_app.http.errors import Reply, ServingError
 from serve_app.protocols import CALLS, METADATA
+from serve_app.protocols.shapes import error_reply
 from tests.harness.browser import browsing
 from tests.unit.fake_model import FakeModel, FakeRanker, UserConfig
 from tests.unit.test_model_index import FAILED, FakeServe, application
@@ -63,7 +64,7 @@ class Handle:
                 )
             return reply
         except ServingError as error:
-            return Reply.for_error(error)
+            return error_reply("", error)
 
 
 def gateway(serve, handle=None):
