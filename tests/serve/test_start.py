@@ -234,7 +234,10 @@ def test_ctrl_c_finishes_requests_and_leaves_nothing_behind(tmp_path, second):
     slow = {"texts": ["word " * 250] * 100}
     with running(folder, "--models", str(MODELS), port=second.port) as service:
         ours = psutil.Process(service.process.pid).children(recursive=True)
-        with load_on(service.url("/v2/models/encoder/predict"), slow, clients=1) as load:
+        url = service.url("/v2/models/encoder/predict")
+        # From here on whoever gets the slow request knows the replica, and hands it on at once.
+        assert httpx.post(url, json={"text": "short"}, timeout=60).status_code == 200
+        with load_on(url, slow, clients=1) as load:
             time.sleep(1)
             os.killpg(service.process.pid, signal.SIGINT)
             service.wait_for("the answer to the running request", lambda: load.statuses or load.failures)
