@@ -16,6 +16,7 @@ MAX_NEW_TOKENS: Final = 4096
 # Pairs of a start and an end are looked at in each window: 4 million of them.
 MAX_WINDOW_TOKENS: Final = 2048
 
+StopText = Annotated[str, Field(min_length=1, max_length=200)]
 Label = Annotated[str, Field(max_length=200)]
 Language = Annotated[str, Field(min_length=1, max_length=40)]
 
@@ -84,9 +85,19 @@ class GenerationParameters(StrictModel):
 
 
 class TextGenerationParameters(GenerationParameters):
-    """`return_full_text` puts the prompt in front of the continuation."""
+    """`return_full_text` puts the prompt in front of the continuation, which ends before a text of `stop`.
+
+    The penalties are those of OpenAI's API. Sampling with the same `seed` repeats. `ignore_eos` goes on after
+    the token with which the model ends a text.
+    """
 
     return_full_text: bool = False
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    stop: list[StopText] = Field(default_factory=list, max_length=16)
+    ignore_eos: bool = False
 
 
 class Text2TextGenerationParameters(GenerationParameters):

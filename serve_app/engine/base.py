@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from serve_app.contract import Dtype, ModelArgs, ParameterValue
+from serve_app.engine.generation import Generation, GenerationRequest
 from serve_app.http.errors import InputTooLongError
 
 # The answer for one text, ready for JSON; its keys are the names in the task's `outputs`.
@@ -247,3 +248,11 @@ class Engine(Protocol):
     ) -> list[Prediction]:
         """Return the predictions of `answer`."""
         return (await self.answer(texts, overrides)).predictions
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Return a continuation that has been accepted and is generated while it is iterated.
+
+        Raises a ServingError as `answer` does, and invalid input 422 for a model that is not generated with
+        step by step, a chat without a template, or one that the template refuses.
+        """
+        ...

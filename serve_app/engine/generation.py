@@ -1,0 +1,96 @@
+"""What a client asks of a model that generates token by token, and what it gets while that goes on.
+
+The engine is engine/generation_engine.py; this module imports neither torch nor transformers.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class FinishReason(StrEnum):
+    """Why a continuation is complete."""
+
+    # The model has ended the text, or one of the stop texts or tokens was reached.
+    STOP = "stop"
+    # There are as many new tokens as were allowed, or the model takes no more.
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation, which the chat template of the model's folder turns into a prompt.
+
+    `messages` are as OpenAI's API has them: `role`, `content` and what the template reads besides. The answer
+    continues the last one with `continues`, and is a new one otherwise.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = ()
+    continues: bool = False
+
+
+Prompt = str | Sequence[int] | Chat
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One continuation. `parameters` and `truncate` go before the endpoint's settings.
+
+    With `top_logprobs`, each token comes with its log-probability and those of so many of the most likely ones.
+    """
+
+    prompt: Prompt
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    # Tokens that end the continuation, besides those of the model.
+    stop_token_ids: Sequence[int] = ()
+    top_logprobs: int | None = None
+    truncate: bool | None = None
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token of the vocabulary, what it is as text, and the natural logarithm of its probability."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class GeneratedToken(TokenScore):
+    """A chosen token beside the most likely ones, best first. Without `top_logprobs`, its logprob is 0."""
+
+    top: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a continuation has grown by: text, which may be empty, and the tokens behind it.
+
+    Text that may turn out to be the beginning of a stop text, or half a character, comes with a later part.
+    """
+
+    text: str
+    tokens: tuple[GeneratedToken, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
+class Generation(Protocol):
+    """One continuation that is being generated. The last part, and only that, has a finish reason.
+
+    Iterating raises a ServingError if the model fails, the time is over, or the replica stops.
+    """
+
+    # Of the prompt: all tokens, and those of them that another request's prompt had computed already.
+    prompt_tokens: int
+    cached_tokens: int
+    # So far.
+    generated_tokens: int
+
+    def __aiter__(self) -> AsyncIterator[Part]: ...
+
+    async def aclose(self) -> None:
+        """Give up what is not generated yet, and free its place; harmless after the end."""
+        ...
