@@ -95,7 +95,7 @@ class TextGenerationParameters(GenerationParameters):
     min_p: float = Field(default=0.0, ge=0, le=1)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    seed: int | None = Field(default=None, ge=-(2**53), le=2**53)
     stop: list[StopText] = Field(default_factory=list, max_length=16)
     ignore_eos: bool = False
 
