@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        # The reader of GGUF files has a progress bar of its own.
+        "TQDM_DISABLE": "1",
     }
     try:
         with only_build_in(chosen.out):

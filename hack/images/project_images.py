@@ -21,6 +21,7 @@ SAMPLES: Final = (
     "random-ranker",
     "random-seq2seq",
     "sentiment",
+    "smollm2",
     "topic",
 )
 

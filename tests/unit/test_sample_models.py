@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 import models
+from endpoint_operator.local.manifests import read_manifest
+from hack.images.project_images import SAMPLES
+from hack.paths import PROJECT
 from models import build, sentiment, topic
+from models.catalogue import RECIPES
 from models.examples import Example, read_columns, read_examples
-from models.packages import empath_lexicon, vader_lexicon
+from models.packages import empath_lexicon, smollm2_file, smollm2_licence, vader_lexicon
 from models.recipe import Recipe, fingerprint, is_up_to_date, publish
 from models.score import LowScoreError, Score, read_heldout, require_good_score, score_answers, write_scores
 
@@ -217,6 +221,28 @@ def test_build_fails_with_one_sentence(
     assert error.startswith(message)
     assert error.count("\n") == 1
     assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "manifests" / "samples").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_a_sample_manifest_is_valid_and_its_model_is_built(path: Path) -> None:
+    read = read_manifest(path)
+    assert read.errors == ()
+    [located] = read.endpoints
+    assert located.endpoint.name == path.stem
+    uri = located.endpoint.spec.model.uri
+    assert uri.removeprefix("file:///models/") in {recipe.name for recipe in RECIPES}
+
+
+def test_the_image_of_the_cluster_on_this_machine_has_every_model() -> None:
+    assert sorted(SAMPLES) == sorted(recipe.name for recipe in RECIPES)
+
+
+def test_the_chat_models_package_has_its_weights_and_its_licence() -> None:
+    with smollm2_file().open("rb") as weights:
+        assert weights.read(4) == b"GGUF"
+    assert "Apache License" in smollm2_licence().read_text(encoding="utf-8")
 
 
 def test_an_up_to_date_check_imports_no_torch() -> None:
