@@ -22,7 +22,7 @@ def apart(release):
         release.wait_for("two workers", lambda: len(workers(release)) > 1)
         release.wait_for("one Ray cluster", lambda: len(release.get("rayclusters")["items"]) == 1)
     # Other models would have to start again, too, on the same two processors.
-    for name in ("minilm", "random-seq2seq", "sentiment", "topic"):
+    for name in ("chat", "minilm", "random-seq2seq", "sentiment", "topic"):
         release.kubectl("delete", "modelendpoint", name, "--ignore-not-found")
     names = ("apart-1", "apart-2", "apart-3")
     release.apply(*(endpoint(name, scaling=APART) for name in names))

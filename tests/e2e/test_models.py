@@ -8,6 +8,7 @@ import yaml
 from tests.e2e.release import SAMPLES, endpoint
 
 QUESTIONS = {
+    "chat": {"text": "What is the capital of France?", "parameters": {"max_new_tokens": 8}},
     "minilm": {"text": "a sentence"},
     "random-seq2seq": {"text": "a sentence"},
     "sentiment": {"text": "I love this product"},
