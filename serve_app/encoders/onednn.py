@@ -16,6 +16,8 @@ import torch
 from torch.nn.functional import gelu
 from transformers.pytorch_utils import Conv1D
 
+from serve_app.encoders.torchscript import compiled
+
 # `from_prepacked` calls a C function whose arguments are no public contract, so that another version may take
 # others: the minor versions of torch with which it was tested.
 _TESTED: Final = ("2.15",)
@@ -54,8 +56,20 @@ class OneDnnLayer(torch.nn.Module):  # type: ignore[misc]
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
+        # As a buffer, so that a traced graph can hold it.
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
+        self.register_buffer("weight", packed, persistent=False)
         self.bias = linear.bias
+
+
+# A traced graph can hold no empty list.
+@compiled
+def _linear(
+    inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, after: str
+) -> torch.Tensor:
+    # The last argument is the approximation of GELU.
+    outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, after, [], "none")
+    return outputs
 
 
 class OneDnnLinear(OneDnnLayer):
@@ -66,10 +80,7 @@ class OneDnnLinear(OneDnnLayer):
         self._after = after
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        # The last argument is the approximation of GELU.
-        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self.weight, self.bias, self._after, [], "none"
-        )
+        outputs: torch.Tensor = _linear(inputs, self.weight, self.bias, self._after)
         return outputs
 
 

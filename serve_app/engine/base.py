@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from serve_app.contract import Dtype, ModelArgs, ParameterValue
+from serve_app.engine.choice import Steps
 from serve_app.engine.generation import Generation, GenerationRequest
-from serve_app.http.errors import InputTooLongError
+from serve_app.http.errors import InputTooLongError, InvalidInputError
 
 # The answer for one text, ready for JSON; its keys are the names in the task's `outputs`.
 Prediction = dict[str, Any]
@@ -41,6 +42,13 @@ def characters_of(text: Input) -> int:
 
 class ModelLoadError(Exception):
     """The folder holds no model for the task."""
+
+
+class NotFiniteError(ArithmeticError):
+    """The model has computed something that is no number."""
+
+    def __init__(self) -> None:
+        super().__init__("the model's output has NaN or infinity; try float32, or another model")
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,9 @@ class TaskModel(ABC):
     def __init__(self, folder: Path, dtype: Dtype) -> None:
         """Load the model in `folder`; raise ModelLoadError if it is none for this task."""
 
+    # What computes the model in steps, if it can be generated with one token after the other.
+    steps: Steps | None = None
+
     @property
     def warmup_parameters(self) -> Mapping[str, ParameterValue]:
         """The parameters of the tiny request that warms the model up and shows that it works."""
@@ -200,6 +211,14 @@ class TaskModel(ABC):
     @abstractmethod
     def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return one raw output for each sequence of `batch`, all of one group."""
+
+    def continuation(self, request: GenerationRequest, parameters: Any, limit: InputLimit) -> EncodedSequence:
+        """Return what is generated in steps for a request; raise a ServingError if it cannot be answered."""
+        raise InvalidInputError("this model does not generate text; send the request to a chat model")
+
+    def token_text(self, token: int) -> str:
+        """Return the text of one token that was generated."""
+        raise NotImplementedError
 
     @abstractmethod
     def decode(

@@ -1,6 +1,7 @@
-"""The engine of models that run in batches: acquire a slot, encode, run in a batch, decode.
+"""The engine of a model: acquire a slot, encode, run in a batch, decode.
 
-It knows neither Ray nor torch, and of HTTP only the errors. Generation runs here too: a batch of texts with
+It knows neither Ray nor torch, and of HTTP only the errors. A model that is computed in steps has a batch that
+sequences join and leave at any step, and streams. Other models that generate run here too: a batch of texts with
 the same parameters is one call of `generate`, and lasts as long as its longest member.
 """
 
@@ -9,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -32,6 +33,10 @@ from serve_app.engine.base import (
 )
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
+from serve_app.engine.continuation import Continuation
+from serve_app.engine.continuous_batcher import ContinuousBatcher
+from serve_app.engine.generation import GenerationRequest
+from serve_app.engine.streamed import StreamedGeneration
 from serve_app.engine.streams import Streams
 from serve_app.http.errors import (
     InvalidInputError,
@@ -73,7 +78,12 @@ class BatchEngine(Engine):
         self.commit = ""
         self._user_config = user_config
         streams = Streams(model.batches_at_once, model.prepare_thread, side=model.has_side_stream)
-        self._batcher = Batcher(model.forward, _batch_limits(user_config, model), streams)
+        limits = _batch_limits(user_config, model)
+        self._batcher = (
+            Batcher(model.forward, limits, streams)
+            if model.steps is None
+            else ContinuousBatcher(model.steps, limits, streams)
+        )
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
         self._requests = 0
         # Those of large requests.
@@ -96,10 +106,7 @@ class BatchEngine(Engine):
         truncate: bool | None = None,
     ) -> Answer:
         _require_texts(texts, self.model, self.args.task)
-        try:
-            parameters = parse_parameters(self.args.task, self._user_config.parameters, overrides)
-        except InvalidParameterError as error:
-            raise InvalidInputError(str(error)) from error
+        parameters = self._parameters(overrides)
         limit = self.input_limit
         if truncate is not None:
             limit = replace(limit, truncate=truncate)
@@ -110,6 +117,24 @@ class BatchEngine(Engine):
                     return await self._answer(texts, parameters, limit)
             except TimeoutError as error:
                 raise RequestTimeoutError(f"no answer within {seconds:g} seconds") from error
+
+    async def generate(self, request: GenerationRequest) -> StreamedGeneration:
+        parameters = self._parameters(request.parameters)
+        limit = self.input_limit
+        if request.truncate is not None:
+            limit = replace(limit, truncate=request.truncate)
+        with ExitStack() as held:
+            held.enter_context(self._acquire_slot())
+            loop = asyncio.get_running_loop()
+            continuation = await loop.run_in_executor(
+                self._text_thread, self.model.continuation, request, parameters, limit
+            )
+            assert isinstance(continuation, Continuation) and isinstance(self._batcher, ContinuousBatcher)
+            held.enter_context(self._acquire_tokens(continuation.tokens))
+            stream = self._batcher.stream(continuation)
+            return StreamedGeneration(
+                stream, continuation, self.model, self._user_config.request_timeout_seconds, held.pop_all()
+            )
 
     async def check_health(self) -> None:
         """Run the model on a tiny text, unless it is busy and making progress, which is healthy too.
@@ -132,6 +157,12 @@ class BatchEngine(Engine):
         """Stop the threads."""
         await self._batcher.close()
         self._text_thread.shutdown(wait=False, cancel_futures=True)
+
+    def _parameters(self, overrides: Mapping[str, Any] | None) -> TaskParameters:
+        try:
+            return parse_parameters(self.args.task, self._user_config.parameters, overrides)
+        except InvalidParameterError as error:
+            raise InvalidInputError(str(error)) from error
 
     @contextmanager
     def _acquire_slot(self) -> Iterator[None]:

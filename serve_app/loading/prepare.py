@@ -23,6 +23,7 @@ from typing import Any, Final
 import torch
 
 from serve_app.contract import Dtype
+from serve_app.decoders.steps import DecoderSteps
 from serve_app.encoders.onednn import has_kernels, use_kernels
 from serve_app.encoders.shared_weights import share_weights
 from serve_app.encoders.unpad import can_unpad, script, unpad
@@ -48,6 +49,7 @@ class Layers(StrEnum):
     """Whose layers compute, and whose kernels the linear ones call."""
 
     OWN = "own layers"
+    STEPS = "transformers' layers in steps"
     ONEDNN = "transformers' layers with oneDNN"
     PLAIN = "transformers' layers"
 
@@ -196,12 +198,13 @@ class _Prover:
         assert self._plain is not None
         replaceable = not self._quantized and self._plain.device.type == "cpu"
         own = replaceable and self._task.own_layers and can_unpad(self._plain.model)
+        steps = self._task.in_steps and not self._quantized
         dtypes = [self._wanted]
         if self._wanted != FLOAT32 and self._has_float32:
             dtypes.append(FLOAT32)
         for dtype in dtypes:
             onednn = replaceable and dtype != INT8 and has_kernels(torch_dtype(dtype))
-            possible = {Layers.OWN: own, Layers.ONEDNN: onednn, Layers.PLAIN: True}
+            possible = {Layers.OWN: own, Layers.STEPS: steps, Layers.ONEDNN: onednn, Layers.PLAIN: True}
             for layers in filter(possible.get, Layers):
                 yield Step(dtype, layers, max_tokens=rehearsal.max_tokens)
 
@@ -213,7 +216,7 @@ class _Prover:
         if alone.changed:
             self._note(step, alone, "")
             return None
-        if self._mixes and step.layers is not Layers.OWN:
+        if self._mixes and step.layers not in (Layers.OWN, Layers.STEPS):
             self._reasons.append(f"{step}: texts of different lengths in a batch change each other's answers")
         else:
             together = rehearsal.mixed_batches(expected, rule)
@@ -251,7 +254,7 @@ def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
     if step.dtype == INT8:
         quantize(model.model)
         model = replace(model, dtype=INT8)
-    if step.layers is not Layers.PLAIN:
+    if step.layers is not Layers.PLAIN and model.device.type == "cpu":
         if step.dtype != INT8 and has_kernels(torch_dtype(step.dtype)):
             use_kernels(model.model)
         share_weights(model.model)
@@ -260,4 +263,8 @@ def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
     if own:
         # Compiled layers keep the weights that they were compiled with.
         script(model.model)
+    if step.layers is Layers.STEPS:
+        steps = DecoderSteps(model.model, model.max_tokens)
+        steps.trace()
+        model = replace(model, steps=steps)
     return model

@@ -28,6 +28,8 @@ class ProvedTask(Protocol):
     # Whether `auto` may choose a shorter dtype on a CPU, and whether our own layers suit the task.
     compared: bool
     own_layers: bool
+    # Whether it may be computed in steps.
+    in_steps: bool
 
     @property
     def task(self) -> Task: ...

@@ -16,6 +16,7 @@ import transformers
 from safetensors import SafetensorError
 
 from serve_app.contract import Task
+from serve_app.decoders.steps import DecoderSteps
 from serve_app.encoders.cpu_threads import granted_threads
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError
 from serve_app.http.errors import InvalidInputError
@@ -48,6 +49,8 @@ class TransformersModel:
     threads: int
     # Whether the model runs without padding, in layers of this project.
     unpadded: bool = False
+    # What computes a causal model in steps, instead of `generate`.
+    steps: DecoderSteps | None = None
     # Whether only sequences of one length may share a batch.
     equal_lengths: bool = False
     # A lower limit than the one that the model states.

@@ -10,14 +10,20 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from serve_app.contract import ParameterValue
-from serve_app.engine.base import EncodedSequence, Output, Progress
+from serve_app.engine.base import EncodedSequence, NotFiniteError, Output, Progress
 from serve_app.loading.proof import Changed, generation_changed
 from serve_app.parameters import GenerationParameters
-from serve_app.tasks.pretrained_task import FULL_BATCHES, NotFiniteError, PretrainedTask
+from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
 
 _SAMPLING: Final = ("temperature", "top_k", "top_p")
 # Parameters of tasks that `generate` does not know.
-_OTHERS: Final = {"prefix", "return_full_text", "src_lang", "tgt_lang"}
+_OTHERS: Final = {"prefix", "return_full_text", "src_lang", "tgt_lang"} | {
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "ignore_eos",
+}
 # Logits divided by less than this leave the range of float32.
 _LEAST_TEMPERATURE: Final = 1e-5
 _PROOF_TOKENS: Final = 3

@@ -15,6 +15,7 @@ from serve_app.engine.base import (
     EncodedSequence,
     Input,
     InputLimit,
+    NotFiniteError,
     Progress,
     TaskModel,
     characters_of,
@@ -32,13 +33,6 @@ FULL_BATCHES: Final = 10**6
 _BRIEF_CHARACTERS: Final = 1000
 
 
-class NotFiniteError(ArithmeticError):
-    """The model has computed something that is no number."""
-
-    def __init__(self) -> None:
-        super().__init__("the model's output has NaN or infinity; try float32, or another model")
-
-
 class PretrainedTask(TaskModel):
     """A task with a model of transformers, which is proved before it serves: see loading/prepare.py."""
 
@@ -48,6 +42,8 @@ class PretrainedTask(TaskModel):
     compared: bool = True
     # Whether the layers of encoders/unpad.py suit the task.
     own_layers: bool = True
+    # Whether the model may be computed in steps, by decoders/.
+    in_steps: bool = False
     # Whether `decode` takes only microseconds and needs no tokenizer.
     decodes_fast: ClassVar[bool] = False
 

@@ -1,6 +1,6 @@
 """text-generation: a causal model continues a text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -9,9 +9,17 @@ from transformers import AutoModelForCausalLM
 
 from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Prediction
-from serve_app.http.errors import InputTooLongError
+from serve_app.engine.continuation import Continuation, Continued
+from serve_app.engine.generation import Chat, GenerationRequest
+from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.parameters import TextGenerationParameters
 from serve_app.tasks.generation import GeneratingTask
+from serve_app.tasks.parts.continuations import (
+    CHAT_TOKENS,
+    Continuations,
+    refuse_unless_in_steps,
+    states_other_way,
+)
 
 # Its layers look at both sides, and `generate` hides from them what comes later.
 _HIDES_LATER_TOKENS: Final = ("xlnet",)
@@ -30,6 +38,9 @@ class TextGeneration(GeneratingTask):
         super().load_extras(folder)
         # What a text ends with is continued, so a prompt that is too long loses its beginning.
         self._pretrained.hf_tokenizer.truncation_side = "left"
+        self.in_steps = not states_other_way(self._pretrained.model.generation_config)
+        self.steps = self._pretrained.steps
+        self._continuations = Continuations(self._pretrained, self._stop_texts) if self.steps else None
 
     def check_model(self) -> None:
         """Refuse a model in which a later token changes what is said of the earlier ones."""
@@ -47,6 +58,14 @@ class TextGeneration(GeneratingTask):
                 f"{self._folder} was not trained for {self.task}: {type(model).__name__} looks at what comes "
                 "after a token too; correct spec.model.task or the folder"
             )
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        steps = self._pretrained.steps
+        if steps is None:
+            return super().description | {"batching": "whole batches"}
+        about = {"batching": "continuous", "cache_bytes_per_token": steps.bytes_per_token}
+        return super().description | about | {"chat": bool(self._pretrained.hf_tokenizer.chat_template)}
 
     @property
     def default_new_tokens(self) -> int:
@@ -72,8 +91,51 @@ class TextGeneration(GeneratingTask):
         length = len(features["input_ids"])
         if new is None:
             options["max_new_tokens"] = max(1, min(stated.max_length, self.max_tokens) - length)
+        if self._continuations is not None:
+            return [self._continuations.of(features["input_ids"], options, parameters)]
+        refuse_unless_in_steps(parameters)
         group = self.group(options, length, _LOOKS_BACK)
         return [EncodedSequence(features, group, self.most_new_tokens(options))]
+
+    def continuation(
+        self, request: GenerationRequest, parameters: TextGenerationParameters, limit: InputLimit
+    ) -> Continuation:
+        made = self._continuations
+        if made is None:
+            raise InvalidInputError(
+                "this model is generated in whole batches, without streams and chats; send it to /predict"
+            )
+        options = self.options(parameters)
+        prompt = request.prompt
+        if isinstance(prompt, str):
+            # Within the limit already where the endpoint truncates.
+            ids = self._pretrained.encode(prompt, limit)["input_ids"]
+        else:
+            ids = made.chat_tokens(prompt) if isinstance(prompt, Chat) else list(prompt)
+        stated = self._pretrained.model.generation_config
+        new = options.get("max_new_tokens")
+        if new is None and isinstance(prompt, Chat):
+            new = options["max_new_tokens"] = max(1, min(CHAT_TOKENS, made.capacity - len(ids)))
+        elif new is None:
+            new = stated.max_new_tokens
+        ids = made.fitted(ids, limit, new)
+        return made.of(
+            ids,
+            options,
+            parameters,
+            ends=request.stop_token_ids,
+            top_logprobs=request.top_logprobs,
+        )
+
+    def token_text(self, token: int) -> str:
+        assert self._continuations is not None
+        return self._continuations.token_text(token)
+
+    def proof_answers(self, batch: Sequence[EncodedSequence]) -> list[torch.Tensor]:
+        steps = self._pretrained.steps
+        if steps is None:
+            return super().proof_answers(batch)
+        return steps.generated([each for each in batch if isinstance(each, Continuation)])
 
     def inputs(self, batch: Sequence[EncodedSequence]) -> dict[str, torch.Tensor]:
         tensors = self._pretrained.collate(batch, side="left")
@@ -90,12 +152,18 @@ class TextGeneration(GeneratingTask):
         outputs: Sequence[torch.Tensor],
         parameters: TextGenerationParameters,
     ) -> Prediction:
-        new = self._decoded(outputs[0].tolist())
+        [output] = outputs
+        ids = list(output.tokens) if isinstance(output, Continued) else output.tolist()
+        new = self._decoded(ids)
+        if isinstance(output, Continued) and output.text is not None:
+            new = output.text
         if not parameters.return_full_text:
             return {"generated_text": new}
+        if isinstance(output, Continued) and output.text is not None:
+            return {"generated_text": text + new}
         # A tokenizer may leave out the blank in front of the first of several tokens.
         prompt = encoded[0].features["input_ids"]
-        before, whole = self._decoded(prompt), self._decoded([*prompt, *outputs[0].tolist()])
+        before, whole = self._decoded(prompt), self._decoded([*prompt, *ids])
         return {"generated_text": text + (whole[len(before) :] if whole.startswith(before) else new)}
 
     def _decoded(self, ids: Sequence[int]) -> str:

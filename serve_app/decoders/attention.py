@@ -1,0 +1,230 @@
+"""Attention of a step: each row looks at the keys and values in its place of the cache.
+
+    step ──> rows of one token ──> together: one operation over a range of places, masked
+      │                        └─> alone: one operation each
+      └────> pieces of prompts ──> one operation each, causal
+
+The layers are those of transformers, which let a function take the place of their attention
+(transformers.AttentionInterface). All rows and pieces of a step are one sequence for them, (1, tokens).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from serve_app.encoders.torchscript import compiled
+
+NAME: Final = "model_endpoints_steps"
+
+
+class UnsupportedAttentionError(Exception):
+    """The layer needs an attention that this module does not have."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a prompt: tokens from `begin` to `end` of the sequence in `place`."""
+
+    place: int
+    begin: int
+    end: int
+
+
+@dataclass
+class AttentionStep:
+    """What the layers of one step need; the tokens of `rows` come first, then those of the pieces.
+
+    `cache` is (places, layers, 2, heads, capacity, width). `places` and `positions` have one number for each
+    row. Rows attend together in the places from `first` on, `together` of them, up to `longest` tokens; the
+    numbers of those that attend alone are in `alone`.
+    """
+
+    cache: torch.Tensor
+    places: torch.Tensor
+    positions: torch.Tensor
+    first: torch.Tensor
+    span: torch.Tensor
+    alone: torch.Tensor
+    pieces: tuple[Piece, ...] = ()
+    # How many layers have attended.
+    layers: int = 0
+    masks: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int) -> torch.Tensor:
+        """Return what each place of the range sees, (range, 1, 1, longest) of bool; `window` 0 is all."""
+        if window not in self.masks:
+            self.masks[window] = _mask(self.span, self.first, self.places, self.positions, window)
+        return self.masks[window]
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    step: AttentionStep | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return (1, tokens, heads, width) for a query of (1, heads, tokens, width), as transformers calls it."""
+    if step is None or others.get("s_aux") is not None or others.get("position_bias") is not None:
+        raise UnsupportedAttentionError(f"{type(module).__name__} has an attention that is not known here")
+    step.layers += 1
+    _, heads, tokens, width = query.shape
+    groups = key.shape[1]
+    scale = scaling if scaling is not None else width**-0.5
+    window, cap = sliding_window or 0, softcap or 0.0
+    cache = step.cache[:, module.layer_idx]
+    # (tokens, heads of keys, heads of queries for each, width)
+    queries = query[0].transpose(0, 1).reshape(tokens, groups, heads // groups, width)
+    keys_values = torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
+    parts = []
+    rows = step.places.shape[0]
+    if rows:
+        parts.append(
+            _attend_rows(
+                queries[:rows],
+                keys_values[:rows],
+                cache,
+                step.places,
+                step.positions,
+                step.first,
+                step.mask(window),
+                step.alone,
+                window,
+                scale,
+                cap,
+            )
+        )
+    begin = rows
+    for piece in step.pieces:
+        end = begin + piece.end - piece.begin
+        parts.append(
+            _attend_piece(queries[begin:end], keys_values[begin:end], cache, piece, window, scale, cap)
+        )
+        begin = end
+    attended = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return attended.reshape(1, tokens, heads, width), None
+
+
+AttentionInterface.register(NAME, _attend)
+# Which token sees which is decided here.
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, lambda *arguments, **options: None)
+
+
+@compiled
+def _mask(
+    span: torch.Tensor, first: torch.Tensor, places: torch.Tensor, positions: torch.Tensor, window: int
+) -> torch.Tensor:
+    """`span` is (range, longest), of any numbers; places without a row see their first token only."""
+    last = torch.zeros(span.shape[0], dtype=torch.long)
+    inside = (places >= first) & (places < first + span.shape[0])
+    last.index_put_([(places - first)[inside]], positions[inside])
+    # A row that attends alone may be longer.
+    last = last.clamp(max=span.shape[1] - 1).unsqueeze(1)
+    columns = torch.arange(span.shape[1]).unsqueeze(0)
+    seen = columns <= last
+    if window > 0:
+        seen = seen & (columns > last - window)
+    return seen.unsqueeze(1).unsqueeze(1)
+
+
+@compiled
+def _weighted(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Return attention of (…, queries, width); with `cap`, of scores that stay below it (Gemma 2)."""
+    if cap == 0.0:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    scores = cap * torch.tanh(torch.matmul(query, key.transpose(-1, -2)) * scale / cap)
+    if mask is not None:
+        scores = scores.masked_fill(mask.logical_not(), float("-inf"))
+    return torch.matmul(torch.softmax(scores.float(), -1).to(value.dtype), value)
+
+
+@compiled
+def _attend_rows(
+    queries: torch.Tensor,
+    keys_values: torch.Tensor,
+    cache: torch.Tensor,
+    places: torch.Tensor,
+    positions: torch.Tensor,
+    first: torch.Tensor,
+    mask: torch.Tensor,
+    alone: torch.Tensor,
+    window: int,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Store the keys and values of one token in each place, and return what it attends to.
+
+    `queries` are (rows, groups, heads of each, width), `keys_values` (rows, 2, groups, width), `cache`
+    (places, 2, groups, capacity, width).
+    """
+    kinds = torch.arange(2).view(1, 2, 1)
+    groups = torch.arange(cache.shape[2]).view(1, 1, -1)
+    cache.index_put_([places.view(-1, 1, 1), kinds, groups, positions.view(-1, 1, 1)], keys_values)
+    count, longest = mask.shape[0], mask.shape[-1]
+    attended = queries
+    if count > 0:
+        begin = int(first)
+        own = cache.narrow(0, begin, count)
+        together = queries.new_zeros([count, queries.shape[1], queries.shape[2], queries.shape[3]])
+        # A row outside the range attends alone, below.
+        inside = (places >= first) & (places < first + count)
+        rows = (places - first).clamp(0, count - 1)
+        together.index_put_([rows[inside]], queries[inside])
+        keys = own.select(1, 0).narrow(2, 0, longest)
+        values = own.select(1, 1).narrow(2, 0, longest)
+        attended = _weighted(together, keys, values, mask, scale, cap).index_select(0, rows)
+    if alone.shape[0] > 0:
+        attended = attended.clone()
+        numbers: list[list[int]] = torch.stack([alone, places[alone], positions[alone] + 1], 1).tolist()
+        for row, place, length in numbers:
+            begin = max(0, length - window) if window > 0 else 0
+            keys = cache[place, 0].narrow(1, begin, length - begin).unsqueeze(0)
+            values = cache[place, 1].narrow(1, begin, length - begin).unsqueeze(0)
+            attended[row] = _weighted(queries[row].unsqueeze(0), keys, values, None, scale, cap)[0]
+    return attended
+
+
+def _attend_piece(
+    queries: torch.Tensor,
+    keys_values: torch.Tensor,
+    cache: torch.Tensor,
+    piece: Piece,
+    window: int,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Store the keys and values of a piece, and return what its tokens attend to; shapes as above."""
+    tokens, groups, each, width = queries.shape
+    own = cache[piece.place]
+    own[:, :, piece.begin : piece.end] = keys_values.permute(1, 2, 0, 3)
+    positions = torch.arange(piece.begin, piece.end, device=queries.device)[:, None]
+    columns = torch.arange(piece.end, device=queries.device)[None]
+    seen = columns <= positions
+    if window:
+        seen &= columns > positions - window
+    attended = _weighted(
+        queries.permute(1, 2, 0, 3).reshape(1, groups, each * tokens, width),
+        own[None, 0, :, : piece.end],
+        own[None, 1, :, : piece.end],
+        seen.repeat(each, 1),
+        scale,
+        cap,
+    )
+    return attended.view(groups, each, tokens, width).permute(2, 0, 1, 3)

@@ -1,0 +1,54 @@
+"""The memory for keys and values: places of equal size, of which only what is used takes memory."""
+
+import math
+import mmap
+from typing import Final
+
+import torch
+
+# Linux has it; Python names it only from 3.13 on.
+_NO_RESERVE: Final = 0x4000
+
+
+class KeyValueCache:
+    """`tensor` is (places, layers, 2, heads, capacity, width), keys before values.
+
+    On a processor the system gives memory to a page when it is first written, and `release` takes it back; a
+    page without memory reads as zeros.
+    """
+
+    def __init__(
+        self,
+        places: int,
+        layers: int,
+        heads: int,
+        capacity: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (places, layers, 2, heads, capacity, width)
+        self.bytes_per_token = layers * 2 * heads * width * dtype.itemsize
+        self._place_bytes = self.bytes_per_token * capacity
+        self._memory: mmap.mmap | None = None
+        if device.type == "cpu":
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+            self._memory = mmap.mmap(-1, places * self._place_bytes, flags=flags)
+            flat = torch.frombuffer(self._memory, dtype=dtype, count=math.prod(shape))
+            self.tensor = flat.view(shape)
+        else:
+            self.tensor = torch.zeros(shape, dtype=dtype, device=device)
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first `tokens` tokens of a place into another one."""
+        self.tensor[target, :, :, :, :tokens] = self.tensor[source, :, :, :, :tokens]
+
+    def release(self, place: int) -> None:
+        """Give the memory of a place back to the system."""
+        if self._memory is None:
+            return
+        # Whole pages only: the others belong to a neighbour, too.
+        begin = -(-place * self._place_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (place + 1) * self._place_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > begin:
+            self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)

@@ -1,0 +1,237 @@
+"""One step of a causal model for any number of sequences, each in a place of the cache.
+
+Rows of one token run through a graph that TorchScript has traced, where it can: at one row the Python of the
+layers takes as long as half of the model. A step with a piece of a prompt runs in Python.
+"""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+
+from serve_app.decoders.attention import NAME, AttentionStep, Piece
+from serve_app.decoders.grouping import rows_alone
+from serve_app.decoders.kv_cache import KeyValueCache
+from serve_app.decoders.sampling import choose
+from serve_app.engine.choice import Choice, Row
+from serve_app.engine.continuation import Continuation
+
+# No endpoint has more sequences in a batch; places that were never used take no memory.
+MOST_PLACES: Final = 256
+# No sequence is longer; a place of more tokens would only be address space.
+MOST_TOKENS: Final = 32768
+
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
+
+
+class UnsupportedModelError(Exception):
+    """The model cannot be computed in steps."""
+
+
+class DecoderSteps:
+    """Computes steps of `model`, a causal model of transformers, whose attention is replaced."""
+
+    def __init__(self, model: Any, max_tokens: int, places: int = MOST_PLACES) -> None:
+        """Raises UnsupportedModelError if the layers do not attend through the function of attention.py."""
+        self.capacity = min(max_tokens, MOST_TOKENS)
+        self.places = places
+        taken = inspect.signature(model.forward).parameters
+        if "position_ids" not in taken:
+            raise UnsupportedModelError(f"{type(model).__name__} does not take the positions of its tokens")
+        self._keeps = "logits_to_keep" in taken
+        self._model = model
+        layers, heads, width = _dimensions(model)
+        self._cache = KeyValueCache(places, layers, heads, self.capacity, width, model.dtype, model.device)
+        self._traced: Any = None
+        before = model.config._attn_implementation
+        model.set_attn_implementation(NAME)
+        try:
+            self._require_attention(layers)
+        except UnsupportedModelError:
+            model.set_attn_implementation(before)
+            raise
+
+    @property
+    def bytes_per_token(self) -> int:
+        """How much memory the keys and values of one token take."""
+        return self._cache.bytes_per_token
+
+    def trace(self) -> None:
+        """Compile the steps of single tokens; they stay in Python where TorchScript cannot."""
+        # Specialising for the first shapes makes nothing here faster, and takes memory.
+        torch._C._jit_set_profiling_mode(False)
+        rows = [Row(place, 0, [0], chooses=True) for place in range(min(2, self.places))]
+        try:
+            with torch.inference_mode(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                arguments = self._arguments(rows)
+                traced = torch.jit.trace(_Step(self._model), arguments, check_trace=False)
+                torch.testing.assert_close(traced(*arguments), self.logits(rows), rtol=1e-2, atol=1e-2)
+                self._traced = traced
+        except Exception as error:
+            logger.info("the steps of the model stay in Python: %s", " ".join(str(error).split())[:300])
+
+    def step(self, rows: Sequence[Row]) -> list[Choice | None]:
+        """Compute the rows, and return the chosen token of each that chooses one.
+
+        Raises NotFiniteError, or what the model raises; the same rows may be computed again then.
+        """
+        choosing = [row for row in rows if row.chooses]
+        with torch.inference_mode():
+            logits = self.logits(rows)
+            choices = iter(choose(logits, choosing) if choosing else ())
+        return [next(choices) if row.chooses else None for row in rows]
+
+    def logits(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Compute the rows, and return the logits of those that choose, (rows, vocabulary)."""
+        if self._traced is not None and all(row.chooses and len(row.tokens) == 1 for row in rows):
+            logits: torch.Tensor = self._traced(*self._arguments(rows))
+            return logits
+        single = [row for row in rows if len(row.tokens) == 1]
+        ordered = [*single, *(row for row in rows if len(row.tokens) > 1)]
+        pieces = tuple(Piece(row.place, row.begin, row.begin + len(row.tokens)) for row in ordered[len(single) :])
+        # Where in the step the last token of each row is.
+        last = torch.tensor([len(row.tokens) for row in ordered]).cumsum(0) - 1
+        chosen = [int(last[ordered.index(row)]) for row in rows if row.chooses]
+        return self._computed(ordered, single, pieces, chosen)
+
+    def _computed(
+        self, ordered: Sequence[Row], single: Sequence[Row], pieces: tuple[Piece, ...], chosen: list[int]
+    ) -> torch.Tensor:
+        """Return the logits of the tokens `chosen`, by their numbers in the step."""
+        device = self._model.device
+        ids = torch.tensor([[token for row in ordered for token in row.tokens]], device=device)
+        positions = [row.begin + number for row in ordered for number in range(len(row.tokens))]
+        step = self._attention(single, pieces)
+        options: dict[str, Any] = {}
+        if self._keeps:
+            # The last one's are computed where nobody chooses; nothing is not an option.
+            options["logits_to_keep"] = torch.tensor(chosen or [ids.shape[1] - 1], device=device)
+        logits: torch.Tensor = self._model(
+            input_ids=ids,
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            step=step,
+            **options,
+        ).logits[0]
+        self._layers = step.layers
+        return logits if self._keeps else logits[chosen]
+
+    def generated(self, continuations: Sequence[Continuation]) -> list[torch.Tensor]:
+        """Return what follows each prompt when all are computed together: (tokens, 1 + vocabulary).
+
+        Each token is followed by the logits that it was chosen by, before any penalty.
+        """
+        ids = [list(each.prompt) for each in continuations]
+        found: list[list[torch.Tensor]] = [[] for _ in continuations]
+        computed = [0] * len(ids)
+        running = list(range(len(ids)))
+        while running:
+            rows = [
+                Row(
+                    number,
+                    computed[number],
+                    ids[number][computed[number] :],
+                    chooses=True,
+                    sampling=replace(continuations[number].sampling, samples=False),
+                    so_far=ids[number],
+                    prompt=len(continuations[number].prompt),
+                )
+                for number in running
+            ]
+            with torch.inference_mode():
+                logits = self.logits(rows)
+                choices = choose(logits, rows)
+            still = []
+            for number, choice, row in zip(running, choices, logits.float().cpu(), strict=True):
+                computed[number] = len(ids[number])
+                ids[number].append(choice.token)
+                found[number].append(torch.cat([torch.tensor([float(choice.token)]), row]))
+                of = continuations[number]
+                if choice.token not in of.ends and len(found[number]) < of.new_tokens:
+                    still.append(number)
+            running = still
+        return [torch.stack(each) for each in found]
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Let the sequence in place `target` begin with the first tokens of that in `source`."""
+        self._cache.copy(source, target, tokens)
+
+    def release(self, place: int) -> None:
+        """Give the memory of a place back."""
+        self._cache.release(place)
+
+    def _attention(self, rows: Sequence[Row], pieces: tuple[Piece, ...] = ()) -> AttentionStep:
+        _, _, *tensors = self._arguments(rows)
+        return AttentionStep(*tensors, pieces=pieces)
+
+    def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
+        """Return what a step of single tokens takes: ids, positions, then the tensors of AttentionStep."""
+        device = self._model.device
+        places, lengths = [row.place for row in rows], [row.begin + 1 for row in rows]
+        alone = rows_alone(places, lengths)
+        together = sorted(set(range(len(rows))) - set(alone))
+        first = min((places[row] for row in together), default=0)
+        count = max((places[row] for row in together), default=-1) + 1 - first
+        longest = max((lengths[row] for row in together), default=1)
+
+        def numbers(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.long, device=device)
+
+        return (
+            numbers([row.tokens[0] for row in rows]),
+            numbers([row.begin for row in rows]),
+            self._cache.tensor,
+            numbers(places),
+            numbers([row.begin for row in rows]),
+            torch.tensor(first, device=device),
+            torch.empty(max(count, 0), longest, device="meta" if device.type == "meta" else device),
+            numbers(alone),
+        )
+
+    def _require_attention(self, layers: int) -> None:
+        """Raise UnsupportedModelError unless each layer calls the function of attention.py."""
+        try:
+            self.step([Row(0, 0, [0, 0], chooses=True), Row(1, 0, [0], chooses=True)])
+        except Exception as error:
+            raise UnsupportedModelError(f"{type(self._model).__name__}: {error}") from error
+        if self._layers != layers:
+            raise UnsupportedModelError(
+                f"{type(self._model).__name__}: {self._layers} of {layers} layers attend to what they are told"
+            )
+
+
+class _Step(torch.nn.Module):  # type: ignore[misc]
+    """A step of single tokens as a function of tensors, for TorchScript."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor, *attention: torch.Tensor) -> torch.Tensor:
+        """(rows,) and (rows,) in, (rows, vocabulary) out."""
+        step = AttentionStep(*attention)
+        logits: torch.Tensor = self.model(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, step=step
+        ).logits[0]
+        return logits
+
+
+def _dimensions(model: Any) -> tuple[int, int, int]:
+    """Return the number of layers, that of heads of keys and values in each, and the width of a head."""
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    try:
+        with torch.inference_mode():
+            layers = model(input_ids=ids, use_cache=True).past_key_values.layers
+        shapes = {tuple(tensor.shape) for layer in layers for tensor in (layer.keys, layer.values)}
+        [(_, heads, _, width)] = shapes
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} does not keep keys and values of one size in every layer"
+        ) from error
+    return len(layers), heads, width

@@ -1,0 +1,246 @@
+"""Continuous batching: sequences join and leave the batch at every step (Yu et al. 2022, "Orca").
+
+    submit, stream ──> queue ──the budget has room──> running ──> a row of each step, beside a piece of a prompt
+                                                        │ ended, or its client has gone
+                                                        └──> its place keeps the tokens, for prompts like it
+
+While a step runs in its thread, the event loop makes text of what the step before has chosen. So a stop text is
+found one step late, and what that step adds is dropped.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from serve_app.engine.batch_planner import BatchItem, BatchLimits
+from serve_app.engine.choice import Choice, Row, Steps
+from serve_app.engine.continuation import Continuation, RunningSequence, StreamedRequest
+from serve_app.engine.pace import Pace
+from serve_app.engine.places import WORTH_COPYING, Places, common_prefix
+from serve_app.engine.streams import Streams
+from serve_app.engine.waiting import WaitingRequest, WaitingRequests
+
+# A chosen token of each sequence, whose text is not made yet.
+Pending = list[tuple[RunningSequence, Choice]]
+# What a step computes: a sequence, and how many of its tokens.
+Plan = list[tuple[RunningSequence, int]]
+
+_ONE: Final = 1
+
+# Serve sends this logger's records to the replica's log.
+logger = logging.getLogger("ray.serve")
+
+
+class ContinuousBatcher:
+    """Runs `steps` for all sequences together, in a thread of `streams`.
+
+    Of `limits`, `max_size` bounds the sequences and `max_tokens` their tokens, with those to be generated; one
+    sequence alone always gets in. They may be replaced at any time.
+    """
+
+    def __init__(self, steps: Steps, limits: BatchLimits, streams: Streams) -> None:
+        self.limits = limits
+        self._steps = steps
+        self._streams = streams
+        self._queue = WaitingRequests()
+        self._arrived = asyncio.Event()
+        self._running: list[RunningSequence] = []
+        self._places = Places()
+        self._pace = Pace()
+        self._step_began: float | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+
+    async def submit(self, sequences: Sequence[BatchItem]) -> list[Any]:
+        """Return what becomes of `sequences`, in their order; cancelling gives them up."""
+        if not sequences:
+            return []
+        request = WaitingRequest(sequences, asyncio.get_running_loop().create_future())
+        self._enqueue(request)
+        return await request.answer
+
+    def stream(self, continuation: Continuation) -> StreamedRequest:
+        """Return a request that hands on what each step adds; cancelling its answer gives it up."""
+        request = StreamedRequest(continuation, asyncio.get_running_loop().create_future())
+        # An error comes with what is handed on; nobody need ask for the answer.
+        request.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+        self._enqueue(request)
+        return request
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    @property
+    def held_tokens(self) -> int:
+        """How many tokens the running sequences may have at most."""
+        return sum(each.continuation.tokens for each in self._running)
+
+    def seconds_without_progress(self) -> float:
+        """Return how long the step that runs has taken so far; 0 if none runs."""
+        return 0.0 if self._step_began is None else time.monotonic() - self._step_began
+
+    async def close(self, error: Exception | None = None) -> None:
+        """Run no further step, and end all requests, with `error` if it is given."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._loop_task
+        for each in self._running:
+            if error is not None:
+                each.entry.request.fail(error)
+            each.entry.request.answer.cancel()
+        self._queue.drop_all()
+        self._streams.close()
+
+    def _enqueue(self, request: WaitingRequest) -> None:
+        if self._loop_task is None or self._loop_task.done():
+            self._loop_task = asyncio.create_task(self._batching_loop())
+        self._queue.append(request)
+        self._arrived.set()
+
+    async def _batching_loop(self) -> None:
+        pending: Pending = []
+        while True:
+            self._leave()
+            self._admit()
+            plan = self._plan()
+            if not plan and not pending:
+                self._arrived.clear()
+                if not len(self._queue):
+                    await self._arrived.wait()
+                # Others are on the event loop already, and share the first step.
+                await asyncio.sleep(0)
+                continue
+            step = asyncio.ensure_future(self._step(plan))
+            # The step begins before the event loop is busy with texts.
+            await asyncio.sleep(0)
+            _publish(pending)
+            pending = await step
+
+    def _leave(self) -> None:
+        """Let sequences go that are over; their places keep what they have computed."""
+        for each in self._running:
+            if (each.is_abandoned or each.reason is not None) and each.place is not None:
+                self._places.keep(each.place, each.ids[: each.computed])
+        self._running = [each for each in self._running if not each.is_abandoned and each.reason is None]
+
+    def _admit(self) -> None:
+        """Let sequences in, in their turn, while the budget has room for the next one."""
+        held = self.held_tokens
+        size = min(self.limits.max_size, self._steps.places)
+        while len(self._running) < size:
+            entries = self._queue.next(_ONE, _ONE)
+            if not entries:
+                return
+            tokens = entries[0].sequence.tokens
+            if self._running and held + tokens > self.limits.max_tokens:
+                return
+            self._queue.take(entries)
+            self._running.append(RunningSequence(entries[0]))
+            held += tokens
+
+    def _plan(self) -> Plan:
+        """Return the sequences of the next step: all that are generated, and pieces of the next prompts."""
+        begun = [each for each in self._running if each.place is not None]
+        plan = [(each, 1) for each in begun if each.missing == 1]
+        left = self._pace.piece_tokens(len(plan))
+        for each in self._running:
+            if left <= 0:
+                break
+            if each.place is None:
+                if self._waits_for_prefix(each):
+                    continue
+                self._begin(each)
+                if each.missing == 1:
+                    plan.append((each, 1))
+                    continue
+            if each.missing > 1:
+                count = min(each.missing, left)
+                plan.append((each, count))
+                left -= count
+        return plan
+
+    def _waits_for_prefix(self, sequence: RunningSequence) -> bool:
+        """Whether another one is about to compute the tokens with which this one begins, too."""
+        return any(
+            common_prefix(each.ids, sequence.ids[:-1]) >= each.computed + WORTH_COPYING
+            for each in self._running
+            if each.place is not None and each.missing > 1
+        )
+
+    def _begin(self, sequence: RunningSequence) -> None:
+        """Give a sequence its place, with what is known of its prompt."""
+        running = {
+            each.place: each.ids[: each.computed] for each in self._running if each.place is not None
+        }
+        count = min(max(self.limits.max_size, len(running) + 1), self._steps.places)
+        start = self._places.start(sequence.ids, running, count)
+        if start.source is not None:
+            self._steps.copy(start.source, start.place, start.known)
+        sequence.place, sequence.computed, sequence.known = start.place, start.known, start.known
+        for place in self._places.drop(self.limits.max_tokens - self.held_tokens):
+            self._steps.release(place)
+
+    async def _step(self, plan: Plan) -> Pending:
+        """Compute a step in its thread, and return what was chosen."""
+        rows = [each.row(count) for each, count in plan]
+        began = time.monotonic()
+        try:
+            choices = await self._compute(rows)
+        except Exception as error:
+            return await self._retry_individually(plan, error)
+        pieces = sum(count for _, count in plan if count > 1)
+        self._pace.note(time.monotonic() - began, sum(count == 1 for _, count in plan), pieces)
+        return _advance(plan, choices)
+
+    async def _compute(self, rows: Sequence[Row]) -> list[Choice | None]:
+        if not rows:
+            return []
+        loop = asyncio.get_running_loop()
+        self._step_began = time.monotonic()
+        try:
+            return await loop.run_in_executor(
+                self._streams.executor(exclusive=True), self._steps.step, rows
+            )
+        finally:
+            self._step_began = None
+
+    async def _retry_individually(self, plan: Plan, error: Exception) -> Pending:
+        """Compute a failed step one sequence at a time, so that one bad input fails only its own request."""
+        if len(plan) > 1:
+            logger.warning("a step of %d sequences failed; each runs alone now", len(plan), exc_info=error)
+        chosen: Pending = []
+        for each, count in plan:
+            try:
+                choices = await self._compute([each.row(count)])
+            except Exception as own_error:
+                each.entry.request.fail(own_error)
+                # What it has computed may be no numbers.
+                assert each.place is not None
+                self._steps.release(each.place)
+                self._running.remove(each)
+                continue
+            chosen += _advance([(each, count)], choices)
+        return chosen
+
+
+def _advance(plan: Plan, choices: Sequence[Choice | None]) -> Pending:
+    """Take over what a step has chosen for the sequences that still want it."""
+    pending: Pending = []
+    for (each, count), choice in zip(plan, choices, strict=True):
+        if each.reason is not None or each.is_abandoned:
+            continue
+        each.advance(count, choice)
+        if choice is not None:
+            pending.append((each, choice))
+    return pending
+
+
+def _publish(pending: Pending) -> None:
+    """Hand on the text of what a step has chosen."""
+    for each, choice in pending:
+        if not each.is_abandoned:
+            each.publish(choice)
