@@ -1,8 +1,8 @@
 """The engine of a model: acquire a slot, encode, run in a batch, decode.
 
-It knows neither Ray nor torch, and of HTTP only the errors. A model that is computed in steps has a batch that
-sequences join and leave at any step, and streams. Other models that generate run here too: a batch of texts with
-the same parameters is one call of `generate`, and lasts as long as its longest member.
+It knows neither Ray nor torch, and of HTTP only the errors. A model that is computed in steps has a batch
+that sequences join and leave at any step, and streams. Other models that generate run here too: a batch of
+texts with the same parameters is one call of `generate`, and lasts as long as its longest member.
 """
 
 import asyncio
@@ -129,7 +129,8 @@ class BatchEngine(Engine):
             continuation = await loop.run_in_executor(
                 self._text_thread, self.model.continuation, request, parameters, limit
             )
-            assert isinstance(continuation, Continuation) and isinstance(self._batcher, ContinuousBatcher)
+            assert isinstance(continuation, Continuation)
+            assert isinstance(self._batcher, ContinuousBatcher)
             held.enter_context(self._acquire_tokens(continuation.tokens))
             stream = self._batcher.stream(continuation)
             return StreamedGeneration(

@@ -76,7 +76,7 @@ class RunningSequence:
         self.computed = 0
         self.known = 0
         self.reason: FinishReason | None = None
-        self._random = random.Random(self.continuation.seed)  # noqa: S311 - nothing secret
+        self._random = random.Random(self.continuation.seed)
         self._draw: float | None = None
         self._request = entry.request
         self._text: TextStream | None = None
@@ -132,7 +132,7 @@ class RunningSequence:
         return self.ids[len(self.continuation.prompt) :]
 
     def publish(self, choice: Choice) -> None:
-        """Make text of the newest token, hand it on, and end the sequence at a stop text or its last token."""
+        """Make text of the newest token, and hand it on; end the sequence at a stop text or its last token."""
         text = ""
         if self._text is not None:
             text = self._text.add([choice.token])

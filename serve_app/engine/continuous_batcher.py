@@ -1,11 +1,11 @@
 """Continuous batching: sequences join and leave the batch at every step (Yu et al. 2022, "Orca").
 
-    submit, stream ──> queue ──the budget has room──> running ──> a row of each step, beside a piece of a prompt
+    submit, stream ──> queue ──the budget has room──> running ──> a row of each step, beside pieces of prompts
                                                         │ ended, or its client has gone
                                                         └──> its place keeps the tokens, for prompts like it
 
-While a step runs in its thread, the event loop makes text of what the step before has chosen. So a stop text is
-found one step late, and what that step adds is dropped.
+While a step runs in its thread, the event loop makes text of what the step before has chosen. So a stop text
+is found one step late, and what that step adds is dropped.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ logger = logging.getLogger("ray.serve")
 class ContinuousBatcher:
     """Runs `steps` for all sequences together, in a thread of `streams`.
 
-    Of `limits`, `max_size` bounds the sequences and `max_tokens` their tokens, with those to be generated; one
-    sequence alone always gets in. They may be replaced at any time.
+    Of `limits`, `max_size` bounds the sequences and `max_tokens` their tokens, with those to be generated;
+    one sequence alone always gets in. They may be replaced at any time.
     """
 
     def __init__(self, steps: Steps, limits: BatchLimits, streams: Streams) -> None:
@@ -173,9 +173,7 @@ class ContinuousBatcher:
 
     def _begin(self, sequence: RunningSequence) -> None:
         """Give a sequence its place, with what is known of its prompt."""
-        running = {
-            each.place: each.ids[: each.computed] for each in self._running if each.place is not None
-        }
+        running = {each.place: each.ids[: each.computed] for each in self._running if each.place is not None}
         count = min(max(self.limits.max_size, len(running) + 1), self._steps.places)
         start = self._places.start(sequence.ids, running, count)
         if start.source is not None:
@@ -202,9 +200,7 @@ class ContinuousBatcher:
         loop = asyncio.get_running_loop()
         self._step_began = time.monotonic()
         try:
-            return await loop.run_in_executor(
-                self._streams.executor(exclusive=True), self._steps.step, rows
-            )
+            return await loop.run_in_executor(self._streams.executor(exclusive=True), self._steps.step, rows)
         finally:
             self._step_began = None
 
