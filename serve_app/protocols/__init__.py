@@ -17,6 +17,9 @@ from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.generation.chat_completions import CHAT_COMPLETIONS, chat_completions
+from serve_app.protocols.generation.completions import COMPLETIONS, completions
+from serve_app.protocols.generation.text_generation_inference import GENERATE, GENERATE_STREAM
+from serve_app.protocols.generation.triton_generate import generate, generate_stream
 from serve_app.protocols.hugging_face import inference
 from serve_app.protocols.kserve_v1 import V1_PREDICT, v1_predict
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
@@ -49,10 +52,13 @@ VERBS: Final[Mapping[str, Verb]] = {
     "v1/embeddings": embeddings,
     V1_PREDICT: v1_predict,
     CHAT_COMPLETIONS: chat_completions,
+    COMPLETIONS: completions,
+    GENERATE: generate,
+    GENERATE_STREAM: generate_stream,
 }
 """The requests with a body that a model answers, by their path below that of the model."""
 
-_STREAMING: Final = frozenset({CHAT_COMPLETIONS})
+_STREAMING: Final = frozenset({CHAT_COMPLETIONS, COMPLETIONS, GENERATE, GENERATE_STREAM})
 
 
 def may_stream(verb: str, body: bytes) -> bool:

@@ -30,7 +30,7 @@ HELLO = parts_of("Hello", " there", " \U0001f44b")
 
 @dataclass
 class FakeGeneration:
-    """One continuation. An exception among the parts is raised, a float is a time to sleep, an event waited for."""
+    """One continuation; of what is no part, an exception is raised, and a float or an event is waited for."""
 
     parts: list
     prompt_tokens: int
@@ -92,7 +92,9 @@ class FakeEngine(BatchEngine):
             return part
         top = request.top_logprobs
         if top is None:
-            return replace(part, tokens=tuple(GeneratedToken(each.id, each.text, 0.0) for each in part.tokens))
+            return replace(
+                part, tokens=tuple(GeneratedToken(each.id, each.text, 0.0) for each in part.tokens)
+            )
         return replace(part, tokens=tuple(replace(each, top=each.top[:top]) for each in part.tokens))
 
 

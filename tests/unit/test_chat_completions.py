@@ -15,9 +15,9 @@ HELLO = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 TEXT = "Hello there \U0001f44b"
 
 
-def ask(engine, status=200, path=PATH, **members):
+def ask(engine, status=200, path=PATH, body=HELLO, **members):
     with TestClient(model_application(engine), raise_server_exceptions=False) as client:
-        response = client.post(path, json={**HELLO, **members})
+        response = client.post(path, json={**body, **members})
     assert response.status_code == status, response.text
     return response
 
@@ -61,7 +61,7 @@ def test_an_answer_has_openai_s_shape():
     assert engine.generations[0].closed
     [request] = engine.requests
     assert request.prompt.messages == [{"role": "user", "content": "hi"}]
-    assert (request.parameters, request.top_logprobs) == ({}, None)
+    assert (request.parameters, request.top_logprobs) == ({"return_full_text": False}, None)
 
 
 def test_a_stream_has_a_role_then_text_then_a_reason_and_a_count_if_asked():
@@ -170,7 +170,7 @@ def test_logprobs_have_the_best_tokens_and_their_bytes():
 def test_members_are_the_task_s_parameters(members, parameters):
     engine = FakeEngine()
     ask(engine, **members)
-    assert engine.requests[0].parameters == parameters
+    assert engine.requests[0].parameters == {**parameters, "return_full_text": False}
 
 
 def test_messages_come_to_the_template_as_it_reads_them():
@@ -212,7 +212,8 @@ def test_tools_are_for_the_template_alone():
     "members",
     [
         {"logit_bias": {"1": 2}}, {"functions": [{}]}, {"function_call": "auto"}, {"reasoning_effort": "low"},
-        {"audio": {"voice": "x"}}, {"min_tokens": 2}, {"chat_template_kwargs": {"a": 1}}, {"verbosity": "low"},
+        {"audio": {"voice": "x"}}, {"min_tokens": 2}, {"chat_template_kwargs": {"a": 1}},
+        {"verbosity": "low"},
         {"response_format": {"type": "json_object"}}, {"modalities": ["audio"]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
         {"stop_token_ids": ["a"]}, {"unknown": 1},

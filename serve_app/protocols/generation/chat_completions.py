@@ -24,6 +24,10 @@ from serve_app.text import quoted
 
 CHAT_COMPLETIONS: Final = "v1/chat/completions"
 
+# What clients of one model's own path have as `model`: huggingface_hub (_providers/hf_inference.py), and
+# examples of Text Generation Inference.
+_UNNAMED: Final = ("dummy", "tgi")
+
 
 class TextPart(StrictModel):
     """A part of a message."""
@@ -156,7 +160,8 @@ async def chat_completions(engine: Engine, body: bytes, headers: Mapping[str, st
     """Answer with `n` messages of the assistant, as a whole or in chunks."""
     require_task(engine, Task.TEXT_GENERATION, "chat/completions")
     request = parse_body(ChatRequest, body)
-    require_model(engine, request.model)
+    if request.model not in _UNNAMED:
+        require_model(engine, request.model)
     if request.top_logprobs and not request.logprobs:
         raise InvalidInputError("top_logprobs: set logprobs to true with it", member="top_logprobs")
     top = (request.top_logprobs or 0) if request.logprobs else None

@@ -24,19 +24,18 @@ class Continuations:
         self._first: Growth | None = first
         self._rest = rest
 
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens of the first prompt that were computed for an earlier request."""
-        return self._generations[0].cached_tokens
-
     def prompt_tokens(self, per_prompt: int = 1) -> int:
         """Return the tokens of all prompts, of which each has `per_prompt` continuations in a row."""
         return sum(each.prompt_tokens for each in self._generations[::per_prompt])
 
-    def generated_tokens(self, number: int | None = None) -> int:
-        """Return how many tokens one of them, or all of them, have so far."""
-        chosen = self._generations if number is None else [self._generations[number]]
-        return sum(each.generated_tokens for each in chosen)
+    def cached_tokens(self, per_prompt: int = 1) -> int:
+        """Return those of them that were computed for earlier requests."""
+        return sum(each.cached_tokens for each in self._generations[::per_prompt])
+
+    @property
+    def generated_tokens(self) -> int:
+        """How many tokens all of them have so far."""
+        return sum(each.generated_tokens for each in self._generations)
 
     def __aiter__(self) -> "Continuations":
         return self

@@ -42,12 +42,12 @@ class Frame:
 
     def usage(self, continuations: Continuations) -> dict[str, Any]:
         """Return the count of tokens so far. A prompt counts once, whatever the number of its choices."""
-        read, written = continuations.prompt_tokens(self.per_prompt), continuations.generated_tokens()
+        read, written = continuations.prompt_tokens(self.per_prompt), continuations.generated_tokens
         return {
             "prompt_tokens": read,
             "completion_tokens": written,
             "total_tokens": read + written,
-            "prompt_tokens_details": {"cached_tokens": continuations.cached_tokens},
+            "prompt_tokens_details": {"cached_tokens": continuations.cached_tokens(self.per_prompt)},
         }
 
     def whole(self, continuations: Continuations, choices: Sequence[dict[str, Any]]) -> Reply:

@@ -109,7 +109,8 @@ class OpenAIRequest(StrictModel):
         A temperature says whether to sample: not at 0, and otherwise so. The rest is as the endpoint has it.
         """
         stated = {name: getattr(self, name) for name in _SAME_NAME}
-        stated["max_new_tokens"] = self.new_tokens
+        # The prompt is no part of these answers, whatever the endpoint says.
+        stated |= {"max_new_tokens": self.new_tokens, "return_full_text": False}
         if self.temperature is not None:
             stated["do_sample"] = self.temperature > 0
             stated["temperature"] = self.temperature or None
