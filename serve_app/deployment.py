@@ -6,7 +6,7 @@ transformers.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from ray import serve
@@ -16,6 +16,7 @@ from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, 
 from serve_app.engine.base import ModelLoadError, TaskModel
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import ModelFailedError, Reply, ServingError, UnexpectedError
+from serve_app.http.streaming import StreamedReply, StreamHead
 from serve_app.loading.sources import commit_of, fetch
 from serve_app.protocols import CALLS, model_application
 from serve_app.protocols.open_inference_rpc import answer_rpc
@@ -65,6 +66,25 @@ class Model(InferenceMethods):
 
     async def call(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Answer the gateway, which calls this by Serve's handle with a name in CALLS; never raises."""
+        reply = await self._reply(verb, body, headers)
+        return await reply.whole() if isinstance(reply, StreamedReply) else reply
+
+    async def stream(
+        self, verb: str, body: bytes, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Reply | StreamHead | bytes, None]:
+        """Answer the gateway likewise: yield a Reply, or the head of a streamed one and then its pieces."""
+        reply = await self._reply(verb, body, headers)
+        if isinstance(reply, Reply):
+            yield reply
+            return
+        try:
+            yield reply.head
+            async for chunk in reply.chunks:
+                yield chunk
+        finally:
+            await reply.aclose()
+
+    async def _reply(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply | StreamedReply:
         try:
             return await CALLS[verb](self._engine, body, headers)
         except ServingError as error:

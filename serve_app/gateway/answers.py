@@ -164,6 +164,96 @@ class Embeddings(Answer):
     usage: Usage
 
 
+class ChatChoice(Answer):
+    """One message of the assistant, and why it ends."""
+
+    index: int
+    message: dict[str, Any]
+    logprobs: dict[str, Any] | None
+    finish_reason: str
+
+
+class TextUsage(Usage):
+    """How many tokens were read and written."""
+
+    completion_tokens: int
+
+
+class ChatCompletion(Answer):
+    """Messages of the assistant."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: TextUsage
+
+
+class ChatDelta(Answer):
+    """What one message has grown by."""
+
+    index: int
+    delta: dict[str, Any]
+    logprobs: dict[str, Any] | None
+    finish_reason: str | None
+
+
+class ChatCompletionChunk(Answer):
+    """What messages have grown by; the chunk that counts tokens has no choices."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChatDelta]
+    usage: TextUsage | None = None
+
+
+class TextChoice(Answer):
+    """One text, or what it has grown by."""
+
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: str | None
+
+
+class Completion(Answer):
+    """Continuations of texts, or what they have grown by."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: TextUsage | None = None
+
+
+class GeneratedText(Answer):
+    """A text, and with `details` its tokens."""
+
+    generated_text: str
+    details: dict[str, Any] | None = None
+
+
+class TokenEvent(Answer):
+    """One token; the last one comes with the whole text."""
+
+    index: int
+    token: dict[str, Any]
+    generated_text: str | None
+    details: dict[str, Any] | None
+
+
+class TextOutput(Answer):
+    """A text, or what it has grown by."""
+
+    model_name: str
+    model_version: str
+    text_output: str
+
+
 class OpenAIModel(Answer):
     """A model that answers."""
 
@@ -217,10 +307,11 @@ class ErrorAnswer(Answer):
 
 
 class OpenAIError(Answer):
-    """An error with the names of OpenAI."""
+    """An error with the names of OpenAI; `param` is the member of the request that is wrong."""
 
     message: str
     type: str
+    param: str | None
     code: str
 
 

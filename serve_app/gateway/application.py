@@ -35,7 +35,7 @@ from serve_app.http.errors import (
     MalformedBodyError,
     Reply,
 )
-from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS
+from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS, may_stream
 from serve_app.protocols.kserve_v1 import V1_PREDICT
 from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.versions import version_routes
@@ -149,7 +149,8 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
             body = await read_body(request, media_types)
             name = request.path_params.get("name") or _model_in(body)
             async with cancel_on_disconnect(request):
-                reply = await relay.send(name, verb, body, dict(request.headers))
+                ask = relay.stream if may_stream(verb, body) else relay.send
+                reply = await ask(name, verb, body, dict(request.headers))
             return response(reply)
 
         return Route(path, call, methods=["POST"])

@@ -20,8 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serve_app.gateway import answers
 from serve_app.gateway.operations import OPENAPI_PATH, OPERATIONS, Models, Operation
 from serve_app.http.errors import JSON_TYPE, ServingError
+from serve_app.http.streaming import EVENTS_TYPE
 from serve_app.parameters import PARAMETERS
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH
 from serve_app.protocols.predict import PredictRequest
@@ -86,15 +88,20 @@ def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
-    if not operation.answers:
-        return {"description": operation.summary}
-    return {"description": operation.summary, "content": _content(operation.answers, operation)}
+    content = _content(operation.answers, operation) if operation.answers else {}
+    if operation.streamed:
+        # OpenAPI 3.1 has no word for events; the schema is that of the data of each.
+        content[EVENTS_TYPE] = {"schema": _one_of(operation.streamed)}
+    return {"description": operation.summary} | ({"content": content} if content else {})
+
+
+def _one_of(models: Models) -> dict[str, Any]:
+    schemas = [_ref(model) for model in models]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _content(models: Models, operation: Operation) -> dict[str, Any]:
-    schemas = [_ref(model) for model in models]
-    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-    content: dict[str, Any] = {JSON_TYPE: {"schema": schema}}
+    content: dict[str, Any] = {JSON_TYPE: {"schema": _one_of(models)}}
     if operation.binary:
         content[BINARY_TYPE] = {}
     return content
@@ -130,12 +137,16 @@ def _schemas() -> dict[str, Any]:
     """Return the schema of each model that is named anywhere in the document."""
     named: list[type[BaseModel]] = [*PARAMETERS.values()]
     for operation in OPERATIONS.values():
-        named += [*operation.requests, *operation.answers, operation.error]
+        named += [*operation.requests, *operation.answers, *operation.streamed, operation.error]
     unique = list(dict.fromkeys(named))
     _, document = models_json_schema(
         [(model, "validation") for model in unique], ref_template=_SCHEMAS + "{model}"
     )
-    schemas: dict[str, Any] = _without_null(document["$defs"])
+    # In an answer, null says something.
+    schemas: dict[str, Any] = {
+        name: schema if hasattr(answers, name) else _without_null(schema)
+        for name, schema in document["$defs"].items()
+    }
     of_tasks = [_ref(model) for model in dict.fromkeys(PARAMETERS.values())]
     schemas[PredictRequest.__name__]["properties"]["parameters"] = {
         "description": "The parameters of the model's task.",

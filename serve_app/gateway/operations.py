@@ -13,6 +13,14 @@ from serve_app.gateway import answers
 from serve_app.gateway.answers import ErrorAnswer
 from serve_app.gateway.repository import IndexRequest
 from serve_app.http.entrances import ENTRANCES
+from serve_app.protocols.generation.chat_completions import CHAT_COMPLETIONS, ChatRequest
+from serve_app.protocols.generation.completions import COMPLETIONS, CompletionRequest
+from serve_app.protocols.generation.text_generation_inference import (
+    GENERATE,
+    GENERATE_STREAM,
+    GenerateRequest,
+)
+from serve_app.protocols.generation.triton_generate import TritonRequest
 from serve_app.protocols.hugging_face import InferenceRequest
 from serve_app.protocols.kserve_v1 import V1_PREDICT, V1Request
 from serve_app.protocols.open_inference import InferRequest
@@ -36,7 +44,7 @@ class Operation:
 
     Of several `requests` or `answers`, one fits; without `answers`, what comes is no JSON. `errors` are
     statuses, and None means all of them. `binary` says that bodies in the form of Triton's binary tensors
-    are taken and given too.
+    are taken and given too. `streamed` are the data of events, if the answer may be a stream.
     """
 
     summary: str
@@ -45,6 +53,7 @@ class Operation:
     errors: Sequence[int] | None = ()
     error: type[BaseModel] = ErrorAnswer
     binary: bool = False
+    streamed: Models = ()
 
 
 def _verb(summary: str, requests: Models, answer: Models, *, binary: bool = False) -> Operation:
@@ -57,7 +66,13 @@ _RERANK: Final = _verb(
     (answers.RankedTexts, answers.RankedDocuments),
 )
 _VERBS: Final[Mapping[str, Operation]] = {
-    "": _verb("Ask a model by Hugging Face's inference API", (InferenceRequest,), (answers.OfTheTask,)),
+    "": Operation(
+        "Ask a model by Hugging Face's inference API",
+        (answers.OfTheTask,),
+        (InferenceRequest,),
+        errors=None,
+        streamed=(answers.TokenEvent,),
+    ),
     "predict": _verb(
         "Ask a model in plain JSON; texts are classified as Text Embeddings Inference does, too",
         (PredictRequest, ClassifyRequest),
@@ -76,6 +91,36 @@ _VERBS: Final[Mapping[str, Operation]] = {
         (EmbeddingsRequest,),
         errors=None,
         error=answers.OpenAIErrorAnswer,
+    ),
+    CHAT_COMPLETIONS: Operation(
+        "Continue a conversation as OpenAI does",
+        (answers.ChatCompletion,),
+        (ChatRequest,),
+        errors=None,
+        error=answers.OpenAIErrorAnswer,
+        streamed=(answers.ChatCompletionChunk,),
+    ),
+    COMPLETIONS: Operation(
+        "Continue texts as OpenAI does",
+        (answers.Completion,),
+        (CompletionRequest,),
+        errors=None,
+        error=answers.OpenAIErrorAnswer,
+        streamed=(answers.Completion,),
+    ),
+    GENERATE: Operation(
+        "Continue a text as Text Generation Inference and Triton do",
+        (answers.GeneratedText, answers.TextOutput),
+        (GenerateRequest, TritonRequest),
+        errors=None,
+        streamed=(answers.TokenEvent,),
+    ),
+    GENERATE_STREAM: Operation(
+        "Continue a text while it is read, as Text Generation Inference and Triton do",
+        (),
+        (GenerateRequest, TritonRequest),
+        errors=None,
+        streamed=(answers.TokenEvent, answers.TextOutput),
     ),
     V1_PREDICT: _verb("Ask a model by KServe's V1 protocol", (V1Request,), (answers.V1Predictions,)),
 }
@@ -124,7 +169,7 @@ _OTHERS: Final[Mapping[str, Operation]] = {
 _VERSIONS: Final = {
     ("GET", ""): replace(_QUERIES[_MODEL], summary="The same for the one version of the model, 1"),
     ("GET", "/ready"): _QUERIES[f"{_MODEL}/ready"],
-    ("POST", "/infer"): _VERBS["infer"],
+    **{("POST", f"/{verb}"): _VERBS[verb] for verb in ("infer", GENERATE, GENERATE_STREAM)},
 }
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {

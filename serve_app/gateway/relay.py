@@ -5,7 +5,8 @@ Serve's handle waits for a replica without an end, so the wait is bounded here.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from ray import serve
@@ -20,6 +21,8 @@ from serve_app.http.errors import (
     RequestTimeoutError,
     ServingError,
 )
+from serve_app.http.streaming import StreamedReply
+from serve_app.protocols.shapes import error_event
 
 # How often it is looked whether the model of a waiting request can still answer.
 CHECK_SECONDS: Final = 1.0
@@ -37,13 +40,49 @@ class Relay:
 
     async def send(self, name: str, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Return the reply of the model `name`; raise a ServingError if there is none in time."""
+        async with self._asked(name) as handle:
+            response = handle.call.remote(verb, body, headers)
+            with _given_up(response):
+                reply: Reply = await self._answer(name, asyncio.ensure_future(response))
+            return reply
+
+    async def stream(
+        self, name: str, verb: str, body: bytes, headers: Mapping[str, str]
+    ) -> Reply | StreamedReply:
+        """Do so for a reply that may be streamed; the time limit is that of its head."""
+        async with self._asked(name) as handle:
+            response = handle.options(stream=True).stream.remote(verb, body, headers)
+            with _given_up(response):
+                head = await self._answer(name, asyncio.ensure_future(anext(response)))
+        if isinstance(head, Reply):
+            return head
+
+        async def close() -> None:
+            # Harmless after the end.
+            response.cancel()
+
+        return StreamedReply(self._rest(name, verb, response), close, head)
+
+    async def _rest(self, name: str, verb: str, response: Any) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces after the head; if the replica is lost, the last one says so."""
+        try:
+            async for chunk in response:
+                yield chunk
+        except (RayServeException, RayError) as error:
+            self._handles.pop(name, None)
+            logger.warning("%s did not end its answer: %s", name, error)
+            yield error_event(verb, _lost(name))
+
+    @asynccontextmanager
+    async def _asked(self, name: str) -> AsyncIterator[Any]:
+        """Yield the handle of the model; make a ServingError of what goes wrong, and of too long a wait."""
         # A lost replica is replaced within seconds, as a rule.
         state = await self._index.resolve(name, or_recovers=True)
         try:
             async with asyncio.timeout(state.request_timeout_seconds):
                 if name not in self._handles:
                     self._handles[name] = self._handle_of(name)
-                return await self._answer(name, self._handles[name].call.remote(verb, body, headers))
+                yield self._handles[name]
         except TimeoutError as error:
             raise await self._timeout(state) from error
         except BackPressureError as error:
@@ -52,23 +91,18 @@ class Relay:
             # The replica died with the request, or the model was removed; a new handle tells which.
             self._handles.pop(name, None)
             logger.warning("%s did not answer: %s", name, error)
-            raise ModelNotReadyError(f"{name} lost this request; send it again") from error
+            raise _lost(name) from error
 
-    async def _answer(self, name: str, response: Any) -> Reply:
-        """Await `response`; give it up, with the cause, when no replica can have it or get it any more."""
-        answer = asyncio.ensure_future(response)
+    async def _answer(self, name: str, answer: asyncio.Future[Any]) -> Any:
+        """Await `answer`; give it up, with the cause, when no replica can have it or get it any more."""
         try:
             while not answer.done():
                 await asyncio.wait([answer], timeout=CHECK_SECONDS)
                 if not answer.done():
                     await self._index.check_waiting(name)
-            reply: Reply = answer.result()
+            return answer.result()
         finally:
-            if not answer.done():
-                # Serve's handle would keep a request that nobody awaits any more in its queue.
-                response.cancel()
-                answer.cancel()
-        return reply
+            answer.cancel()
 
     async def _timeout(self, before: ModelState) -> ServingError:
         """Return the error of a request that has not been answered in time."""
@@ -83,3 +117,20 @@ class Relay:
         return ModelNotReadyError(
             f"{now.name} had no replica within {seconds:g} seconds{because}", state=now.status
         )
+
+
+@contextmanager
+def _given_up(response: Any) -> Iterator[None]:
+    """Cancel the request of the block if that does not end well.
+
+    Serve's handle would keep a request that nobody awaits any more in its queue.
+    """
+    try:
+        yield
+    except BaseException:
+        response.cancel()
+        raise
+
+
+def _lost(name: str) -> ModelNotReadyError:
+    return ModelNotReadyError(f"{name} lost this request; send it again")

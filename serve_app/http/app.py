@@ -19,6 +19,7 @@ from serve_app.http.errors import (
     UnexpectedError,
     UnknownPathError,
 )
+from serve_app.http.streaming import StreamedReply, StreamedResponse
 
 logger = logging.getLogger("ray.serve")
 
@@ -49,7 +50,9 @@ def application(routes: Sequence[Route], error_reply: ErrorReply) -> ASGIApp:
     return _WithoutTrailingSlash(app)
 
 
-def response(reply: Reply) -> Response:
+def response(reply: Reply | StreamedReply) -> Response:
+    if isinstance(reply, StreamedReply):
+        return StreamedResponse(reply)
     return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
 
 

@@ -1,4 +1,4 @@
-"""Cancel the work for clients that close their connection before they get a response."""
+"""Cancel the work for clients that close their connection before they have got all of the response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from serve_app.http.errors import ClientGoneError
 
@@ -19,15 +20,22 @@ async def cancel_on_disconnect(request: Request) -> AsyncIterator[None]:
 
     Serve does the same with two tasks for each request, so our HAProxy rules switch that off.
     """
+    async with cancel_when_gone(request.receive, WATCHED_AFTER_SECONDS):
+        yield
+
+
+@asynccontextmanager
+async def cancel_when_gone(receive: Receive, after_seconds: float = 0) -> AsyncIterator[None]:
+    """Do so for the client of `receive`, and watch it after so many seconds."""
     loop = asyncio.get_running_loop()
     watches: list[asyncio.Task[None]] = []
 
     async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+        while (await receive())["type"] != "http.disconnect":
             pass
         waiting.reschedule(loop.time())
 
-    timer = loop.call_later(WATCHED_AFTER_SECONDS, lambda: watches.append(loop.create_task(watch())))
+    timer = loop.call_later(after_seconds, lambda: watches.append(loop.create_task(watch())))
     try:
         async with asyncio.timeout(None) as waiting:
             yield

@@ -6,4 +6,12 @@ gateway. The command of HAProxy imports this module, so it imports nothing.
 
 from typing import Final
 
-ENTRANCES: Final = ("/predict", "/rerank", "/v1/rerank", "/v2/rerank", "/v1/embeddings")
+ENTRANCES: Final = (
+    "/predict",
+    "/rerank",
+    "/v1/rerank",
+    "/v2/rerank",
+    "/v1/embeddings",
+    "/v1/chat/completions",
+    "/v1/completions",
+)

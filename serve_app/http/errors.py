@@ -124,9 +124,16 @@ class UnsupportedMediaTypeError(ServingError):
 
 
 class InvalidInputError(ServingError):
-    """The request is well-formed, but this model cannot answer it."""
+    """The request is well-formed, but this model cannot answer it.
+
+    `member` is the place in the request that is wrong, if it is one; OpenAI's errors have it as `param`.
+    """
 
     status, code = 422, "invalid_input"
+
+    def __init__(self, message: str, *, member: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.member = member
 
 
 class InputTooLongError(InvalidInputError):

@@ -15,6 +15,11 @@ from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.http.streaming import StreamedReply
+from serve_app.protocols.generation.chat_completions import CHAT_COMPLETIONS, chat_completions
+from serve_app.protocols.generation.completions import COMPLETIONS, completions
+from serve_app.protocols.generation.text_generation_inference import GENERATE, GENERATE_STREAM
+from serve_app.protocols.generation.triton_generate import generate, generate_stream
 from serve_app.protocols.hugging_face import inference
 from serve_app.protocols.kserve_v1 import V1_PREDICT, v1_predict
 from serve_app.protocols.open_inference import BINARY_TYPE, HEADER_LENGTH, infer, metadata
@@ -26,7 +31,7 @@ from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.tei import classify, embed, info, is_classify_request
 from serve_app.protocols.versions import version_routes
 
-Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]
+Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply | StreamedReply]]
 
 
 async def _predict(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -46,8 +51,19 @@ VERBS: Final[Mapping[str, Verb]] = {
     "v2/rerank": rerank,
     "v1/embeddings": embeddings,
     V1_PREDICT: v1_predict,
+    CHAT_COMPLETIONS: chat_completions,
+    COMPLETIONS: completions,
+    GENERATE: generate,
+    GENERATE_STREAM: generate_stream,
 }
 """The requests with a body that a model answers, by their path below that of the model."""
+
+_STREAMING: Final = frozenset({CHAT_COMPLETIONS, COMPLETIONS, GENERATE, GENERATE_STREAM})
+
+
+def may_stream(verb: str, body: bytes) -> bool:
+    """Return whether the answer may be a StreamedReply."""
+    return verb in _STREAMING or (verb == "" and b'"stream"' in body)
 
 
 METADATA: Final = "metadata"

@@ -31,4 +31,4 @@ def _raise_for(error: ValidationError) -> NoReturn:
         location = location[:2]
         message = f"got {quoted(problem['input'])}; must be {PARAMETER_VALUES}"
     where = shortened(".".join(str(part) for part in location))
-    raise InvalidInputError(f"{where}: {message}" if where else message) from error
+    raise InvalidInputError(f"{where}: {message}" if where else message, member=where) from error

@@ -13,7 +13,9 @@ from pydantic import Field
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine, Input, Prediction
 from serve_app.http.errors import InvalidInputError, Reply
+from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.bodies import parse_body
+from serve_app.protocols.generation.text_generation_inference import generate, sampled
 from serve_app.protocols.inputs import ALL_LABELS, input_of, require_task
 from serve_app.protocols.vectors import cut
 from serve_app.text import quoted
@@ -36,11 +38,16 @@ class InferenceRequest(StrictModel):
     dimensions: int | None = Field(default=None, ge=1)
 
 
-async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
-    """Answer one input, or a list of them, in the task's shape."""
+async def inference(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply | StreamedReply:
+    """Answer one input, or a list of them, in the task's shape; a text that is generated may be streamed."""
     request = parse_body(InferenceRequest, body)
+    generates = engine.args.task is Task.TEXT_GENERATION
+    if generates and (request.stream or request.parameters.get("details")):
+        return await generate(engine, body, stream=request.stream, path="")
     if request.stream:
-        raise InvalidInputError("stream: got true; answers are not streamed, so leave it out")
+        raise InvalidInputError(
+            f"stream: got true; answers of {engine.args.task} are not streamed, so leave it out"
+        )
     if isinstance(request.inputs, dict) and "source_sentence" in request.inputs:
         return Reply.of_json(await _similarities(engine, request.inputs))
     parameters, truncate = _parameters(engine, request)
@@ -78,6 +85,8 @@ def _parameters(engine: Engine, request: InferenceRequest) -> tuple[dict[str, An
         raise InvalidInputError(f"parameters.truncate: got {quoted(truncate)}; must be true or false")
     if engine.args.task is Task.TEXT_CLASSIFICATION:
         parameters.setdefault("top_k", ALL_LABELS)
+    if engine.args.task is Task.TEXT_GENERATION:
+        parameters = sampled(parameters)
     return parameters, truncate
 
 

@@ -11,8 +11,14 @@ from serve_app.protocols.open_inference_tensors import check_version
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-# What the protocol has below a version, by its method: the metadata, the readiness and inference.
-_WITH_VERSION: Final = {"": "GET", "ready": "GET", "infer": "POST"}
+# What the protocol has below a version, by its method.
+_WITH_VERSION: Final = {
+    "": "GET",
+    "ready": "GET",
+    "infer": "POST",
+    "generate": "POST",
+    "generate_stream": "POST",
+}
 
 
 def version_routes(routes: Sequence[Route], base: str = "", name: str = "") -> Iterator[Route]:

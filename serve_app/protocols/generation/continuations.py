@@ -1,0 +1,122 @@
+"""The continuations of one request, which grow side by side: begun, iterated together, and ended together."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+
+from serve_app.engine.base import Engine
+from serve_app.engine.generation import Generation, GenerationRequest, Part
+from serve_app.http.errors import ServingError, UnexpectedError
+from serve_app.http.streaming import StreamedReply
+from serve_app.protocols.shapes import error_event
+
+logger = logging.getLogger("ray.serve")
+
+# The number of a continuation, and what it has grown by.
+Growth = tuple[int, Part]
+
+
+class Continuations:
+    """Generations that have begun: the first part is there, so a later error is none of the request."""
+
+    def __init__(self, generations: Sequence[Generation], first: Growth, rest: AsyncGenerator[Growth, None]):
+        self._generations = generations
+        self._first: Growth | None = first
+        self._rest = rest
+
+    def prompt_tokens(self, per_prompt: int = 1) -> int:
+        """Return the tokens of all prompts, of which each has `per_prompt` continuations in a row."""
+        return sum(each.prompt_tokens for each in self._generations[::per_prompt])
+
+    def cached_tokens(self, per_prompt: int = 1) -> int:
+        """Return those of them that were computed for earlier requests."""
+        return sum(each.cached_tokens for each in self._generations[::per_prompt])
+
+    @property
+    def generated_tokens(self) -> int:
+        """How many tokens all of them have so far."""
+        return sum(each.generated_tokens for each in self._generations)
+
+    def __aiter__(self) -> "Continuations":
+        return self
+
+    async def __anext__(self) -> Growth:
+        if self._first is None:
+            return await anext(self._rest)
+        first, self._first = self._first, None
+        return first
+
+    async def aclose(self) -> None:
+        """End all of them; harmless after the end."""
+        await _close(self._generations, self._rest)
+
+    def streamed(self, path: str, events: AsyncGenerator[bytes, None]) -> StreamedReply:
+        """Return the reply of `events`, made of these; the event of an error is that of `path`."""
+        return StreamedReply(_guarded(path, events), self.aclose)
+
+
+async def begin(engine: Engine, requests: Sequence[GenerationRequest]) -> Continuations:
+    """Return the continuations as soon as one has its first part; raise a ServingError if one is refused."""
+    generations: list[Generation] = []
+    rest = _grown(generations)
+    try:
+        for request in requests:
+            generations.append(await engine.generate(request))
+        first = await anext(rest)
+    except BaseException:
+        await _close(generations, rest)
+        raise
+    return Continuations(generations, first, rest)
+
+
+async def _close(generations: Sequence[Generation], parts: AsyncGenerator[Growth, None]) -> None:
+    await parts.aclose()
+    for generation in generations:
+        await generation.aclose()
+
+
+async def _grown(generations: Sequence[Generation]) -> AsyncGenerator[Growth, None]:
+    """Yield the parts of all generations as they come; the first error of one ends it."""
+    if len(generations) == 1:
+        async for part in generations[0]:
+            yield 0, part
+        return
+    queue: asyncio.Queue[Growth | Exception] = asyncio.Queue()
+    tasks = [
+        asyncio.create_task(_collect(number, generation, queue))
+        for number, generation in enumerate(generations)
+    ]
+    try:
+        running = len(tasks)
+        while running:
+            growth = await queue.get()
+            if isinstance(growth, Exception):
+                raise growth
+            running -= growth[1].finish_reason is not None
+            yield growth
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _collect(number: int, generation: Generation, queue: asyncio.Queue[Growth | Exception]) -> None:
+    try:
+        async for part in generation:
+            queue.put_nowait((number, part))
+    except Exception as error:
+        queue.put_nowait(error)
+
+
+async def _guarded(path: str, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield the events; an error becomes the last one."""
+    try:
+        async for each in events:
+            yield each
+    except ServingError as error:
+        yield error_event(path, error)
+    except Exception:
+        logger.exception("unexpected error in the stream of %s", path)
+        yield error_event(path, UnexpectedError())
+    finally:
+        await events.aclose()
