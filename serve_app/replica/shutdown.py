@@ -1,16 +1,12 @@
 """When this replica will be stopped by force.
 
 Serve's controller asks a replica to stop, and kills it once its grace is over; what it streams then would
-break off without a word. Ray tells the code of a deployment neither, so the actor of the replica is looked at.
+break off without a word. Ray tells neither to the code of a deployment, so the replica's actor is looked at.
 """
 
-import logging
 from typing import Any, Final
 
 from ray._private.worker import global_worker
-
-# Serve sends this logger's records to the replica's log.
-logger = logging.getLogger("ray.serve")
 
 # An error needs so long to reach the clients, through the proxy.
 LEAD_SECONDS: Final = 2.0

@@ -1,8 +1,11 @@
 """The README's walk-through and what happens to models in their lives, each while others are asked."""
 
+import json
 import time
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 import yaml
 
 from tests.e2e.release import SAMPLES, endpoint
@@ -55,6 +58,27 @@ def test_clients_of_other_protocols_are_answered(release):
     models = release.http.get("/v1/models").json()["data"]
     assert {"minilm", "ranker", "sentiment"} <= {model["id"] for model in models}
     release.delete("ranker")
+
+
+def test_a_client_of_grpc_is_answered(release):
+    with release.forwarded(9000) as port, triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert client.is_model_ready("sentiment")
+        tensor = triton.InferInput("text", [1], "BYTES")
+        tensor.set_data_from_numpy(np.array([b"I love this product"], dtype=object))
+        assert client.infer("sentiment", [tensor]).as_numpy("label").tolist() == [b"POSITIVE"]
+
+
+def test_a_chat_is_streamed_through_the_cluster_piece_by_piece(release):
+    question = {"role": "user", "content": "What is the capital of France?"}
+    request = {"model": "chat", "messages": [question], "stream": True, "max_tokens": 40}
+    arrived = []
+    with release.http.stream("POST", "/v1/chat/completions", json=request) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                [choice] = json.loads(line.removeprefix("data: "))["choices"]
+                arrived.append((time.monotonic(), choice["delta"].get("content", "")))
+    assert "".join(text for _, text in arrived) == "The capital of France is Paris."
+    assert len({round(at, 3) for at, _ in arrived}) > 3
 
 
 def test_the_model_that_cannot_load_says_why_and_becomes_ready_when_it_is_mended(release):
