@@ -42,6 +42,7 @@ def openai_(url):
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
     chat, completions = client.chat.completions, client.completions
     whole = chat.create(messages=MESSAGES, **GREEDY)
+    [said] = whole.choices
     counted = {"stream": True, "stream_options": {"include_usage": True}}
     scored = chat.create(messages=MESSAGES, logprobs=True, top_logprobs=2, **GREEDY)
     sampling = {"model": "chat", "max_tokens": 4, "temperature": 1.5, "seed": 7, "n": 2}
@@ -50,9 +51,15 @@ def openai_(url):
     text = completions.create(prompt=[PROMPT, PROMPT], logprobs=2, **GREEDY)
     pieces = list(completions.create(prompt=PROMPT, stop=["Paris"], stream=True, **GREEDY))
     return {
-        "whole": [whole.choices[0].message.content, [whole.choices[0].finish_reason], whole.usage.completion_tokens],
+        "whole": [
+            whole.choices[0].message.content,
+            [whole.choices[0].finish_reason],
+            whole.usage.completion_tokens,
+        ],
         "stream": joined(chat.create(messages=MESSAGES, **counted, **GREEDY)),
-        "logprobs": [[each.token, each.logprob, len(each.top_logprobs)] for each in scored.choices[0].logprobs.content],
+        "logprobs": [
+            [each.token, each.logprob, len(each.top_logprobs)] for each in scored.choices[0].logprobs.content
+        ],
         "sampled": [each.message.content for each in sampled.choices],
         "again": [each.message.content for each in again.choices],
         "completions": [each.text for each in text.choices],
@@ -95,7 +102,12 @@ def langchain(url):
     from langchain_openai import ChatOpenAI
 
     client = ChatOpenAI(
-        model="chat", base_url=f"{url}/v1", api_key="none", temperature=0, max_tokens=TOKENS, stream_usage=True
+        model="chat",
+        base_url=f"{url}/v1",
+        api_key="none",
+        temperature=0,
+        max_tokens=TOKENS,
+        stream_usage=True,
     )
     whole = client.invoke(PLAIN)
     pieces = list(client.stream(PLAIN))
