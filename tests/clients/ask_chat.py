@@ -51,11 +51,7 @@ def openai_(url):
     text = completions.create(prompt=[PROMPT, PROMPT], logprobs=2, **GREEDY)
     pieces = list(completions.create(prompt=PROMPT, stop=["Paris"], stream=True, **GREEDY))
     return {
-        "whole": [
-            whole.choices[0].message.content,
-            [whole.choices[0].finish_reason],
-            whole.usage.completion_tokens,
-        ],
+        "whole": [said.message.content, [said.finish_reason], whole.usage.completion_tokens],
         "stream": joined(chat.create(messages=MESSAGES, **counted, **GREEDY)),
         "logprobs": [
             [each.token, each.logprob, len(each.top_logprobs)] for each in scored.choices[0].logprobs.content
@@ -101,14 +97,7 @@ def openai_async(url):
 def langchain(url):
     from langchain_openai import ChatOpenAI
 
-    client = ChatOpenAI(
-        model="chat",
-        base_url=f"{url}/v1",
-        api_key="none",
-        temperature=0,
-        max_tokens=TOKENS,
-        stream_usage=True,
-    )
+    client = ChatOpenAI(base_url=f"{url}/v1", api_key="none", stream_usage=True, **GREEDY)
     whole = client.invoke(PLAIN)
     pieces = list(client.stream(PLAIN))
     counts = [piece.usage_metadata for piece in pieces if piece.usage_metadata]
