@@ -1,1 +1,1 @@
-"""Causal models that are computed step by step: attention over a cache of places, and the choice of tokens."""
+"""Causal models in steps: attention over a cache of places, and the choice of the next tokens."""

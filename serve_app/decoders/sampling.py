@@ -1,7 +1,7 @@
 """Choose the next token of each row from the model's logits.
 
-Temperature, top-k, top-p and min-p are applied in this order, as transformers does. A number between 0 and 1 then
-decides along the probabilities, highest first, so that rounding seldom changes which token it is.
+Temperature, top-k, top-p and min-p are applied in this order, as transformers does. A number between 0 and 1
+then decides along the probabilities, highest first, so that rounding seldom changes which token it is.
 """
 
 from collections import Counter

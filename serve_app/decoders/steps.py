@@ -59,7 +59,8 @@ class DecoderSteps:
     @property
     def bytes_per_token(self) -> int:
         """How much memory the keys and values of one token take."""
-        return self._cache.bytes_per_token
+        bytes_per_token: int = self._cache.bytes_per_token
+        return bytes_per_token
 
     def trace(self) -> None:
         """Compile the steps of single tokens; they stay in Python where TorchScript cannot."""
@@ -94,7 +95,9 @@ class DecoderSteps:
             return logits
         single = [row for row in rows if len(row.tokens) == 1]
         ordered = [*single, *(row for row in rows if len(row.tokens) > 1)]
-        pieces = tuple(Piece(row.place, row.begin, row.begin + len(row.tokens)) for row in ordered[len(single) :])
+        pieces = tuple(
+            Piece(row.place, row.begin, row.begin + len(row.tokens)) for row in ordered[len(single) :]
+        )
         # Where in the step the last token of each row is.
         last = torch.tensor([len(row.tokens) for row in ordered]).cumsum(0) - 1
         chosen = [int(last[ordered.index(row)]) for row in rows if row.chooses]
@@ -167,8 +170,8 @@ class DecoderSteps:
         self._cache.release(place)
 
     def _attention(self, rows: Sequence[Row], pieces: tuple[Piece, ...] = ()) -> AttentionStep:
-        _, _, *tensors = self._arguments(rows)
-        return AttentionStep(*tensors, pieces=pieces)
+        step = AttentionStep(*self._arguments(rows)[2:])
+        return replace(step, pieces=pieces)
 
     def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
         """Return what a step of single tokens takes: ids, positions, then the tensors of AttentionStep."""
@@ -202,7 +205,7 @@ class DecoderSteps:
             raise UnsupportedModelError(f"{type(self._model).__name__}: {error}") from error
         if self._layers != layers:
             raise UnsupportedModelError(
-                f"{type(self._model).__name__}: {self._layers} of {layers} layers attend to what they are told"
+                f"{type(self._model).__name__}: {self._layers} of {layers} layers attend as they are told"
             )
 
 

@@ -1,8 +1,8 @@
 """The engine of a model: acquire a slot, encode, run in a batch, decode.
 
-It knows neither Ray nor torch, and of HTTP only the errors. A model that is computed in steps has a batch that
-sequences join and leave at any step, and streams. Other models that generate run here too: a batch of texts with
-the same parameters is one call of `generate`, and lasts as long as its longest member.
+It knows neither Ray nor torch, and of HTTP only the errors. A model that is computed in steps has a batch
+that sequences join and leave at any step, and streams. Other models that generate run here too: a batch of
+texts with the same parameters is one call of `generate`, and lasts as long as its longest member.
 """
 
 import asyncio
@@ -35,12 +35,14 @@ from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.continuation import Continuation
 from serve_app.engine.continuous_batcher import ContinuousBatcher
+from serve_app.engine.figures import Figures
 from serve_app.engine.generation import GenerationRequest
 from serve_app.engine.streamed import StreamedGeneration
 from serve_app.engine.streams import Streams
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
+    ModelNotReadyError,
     OverloadedError,
     RequestTimeoutError,
     ServingError,
@@ -133,12 +135,23 @@ class BatchEngine(Engine):
             continuation = await loop.run_in_executor(
                 self._text_thread, self.model.continuation, request, parameters, limit
             )
-            assert isinstance(continuation, Continuation) and isinstance(self._batcher, ContinuousBatcher)
+            assert isinstance(continuation, Continuation)
+            assert isinstance(self._batcher, ContinuousBatcher)
             held.enter_context(self._acquire_tokens(continuation.tokens))
             stream = self._batcher.stream(continuation)
             return StreamedGeneration(
                 stream, continuation, self.model, self._user_config.request_timeout_seconds, held.pop_all()
             )
+
+    @property
+    def figures(self) -> Figures | None:
+        """What is counted of a model that is computed in steps."""
+        return self._batcher.figures if isinstance(self._batcher, ContinuousBatcher) else None
+
+    def end_streams(self) -> None:
+        """Let every stream end with an error, because the replica is about to stop."""
+        if isinstance(self._batcher, ContinuousBatcher):
+            self._batcher.end_streams(ModelNotReadyError("this replica stops; send the request again"))
 
     async def check_health(self) -> None:
         """Run the model on a tiny text, unless it is busy and making progress, which is healthy too.

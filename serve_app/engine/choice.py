@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """The options of `GenerationConfig` that choose a token, and OpenAI's penalties; greedy without `samples`.
+    """Options of `GenerationConfig` that choose a token, and OpenAI's penalties; greedy without `samples`.
 
     `processors` are transformers' own, for what a model's folder states besides. With `top_logprobs` None, no
     log-probabilities are computed.
@@ -42,8 +42,8 @@ class Choice:
 class Row:
     """What a step computes of the sequence in `place`: `tokens`, the first of them at position `begin`.
 
-    With `chooses`, a token that follows them is chosen: `draw`, from 0 to 1, decides where one is sampled, and
-    `prompt` is how many of the sequence's tokens `so_far` were not generated.
+    With `chooses`, a token that follows them is chosen: `draw`, from 0 to 1, decides where one is sampled.
+    Of all its tokens, `so_far`, the first `prompt` were not generated.
     """
 
     place: int

@@ -38,7 +38,7 @@ Prompt = str | Sequence[int] | Chat
 class GenerationRequest:
     """One continuation. `parameters` and `truncate` go before the endpoint's settings.
 
-    With `top_logprobs`, each token comes with its log-probability and those of so many of the most likely ones.
+    With `top_logprobs`, each token comes with its log-probability and those of so many of the likeliest.
     """
 
     prompt: Prompt

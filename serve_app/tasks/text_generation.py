@@ -63,9 +63,13 @@ class TextGeneration(GeneratingTask):
     def description(self) -> Mapping[str, Any]:
         steps = self._pretrained.steps
         if steps is None:
-            return super().description | {"batching": "whole batches"}
-        about = {"batching": "continuous", "cache_bytes_per_token": steps.bytes_per_token}
-        return super().description | about | {"chat": bool(self._pretrained.hf_tokenizer.chat_template)}
+            return {**super().description, "batching": "whole batches"}
+        return {
+            **super().description,
+            "batching": "continuous",
+            "cache_bytes_per_token": steps.bytes_per_token,
+            "chat": bool(self._pretrained.hf_tokenizer.chat_template),
+        }
 
     @property
     def default_new_tokens(self) -> int:

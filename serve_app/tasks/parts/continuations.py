@@ -41,6 +41,7 @@ class Continuations:
     """Makes continuations for one model, whose folder also states the texts `stops`."""
 
     def __init__(self, pretrained: TransformersModel, stops: Sequence[str]) -> None:
+        assert pretrained.steps is not None
         self._pretrained = pretrained
         self._stops = tuple(stops)
         self.capacity = min(pretrained.max_tokens, pretrained.steps.capacity)
@@ -118,7 +119,9 @@ class Continuations:
             )
         except Exception as error:
             # Whatever exception a template causes, it is about these messages.
-            raise InvalidInputError(f"messages: the model's chat template refuses them: {words(error)}") from error
+            raise InvalidInputError(
+                f"messages: the model's chat template refuses them: {words(error)}"
+            ) from error
         # The template has the special tokens.
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
