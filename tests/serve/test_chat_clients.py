@@ -6,11 +6,12 @@ import json
 import huggingface_hub
 import pytest
 
+from serve_app.http.entrances import ENTRANCES
 from tests.clients.ask_chat import MESSAGES, PROMPT, TOKENS
 from tests.serve.service import SAMPLES
-from tests.serve.test_clients import asked
+from tests.serve.test_clients import ENTERED, asked, through_gateway
 
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 GREEDY = {"model": "chat", "messages": MESSAGES, "temperature": 0, "max_tokens": TOKENS}
 
 
@@ -86,16 +87,15 @@ def test_the_client_of_hugging_face(chat, right, monkeypatch):
     assert asyncio.run(ask()) == continued
 
 
-def through_gateway(document):
-    """Return the body with the model's name in an escape, which HAProxy does not read."""
-    return json.dumps(document).replace('"chat"', '"\\u0063hat"')
-
-
 def test_the_gateway_answers_as_the_replica_does(chat, right):
-    said, _ = right
+    said, continued = right
+    assert {*ENTERED, CHAT, COMPLETIONS} == set(ENTRANCES)
     headers = {"content-type": "application/json"}
     whole = chat.http.post(CHAT, content=through_gateway(GREEDY), headers=headers).json()
     assert whole["choices"][0]["message"]["content"] == said
+    text = {"model": "chat", "prompt": PROMPT, "temperature": 0, "max_tokens": TOKENS}
+    whole = chat.http.post(COMPLETIONS, content=through_gateway(text), headers=headers).json()
+    assert whole["choices"][0]["text"] == continued
     body = through_gateway({**GREEDY, "stream": True})
     with chat.http.stream("POST", CHAT, content=body, headers=headers) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -108,23 +108,16 @@ def test_the_gateway_answers_as_the_replica_does(chat, right):
 
 
 @pytest.mark.parametrize("body", [json.dumps, through_gateway])
-def test_a_client_that_leaves_frees_its_place(chat, body):
-    """The replica takes as many requests as there are places; those that were left are not among them."""
-    endless = {**GREEDY, "stream": True, "max_tokens": 1000, "ignore_eos": True}
+def test_a_client_that_leaves_ends_the_generation(chat, body):
+    long = {**GREEDY, "stream": True, "max_tokens": 1500, "ignore_eos": True}
     headers = {"content-type": "application/json"}
-    for _ in range(3):
-        with chat.http.stream("POST", CHAT, content=body(endless), headers=headers) as response:
-            next(response.iter_lines())
-
-    def busy():
-        return [usage for usage in [_cpu(chat)] if usage < 50]
-
-    chat.wait_for("the replica is idle", busy, 20)
+    before = generated(chat)
+    with chat.http.stream("POST", CHAT, content=body(long), headers=headers) as response:
+        next(response.iter_lines())
+    chat.wait_for("its end", lambda: generated(chat)["requests"] > before["requests"], 30)
+    assert generated(chat)["generated_tokens"] - before["generated_tokens"] < long["max_tokens"]
 
 
-def _cpu(chat):
-    """Return how busy the replica is, in percent of a core."""
-    import psutil
-
-    [pid] = chat.replica_pids("chat")
-    return psutil.Process(pid).cpu_percent(1)
+def generated(chat):
+    """Return what the replica counts of continuations that are over."""
+    return chat.http.get("/v2/models/chat").json()["parameters"]["generation"]
