@@ -94,7 +94,7 @@ async def generate(engine: Engine, body: bytes, *, stream: bool, path: str) -> R
     answer = _Answer(request.inputs, parameters)
     continuations = await begin(engine, [answer.request(with_scores=stream or bool(parameters.details))])
     if stream:
-        return continuations.streamed(GENERATE_STREAM, answer.events(continuations))
+        return continuations.streamed(path, answer.events(continuations))
     [parts] = await continuations.collected()
     document = answer.whole(parts)
     return Reply.of_json([document] if path == "" else document)
