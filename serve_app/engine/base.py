@@ -256,6 +256,11 @@ class Engine(Protocol):
         """The endpoint's limit, or the model's own if that is lower."""
         ...
 
+    @property
+    def request_timeout_seconds(self) -> float:
+        """How long a whole answer may take, and the first part of one that is generated."""
+        ...
+
     async def answer(
         self,
         texts: Sequence[Input],

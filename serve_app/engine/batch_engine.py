@@ -96,6 +96,10 @@ class BatchEngine(Engine):
         limit = min(self._user_config.max_input_tokens, self.model.max_tokens)
         return InputLimit(limit, self._user_config.truncate_input)
 
+    @property
+    def request_timeout_seconds(self) -> float:
+        return self._user_config.request_timeout_seconds
+
     def reconfigure(self, user_config: UserConfig) -> None:
         """Apply new settings; requests that are already inside keep their limits."""
         self._user_config = user_config

@@ -187,7 +187,9 @@ def _model_in(body: bytes) -> str:
         raise InvalidInputError("the body must be a JSON object")
     name = document.get("model")
     if not isinstance(name, str) or not name:
-        raise InvalidInputError('model: give the name of a model, as in {"model": "sentiment", "text": "…"}')
+        raise InvalidInputError(
+            'model: give the name of a model, as in {"model": "sentiment", "text": "…"}', member="model"
+        )
     return name
 
 

@@ -5,8 +5,8 @@ Serve's handle waits for a replica without an end, so the wait is bounded here.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from ray import serve
@@ -42,8 +42,7 @@ class Relay:
         """Return the reply of the model `name`; raise a ServingError if there is none in time."""
         async with self._asked(name) as handle:
             response = handle.call.remote(verb, body, headers)
-            with _given_up(response):
-                reply: Reply = await self._answer(name, asyncio.ensure_future(response))
+            reply: Reply = await self._answer(name, response, response)
             return reply
 
     async def stream(
@@ -52,26 +51,29 @@ class Relay:
         """Do so for a reply that may be streamed; the time limit is that of its head."""
         async with self._asked(name) as handle:
             response = handle.options(stream=True).stream.remote(verb, body, headers)
-            with _given_up(response):
-                head = await self._answer(name, asyncio.ensure_future(anext(response)))
+            head = await self._answer(name, response, anext(response))
         if isinstance(head, Reply):
             return head
+        is_over = False
+
+        async def rest() -> AsyncGenerator[bytes, None]:
+            """Yield the pieces after the head; if the replica is lost, the last one says so."""
+            nonlocal is_over
+            try:
+                async for chunk in response:
+                    yield chunk
+                is_over = True
+            except (RayServeException, RayError) as error:
+                is_over = True
+                self._handles.pop(name, None)
+                logger.warning("%s did not end its answer: %s", name, error)
+                yield error_event(verb, _lost(name))
 
         async def close() -> None:
-            # Harmless after the end.
-            response.cancel()
+            if not is_over:
+                response.cancel()
 
-        return StreamedReply(self._rest(name, verb, response), close, head)
-
-    async def _rest(self, name: str, verb: str, response: Any) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces after the head; if the replica is lost, the last one says so."""
-        try:
-            async for chunk in response:
-                yield chunk
-        except (RayServeException, RayError) as error:
-            self._handles.pop(name, None)
-            logger.warning("%s did not end its answer: %s", name, error)
-            yield error_event(verb, _lost(name))
+        return StreamedReply(rest(), close, head)
 
     @asynccontextmanager
     async def _asked(self, name: str) -> AsyncIterator[Any]:
@@ -93,8 +95,9 @@ class Relay:
             logger.warning("%s did not answer: %s", name, error)
             raise _lost(name) from error
 
-    async def _answer(self, name: str, answer: asyncio.Future[Any]) -> Any:
-        """Await `answer`; give it up, with the cause, when no replica can have it or get it any more."""
+    async def _answer(self, name: str, response: Any, awaited: Awaitable[Any]) -> Any:
+        """Await a part of `response`; give that up, with the cause, when no replica can have or get it."""
+        answer = asyncio.ensure_future(awaited)
         try:
             while not answer.done():
                 await asyncio.wait([answer], timeout=CHECK_SECONDS)
@@ -102,7 +105,10 @@ class Relay:
                     await self._index.check_waiting(name)
             return answer.result()
         finally:
-            answer.cancel()
+            if not answer.done():
+                # Serve's handle would keep a request that nobody awaits any more in its queue.
+                response.cancel()
+                answer.cancel()
 
     async def _timeout(self, before: ModelState) -> ServingError:
         """Return the error of a request that has not been answered in time."""
@@ -117,19 +123,6 @@ class Relay:
         return ModelNotReadyError(
             f"{now.name} had no replica within {seconds:g} seconds{because}", state=now.status
         )
-
-
-@contextmanager
-def _given_up(response: Any) -> Iterator[None]:
-    """Cancel the request of the block if that does not end well.
-
-    Serve's handle would keep a request that nobody awaits any more in its queue.
-    """
-    try:
-        yield
-    except BaseException:
-        response.cancel()
-        raise
 
 
 def _lost(name: str) -> ModelNotReadyError:

@@ -27,7 +27,8 @@ def _raise_for(error: ValidationError) -> NoReturn:
     location = problem["loc"]
     if problem["type"] == "extra_forbidden":
         message = "unknown field"
-    elif is_parameter_value(location):
+    # A protocol that has parameters of its own says itself what they may be.
+    elif is_parameter_value(location) and len(location) > 2 and isinstance(location[2], str):
         location = location[:2]
         message = f"got {quoted(problem['input'])}; must be {PARAMETER_VALUES}"
     where = shortened(".".join(str(part) for part in location))

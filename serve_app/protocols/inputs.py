@@ -62,4 +62,6 @@ def require_task(engine: Engine, task: Task, verb: str) -> None:
 def require_model(engine: Engine, name: str | None) -> None:
     """Raise InvalidInputError if the request names another model than this one."""
     if name not in (None, engine.args.name):
-        raise InvalidInputError(f"model: got {quoted(name)}, and this is {engine.args.name!r}")
+        raise InvalidInputError(
+            f"model: got {quoted(name)}, and this is {engine.args.name!r}", member="model"
+        )

@@ -40,7 +40,8 @@ def error_event(path: str, error: ServingError) -> bytes:
 
     The client of OpenAI raises APIError for data with `error`, that of Hugging Face by its `error_type`.
     """
-    return data_event(error_reply(path, error).body)
+    # The streams of a model's own path are those of generate_stream.
+    return data_event(error_reply(path or "generate_stream", error).body)
 
 
 def _reply(error: ServingError, document: dict[str, Any]) -> Reply:

@@ -5,6 +5,7 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
+from serve_app.contract import UserConfig
 from serve_app.engine.generation import FinishReason
 from serve_app.http.errors import ModelFailedError, OverloadedError
 from serve_app.protocols import model_application
@@ -241,3 +242,11 @@ def test_another_task_and_another_model_are_refused():
 
     assert "text-generation" in ask(fake_model.service().engine, 422).json()["error"]["message"]
     assert ask(FakeEngine(), 422, model="other").json()["error"]["message"].startswith("model: ")
+
+
+def test_a_whole_answer_has_a_time_limit_and_a_streamed_one_only_until_it_begins():
+    engine = FakeEngine([*parts_of("a")[:1], 0.3, *parts_of("b")])
+    engine.reconfigure(UserConfig(request_timeout_seconds=0.1))
+    error = ask(engine, 408).json()["error"]
+    assert (error["code"], engine.generations[0].closed) == ("request_timeout", True)
+    assert events(ask(engine, stream=True))[-1] == "[DONE]"

@@ -9,6 +9,7 @@ from serve_app.gateway import rpc
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.model_index import ModelIndex
 from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.http.streaming import StreamedReply, data_event
 from serve_app.rpc.service import InferenceMethods
 from tests.harness.builders import run
 from tests.unit.test_http_errors import require_error
@@ -25,6 +26,15 @@ class FakeRelay:
     async def send(self, name, verb, body, headers):
         await self.index.resolve(name)
         return Reply(b'["%s", "%s"]' % (name.encode(), verb.encode()), JSON_TYPE)
+
+    async def stream(self, name, verb, body, headers):
+        await self.index.resolve(name)
+
+        async def chunks():
+            for each in (name, verb):
+                yield data_event(each.encode())
+
+        return StreamedReply(chunks())
 
 
 class Gateway(InferenceMethods):
@@ -166,3 +176,32 @@ def test_inference_is_relayed_with_its_bytes():
         Gateway().answer_rpc("ModelInfer", theirs.ModelInferRequest(model_name="a").SerializeToString())
     )
     assert sent.body == b'["a", "ModelInfer"]'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "verb"),
+    [
+        ("/v1/chat/completions", {"model": "a"}, "v1/chat/completions"),
+        ("/v1/completions", {"model": "a"}, "v1/completions"),
+        ("/v2/models/a/v1/chat/completions", {}, "v1/chat/completions"),
+        ("/v2/models/a/generate", {}, "generate"),
+        ("/v2/models/a/versions/1/generate_stream", {}, "generate_stream"),
+        ("/v2/models/a", {"inputs": "a", "stream": True}, ""),
+    ],
+)
+def test_what_may_be_streamed_is_relayed_so(client, path, body, verb):
+    answer = client.post(path, json=body)
+    assert answer.text == f"data: a\n\ndata: {verb}\n\n"
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_what_is_never_streamed_is_relayed_as_before(client):
+    for path in ("/v2/models/a", "/v2/models/a/predict"):
+        assert client.post(path, json={"inputs": "a"}).json()[0] == "a"
+
+
+def test_errors_of_chats_have_openai_s_shape_at_the_gateway_too(client):
+    answer = client.post("/v1/chat/completions", json={"model": "nope"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_model")
+    answer = client.post("/v1/chat/completions", json={})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid_request_error")

@@ -90,9 +90,11 @@ def test_pieces_are_handed_on_as_they_come():
         assert await anext(reply.chunks) == b"one"
         response.queue.put_nowait(b"two")
         response.queue.put_nowait(StopAsyncIteration())
-        return [chunk async for chunk in reply.chunks]
+        rest = [chunk async for chunk in reply.chunks]
+        await reply.aclose()
+        return rest, response.cancelled
 
-    assert run(scenario()) == [b"two"]
+    assert run(scenario()) == ([b"two"], False)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from serve_app.http.errors import InvalidInputError, Reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.parameters import MAX_NEW_TOKENS
 from serve_app.protocols.bodies import parse_body
-from serve_app.protocols.generation.continuations import begin
-from serve_app.protocols.generation.openai_answers import Frame, collected, text_of
+from serve_app.protocols.generation.continuations import begin, text_of
+from serve_app.protocols.generation.openai_answers import Frame
 from serve_app.protocols.generation.openai_members import Ignored, OpenAIRequest, Unsupported
 from serve_app.protocols.inputs import require_model, require_task
 from serve_app.text import quoted
@@ -172,7 +172,7 @@ async def chat_completions(engine: Engine, body: bytes, headers: Mapping[str, st
         chunks = _Chunks(with_logprobs=top is not None)
         events = frame.events(continuations, chunks, with_usage=request.wants_usage)
         return continuations.streamed(CHAT_COMPLETIONS, events)
-    parts = await collected(continuations, request.choices)
+    parts = await continuations.collected()
     choices = [_choice(number, each, with_logprobs=top is not None) for number, each in enumerate(parts)]
     return frame.whole(continuations, choices)
 

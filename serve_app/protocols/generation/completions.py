@@ -12,8 +12,8 @@ from serve_app.engine.generation import GeneratedToken, Part
 from serve_app.http.errors import InvalidInputError, Reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.bodies import parse_body
-from serve_app.protocols.generation.continuations import begin
-from serve_app.protocols.generation.openai_answers import Frame, collected, text_of
+from serve_app.protocols.generation.continuations import begin, text_of
+from serve_app.protocols.generation.openai_answers import Frame
 from serve_app.protocols.generation.openai_members import OpenAIRequest, Unsupported
 from serve_app.protocols.inputs import require_model, require_task
 from serve_app.text import quoted
@@ -97,7 +97,7 @@ async def completions(engine: Engine, body: bytes, headers: Mapping[str, str]) -
     if request.stream:
         events = frame.events(continuations, choices.chunks, with_usage=request.wants_usage)
         return continuations.streamed(COMPLETIONS, events)
-    parts = await collected(continuations, len(asked))
+    parts = await continuations.collected()
     return frame.whole(continuations, [choices.whole(number, each) for number, each in enumerate(parts)])
 
 

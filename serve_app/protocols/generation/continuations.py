@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from serve_app.engine.base import Engine
 from serve_app.engine.generation import Generation, GenerationRequest, Part
-from serve_app.http.errors import ServingError, UnexpectedError
+from serve_app.http.errors import RequestTimeoutError, ServingError, UnexpectedError
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.shapes import error_event
 
@@ -16,13 +17,38 @@ logger = logging.getLogger("ray.serve")
 Growth = tuple[int, Part]
 
 
+class Deadline:
+    """The time by which a whole answer must be there."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = asyncio.get_running_loop().time() + seconds
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(self._end):
+                yield
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"no whole answer within {self._seconds:g} seconds; a streamed one may take longer"
+            ) from error
+
+
 class Continuations:
     """Generations that have begun: the first part is there, so a later error is none of the request."""
 
-    def __init__(self, generations: Sequence[Generation], first: Growth, rest: AsyncGenerator[Growth, None]):
+    def __init__(
+        self,
+        generations: Sequence[Generation],
+        first: Growth,
+        rest: AsyncGenerator[Growth, None],
+        deadline: Deadline,
+    ) -> None:
         self._generations = generations
         self._first: Growth | None = first
         self._rest = rest
+        self._deadline = deadline
 
     def prompt_tokens(self, per_prompt: int = 1) -> int:
         """Return the tokens of all prompts, of which each has `per_prompt` continuations in a row."""
@@ -46,6 +72,17 @@ class Continuations:
         first, self._first = self._first, None
         return first
 
+    async def collected(self) -> list[list[Part]]:
+        """Return the parts of each, once all are complete, or raise RequestTimeoutError."""
+        parts: list[list[Part]] = [[] for _ in self._generations]
+        try:
+            async with self._deadline.kept():
+                async for number, part in self:
+                    parts[number].append(part)
+        finally:
+            await self.aclose()
+        return parts
+
     async def aclose(self) -> None:
         """End all of them; harmless after the end."""
         await _close(self._generations, self._rest)
@@ -55,9 +92,14 @@ class Continuations:
         return StreamedReply(_guarded(path, events), self.aclose)
 
 
+def text_of(parts: Sequence[Part]) -> str:
+    return "".join(part.text for part in parts)
+
+
 async def begin(engine: Engine, requests: Sequence[GenerationRequest]) -> Continuations:
     """Return the continuations as soon as one has its first part; raise a ServingError if one is refused."""
     generations: list[Generation] = []
+    deadline = Deadline(engine.request_timeout_seconds)
     rest = _grown(generations)
     try:
         for request in requests:
@@ -66,7 +108,7 @@ async def begin(engine: Engine, requests: Sequence[GenerationRequest]) -> Contin
     except BaseException:
         await _close(generations, rest)
         raise
-    return Continuations(generations, first, rest)
+    return Continuations(generations, first, rest, deadline)
 
 
 async def _close(generations: Sequence[Generation], parts: AsyncGenerator[Growth, None]) -> None:

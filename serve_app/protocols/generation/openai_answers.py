@@ -64,18 +64,3 @@ class Frame:
         if with_usage:
             yield event(self.document([], usage=self.usage(continuations)))
         yield DONE
-
-
-async def collected(continuations: Continuations, number: int) -> list[list[Part]]:
-    """Return the parts of each of so many continuations, once all are complete."""
-    parts: list[list[Part]] = [[] for _ in range(number)]
-    try:
-        async for index, part in continuations:
-            parts[index].append(part)
-    finally:
-        await continuations.aclose()
-    return parts
-
-
-def text_of(parts: Sequence[Part]) -> str:
-    return "".join(part.text for part in parts)

@@ -15,8 +15,7 @@ from serve_app.http.errors import Reply
 from serve_app.http.streaming import StreamedReply, event
 from serve_app.parameters import MAX_NEW_TOKENS, StopText
 from serve_app.protocols.bodies import parse_body
-from serve_app.protocols.generation.continuations import Continuations, begin
-from serve_app.protocols.generation.openai_answers import collected, text_of
+from serve_app.protocols.generation.continuations import Continuations, begin, text_of
 from serve_app.protocols.generation.openai_members import Unsupported
 from serve_app.protocols.inputs import require_task
 
@@ -96,7 +95,7 @@ async def generate(engine: Engine, body: bytes, *, stream: bool, path: str) -> R
     continuations = await begin(engine, [answer.request(with_scores=stream or bool(parameters.details))])
     if stream:
         return continuations.streamed(path, answer.events(continuations))
-    [parts] = await collected(continuations, 1)
+    [parts] = await continuations.collected()
     document = answer.whole(parts)
     return Reply.of_json([document] if path == "" else document)
 

@@ -18,8 +18,7 @@ from serve_app.http.streaming import StreamedReply, event
 from serve_app.parameters import MAX_NEW_TOKENS, StopText
 from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.generation import text_generation_inference
-from serve_app.protocols.generation.continuations import Continuations, begin
-from serve_app.protocols.generation.openai_answers import collected, text_of
+from serve_app.protocols.generation.continuations import Continuations, begin, text_of
 from serve_app.protocols.generation.text_generation_inference import GENERATE, GENERATE_STREAM, sampled
 from serve_app.protocols.inputs import require_task
 from serve_app.protocols.open_inference_tensors import VERSION
@@ -99,7 +98,7 @@ async def _generate(engine: Engine, body: bytes, path: str) -> Reply | StreamedR
         frame["id"] = request.id
     if stream:
         return continuations.streamed(path, _events(frame, continuations, with_details=scores is not None))
-    [parts] = await collected(continuations, 1)
+    [parts] = await continuations.collected()
     return Reply.of_json(_grown(frame, parts, with_details=scores is not None))
 
 
