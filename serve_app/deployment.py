@@ -7,7 +7,7 @@ transformers.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ray import serve
 from starlette.types import ASGIApp
@@ -21,11 +21,15 @@ from serve_app.loading.sources import commit_of, fetch
 from serve_app.protocols import CALLS, model_application
 from serve_app.protocols.open_inference_rpc import answer_rpc
 from serve_app.protocols.shapes import error_reply
+from serve_app.replica.metrics import GenerationMetrics
+from serve_app.replica.shutdown import LEAD_SECONDS, grace_of_shutdown
 from serve_app.rpc.service import InferenceMethods
 from serve_app.telemetry.startup import StartupTimer
 from serve_app.text import words
 
 logger = logging.getLogger("ray.serve")
+
+_SHUTDOWN_POLL_SECONDS: Final = 0.5
 
 
 @serve.deployment(name=MODEL_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
@@ -50,6 +54,9 @@ class Model(InferenceMethods):
         with startup.phase("warm_up"):
             await _warm_up(self._engine)
         self._engine.cold_start = startup.report()
+        if self._engine.figures is not None:
+            self._engine.figures.observers.append(GenerationMetrics())
+            self._shutdown = asyncio.create_task(_end_streams_in_time(self._engine))
         logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -95,6 +102,14 @@ class Model(InferenceMethods):
 
     async def answer_rpc(self, method: str, request: bytes) -> Reply:
         return await answer_rpc(self._engine, method, request)
+
+
+async def _end_streams_in_time(engine: BatchEngine) -> None:
+    """End what is still streamed, with an error, just before Serve would kill this replica."""
+    while (grace := grace_of_shutdown()) is None:
+        await asyncio.sleep(_SHUTDOWN_POLL_SECONDS)
+    await asyncio.sleep(max(0.0, grace - LEAD_SECONDS - _SHUTDOWN_POLL_SECONDS))
+    engine.end_streams()
 
 
 async def _warm_up(engine: BatchEngine) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from serve_app.contract import Dtype, ModelArgs, ParameterValue
 from serve_app.engine.choice import Steps
+from serve_app.engine.figures import Figures
 from serve_app.engine.generation import Generation, GenerationRequest
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 
@@ -244,6 +245,11 @@ class Engine(Protocol):
     cold_start: Mapping[str, float]
     # The commit of the hub that is served; empty for other sources.
     commit: str
+
+    @property
+    def figures(self) -> Figures | None:
+        """What is counted of a model that is computed in steps."""
+        ...
 
     @property
     def input_limit(self) -> InputLimit:

@@ -35,12 +35,14 @@ from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
 from serve_app.engine.continuation import Continuation
 from serve_app.engine.continuous_batcher import ContinuousBatcher
+from serve_app.engine.figures import Figures
 from serve_app.engine.generation import GenerationRequest
 from serve_app.engine.streamed import StreamedGeneration
 from serve_app.engine.streams import Streams
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
+    ModelNotReadyError,
     OverloadedError,
     RequestTimeoutError,
     ServingError,
@@ -136,6 +138,16 @@ class BatchEngine(Engine):
             return StreamedGeneration(
                 stream, continuation, self.model, self._user_config.request_timeout_seconds, held.pop_all()
             )
+
+    @property
+    def figures(self) -> Figures | None:
+        """What is counted of a model that is computed in steps."""
+        return self._batcher.figures if isinstance(self._batcher, ContinuousBatcher) else None
+
+    def end_streams(self) -> None:
+        """Let every stream end with an error, because the replica is about to stop."""
+        if isinstance(self._batcher, ContinuousBatcher):
+            self._batcher.end_streams(ModelNotReadyError("this replica stops; send the request again"))
 
     async def check_health(self) -> None:
         """Run the model on a tiny text, unless it is busy and making progress, which is healthy too.

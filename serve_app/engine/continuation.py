@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app.engine.base import EncodedSequence
 from serve_app.engine.choice import Choice, Row, Sampling
+from serve_app.engine.figures import Finished
 from serve_app.engine.generation import FinishReason
 from serve_app.engine.text_stream import TextStream
 from serve_app.engine.waiting import QueueEntry, WaitingRequest
@@ -76,6 +78,8 @@ class RunningSequence:
         self.computed = 0
         self.known = 0
         self.reason: FinishReason | None = None
+        self._first_token: float | None = None
+        self._last_token: float | None = None
         self._random = random.Random(self.continuation.seed)
         self._draw: float | None = None
         self._request = entry.request
@@ -122,17 +126,28 @@ class RunningSequence:
             return
         self._draw = None
         self.ids.append(choice.token)
+        self._last_token = time.monotonic()
+        self._first_token = self._first_token or self._last_token
         if choice.token in self.continuation.ends:
             self.reason = FinishReason.STOP
         elif len(self.new_tokens) >= self.continuation.new_tokens:
             self.reason = FinishReason.LENGTH
 
     @property
+    def figures(self) -> Finished:
+        """What is to be counted when it is over."""
+        first = other = None
+        if self._first_token is not None and self._last_token is not None:
+            first = self._first_token - self._request.arrived
+            other = self._last_token - self._first_token
+        return Finished(len(self.continuation.prompt), self.known, len(self.new_tokens), first, other)
+
+    @property
     def new_tokens(self) -> list[int]:
         return self.ids[len(self.continuation.prompt) :]
 
     def publish(self, choice: Choice) -> None:
-        """Make text of the newest token, and hand it on; end the sequence at a stop text or its last token."""
+        """Make text of the newest token, and hand it on; a stop text or the last token ends the sequence."""
         text = ""
         if self._text is not None:
             text = self._text.add([choice.token])

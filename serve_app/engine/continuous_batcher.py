@@ -18,6 +18,7 @@ from typing import Any, Final
 from serve_app.engine.batch_planner import BatchItem, BatchLimits
 from serve_app.engine.choice import Choice, Row, Steps
 from serve_app.engine.continuation import Continuation, RunningSequence, StreamedRequest
+from serve_app.engine.figures import Figures
 from serve_app.engine.pace import Pace
 from serve_app.engine.places import WORTH_COPYING, Places, common_prefix
 from serve_app.engine.streams import Streams
@@ -43,6 +44,7 @@ class ContinuousBatcher:
 
     def __init__(self, steps: Steps, limits: BatchLimits, streams: Streams) -> None:
         self.limits = limits
+        self.figures = Figures()
         self._steps = steps
         self._streams = streams
         self._queue = WaitingRequests()
@@ -82,15 +84,19 @@ class ContinuousBatcher:
         """Return how long the step that runs has taken so far; 0 if none runs."""
         return 0.0 if self._step_began is None else time.monotonic() - self._step_began
 
-    async def close(self, error: Exception | None = None) -> None:
-        """Run no further step, and end all requests, with `error` if it is given."""
+    def end_streams(self, error: Exception) -> None:
+        """Let every stream end with `error`."""
+        for request in [*(each.entry.request for each in self._running), *self._queue.requests]:
+            if isinstance(request, StreamedRequest):
+                request.fail(error)
+
+    async def close(self) -> None:
+        """Run no further step, and end all requests."""
         if self._loop_task is not None:
             self._loop_task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loop_task
         for each in self._running:
-            if error is not None:
-                each.entry.request.fail(error)
             each.entry.request.answer.cancel()
         self._queue.drop_all()
         self._streams.close()
@@ -123,8 +129,10 @@ class ContinuousBatcher:
     def _leave(self) -> None:
         """Let sequences go that are over; their places keep what they have computed."""
         for each in self._running:
-            if (each.is_abandoned or each.reason is not None) and each.place is not None:
-                self._places.keep(each.place, each.ids[: each.computed])
+            if each.is_abandoned or each.reason is not None:
+                self.figures.note(each.figures)
+                if each.place is not None:
+                    self._places.keep(each.place, each.ids[: each.computed])
         self._running = [each for each in self._running if not each.is_abandoned and each.reason is None]
 
     def _admit(self) -> None:

@@ -6,6 +6,7 @@ batch or two and not until it is over.
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class WaitingRequest:
     def __init__(self, sequences: Sequence[BatchItem], answer: asyncio.Future[list[Any]]) -> None:
         self.sequences = sequences
         self.answer = answer
+        self.arrived = time.monotonic()
         self.tokens = sum(sequence.tokens for sequence in sequences)
         # The sequences that are in no batch yet, by their numbers.
         self.remaining = deque(range(len(sequences)))
@@ -66,6 +68,11 @@ class WaitingRequests:
     def __len__(self) -> int:
         """Return the number of sequences that wait."""
         return sum(len(request.remaining) for request in self._turns if not request.is_over)
+
+    @property
+    def requests(self) -> Sequence[WaitingRequest]:
+        """Those that wait with any of their sequences."""
+        return tuple(self._turns)
 
     def append(self, request: WaitingRequest) -> None:
         """Let a request wait; its turn comes after that of all others."""

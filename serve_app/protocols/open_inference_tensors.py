@@ -184,6 +184,7 @@ def model_facts(engine: Engine) -> dict[str, Any]:
         "max_input_tokens": limit.max_tokens,
         "truncate_input": limit.truncate,
         **engine.model.description,
+        **({"generation": engine.figures.description} if engine.figures is not None else {}),
         "cold_start": engine.cold_start,
         "memory": memory_of_this_process(),
     }

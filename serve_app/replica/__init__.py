@@ -1,0 +1,1 @@
+"""What a replica that generates tells Ray, and learns from it."""
