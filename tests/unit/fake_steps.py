@@ -4,14 +4,20 @@ A step fails if a row goes on from tokens that are not in its place, as a cache 
 with others silently.
 """
 
+import asyncio
 import random
 import threading
 import zlib
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.choice import Choice, Sampling
 from serve_app.engine.continuation import Continuation, Continued
+from serve_app.engine.continuous_batcher import ContinuousBatcher
 from serve_app.engine.generation import FinishReason
+from serve_app.engine.streams import Streams
+from tests.harness.builders import until
 
 VOCABULARY = 20
 # A row with this token makes the model fail.
@@ -93,7 +99,7 @@ class FakeSteps:
         known, end = self.tokens.get(row.place, []), row.begin + len(row.tokens)
         whole = [*known[: row.begin], *row.tokens]
         self.require(0 <= row.place < self.places, f"place {row.place}")
-        self.require(0 < len(row.tokens), "a row without tokens")
+        self.require(len(row.tokens) > 0, "a row without tokens")
         self.require(end <= self.capacity, f"{end} tokens in a place")
         self.require(row.begin <= len(known), f"{row.begin} of {len(known)} tokens are known")
         self.require(whole == list(row.so_far[:end]), "another sequence is in the place")
@@ -128,3 +134,43 @@ class FakeSteps:
         """Keep the next step from ending."""
         self.started.clear()
         self.free.clear()
+
+
+def limits(max_size=8, max_tokens=10_000):
+    return BatchLimits(max_size, max_tokens, max_wait_seconds=0)
+
+
+@asynccontextmanager
+async def batching(max_size=8, max_tokens=10_000, **options):
+    """Yield a batcher and its model, which has to be right about each place at the end."""
+    steps = FakeSteps(**options)
+    batcher = ContinuousBatcher(steps, limits(max_size, max_tokens), Streams())
+    try:
+        yield batcher, steps
+    finally:
+        steps.free.set()
+        await batcher.close()
+        assert steps.faults == []
+
+
+async def held(batcher, steps, *requests):
+    """Return the tasks of requests of which a step holds still."""
+    steps.hold()
+    tasks = [asyncio.create_task(batcher.submit(each)) for each in requests]
+    await until(steps.started.is_set)
+    return tasks
+
+
+async def free_after(steps, seconds=0.05):
+    await asyncio.sleep(seconds)
+    steps.free.set()
+
+
+async def told(request):
+    """Return what a streamed request is handed, to its end."""
+    grown = []
+    while not grown or grown[-1].reason is None:
+        grown.append(await request.growth.get())
+        if isinstance(grown[-1], Exception):
+            raise grown[-1]
+    return grown

@@ -2,58 +2,13 @@
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
 
 import pytest
 
 from serve_app.engine import continuous_batcher
-from serve_app.engine.base import NotFiniteError
-from serve_app.engine.batch_planner import BatchLimits
-from serve_app.engine.continuous_batcher import ContinuousBatcher
 from serve_app.engine.generation import FinishReason
-from serve_app.engine.streams import Streams
 from tests.harness.builders import run, until
-from tests.unit.fake_steps import BAD, FakeSteps, alone, continuation, text_of
-
-
-def limits(max_size=8, max_tokens=10_000):
-    return BatchLimits(max_size, max_tokens, max_wait_seconds=0)
-
-
-@asynccontextmanager
-async def batching(max_size=8, max_tokens=10_000, **options):
-    """Yield a batcher and its model, which has to be right about each place at the end."""
-    steps = FakeSteps(**options)
-    batcher = ContinuousBatcher(steps, limits(max_size, max_tokens), Streams())
-    try:
-        yield batcher, steps
-    finally:
-        steps.free.set()
-        await batcher.close()
-        assert steps.faults == []
-
-
-async def held(batcher, steps, *requests):
-    """Return the tasks of requests of which a step holds still."""
-    steps.hold()
-    tasks = [asyncio.create_task(batcher.submit(each)) for each in requests]
-    await until(steps.started.is_set)
-    return tasks
-
-
-async def free_after(steps, seconds=0.05):
-    await asyncio.sleep(seconds)
-    steps.free.set()
-
-
-async def told(request):
-    """Return what a streamed request is handed, to its end."""
-    grown = []
-    while not grown or grown[-1].reason is None:
-        grown.append(await request.growth.get())
-        if isinstance(grown[-1], Exception):
-            raise grown[-1]
-    return grown
+from tests.unit.fake_steps import BAD, alone, batching, continuation, free_after, held, limits, text_of, told
 
 
 def a_prompt(rng, common):
@@ -174,95 +129,6 @@ def test_nobody_in_the_queue_is_overtaken_for_ever_by_smaller_ones():
     run(scenario())
 
 
-def test_a_client_that_leaves_frees_its_place_at_the_next_step():
-    async def scenario():
-        async with batching(max_size=2) as (batcher, steps):
-            asked = [continuation([number], 50) for number in range(3)]
-            gone, stays, waits = await held(batcher, steps, *[[each] for each in asked])
-            assert len(steps.steps) == 0
-            gone.cancel()
-            await free_after(steps)
-            assert await waits == [alone(asked[2])]
-            first, second, *_ = steps.steps
-            assert [begin for _, begin, _, _ in first] == [0, 0]
-            assert [begin for _, begin, _, _ in second] == [1, 0]
-            assert await stays == [alone(asked[1])]
-
-    run(scenario())
-
-
-def test_a_client_that_leaves_the_queue_is_never_computed():
-    async def scenario():
-        async with batching(max_size=1) as (batcher, steps):
-            first, gone = await held(batcher, steps, [continuation([1], 3)], [continuation([2], 3)])
-            gone.cancel()
-            await free_after(steps)
-            await first
-            await batcher.submit([continuation([3], 3)])
-            assert steps.computed == 6
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no such index"), NotFiniteError()])
-def test_a_row_that_fails_fails_only_its_request(error):
-    async def scenario():
-        async with batching(error=error) as (batcher, steps):
-            good = [continuation([number] * 20, 9) for number in range(4)]
-            bad = batcher.stream(continuation([5, BAD], 9))
-            tasks = await held(batcher, steps, *[[each] for each in good[:3]])
-            failing = asyncio.create_task(batcher.submit([good[3], continuation([1, 2, BAD], 9)]))
-            await free_after(steps)
-            assert await asyncio.gather(*tasks) == [[alone(each)] for each in good[:3]]
-            with pytest.raises(type(error), match=str(error)):
-                await failing
-            with pytest.raises(type(error), match=str(error)):
-                await told(bad)
-            await until(lambda: not batcher.busy)
-            assert await batcher.submit([good[3]]) == [alone(good[3])]
-
-    run(scenario())
-
-
-def test_a_text_that_cannot_be_made_fails_only_its_request():
-    """Where a model has more tokens than its tokenizer, some raise."""
-
-    def decode(ids):
-        if ids[0] == 99:
-            raise OverflowError("no such token")
-        return text_of(ids)
-
-    async def scenario():
-        async with batching() as (batcher, steps):
-            good, bad = continuation([1], 9, stops=("zz",)), continuation([99], 9, stops=("zz",))
-            object.__setattr__(bad, "decode", decode)
-            tasks = await held(batcher, steps, [good], [bad])
-            stream = batcher.stream(bad)
-            await free_after(steps)
-            assert await tasks[0] == [alone(good)]
-            with pytest.raises(OverflowError, match="no such token"):
-                await tasks[1]
-            with pytest.raises(OverflowError, match="no such token"):
-                await told(stream)
-            await until(lambda: not batcher.busy)
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("choices", [[], None])
-def test_a_model_that_returns_the_wrong_choices_fails_and_the_batcher_goes_on(choices):
-    async def scenario():
-        async with batching() as (batcher, steps):
-            right, steps.step = steps.step, lambda rows: choices
-            with pytest.raises((ValueError, TypeError)):
-                await batcher.submit([continuation([1]), continuation([2])])
-            await until(lambda: not batcher.busy)
-            steps.step = right
-            assert await batcher.submit([continuation([3])]) == [alone(continuation([3]))]
-
-    run(scenario())
-
-
 def test_what_prompts_have_in_common_is_computed_once():
     async def scenario():
         async with batching(max_size=16) as (batcher, steps):
@@ -369,93 +235,5 @@ def test_limits_may_change_while_sequences_run():
             batcher.limits = limits(max_size=20)
             await asyncio.gather(*(batcher.submit([each]) for each in asked))
             assert max(len(step) for step in steps.steps) == 20
-
-    run(scenario())
-
-
-def test_a_step_that_hangs_is_no_progress():
-    async def scenario():
-        async with batching() as (batcher, steps):
-            assert batcher.seconds_without_progress() == 0
-            [task] = await held(batcher, steps, [continuation([1])])
-            await asyncio.sleep(0.02)
-            assert batcher.busy
-            assert batcher.seconds_without_progress() >= 0.02
-            steps.free.set()
-            await task
-            await until(lambda: not batcher.busy)
-            assert batcher.seconds_without_progress() == 0
-
-    run(scenario())
-
-
-def test_nothing_to_continue_is_answered_with_nothing():
-    async def scenario():
-        async with batching() as (batcher, _):
-            assert await batcher.submit([]) == []
-
-    run(scenario())
-
-
-def test_a_cache_that_fails_fails_what_runs_and_the_batcher_goes_on(caplog):
-    async def scenario():
-        async with batching() as (batcher, steps):
-
-            def failing(*arguments):
-                raise MemoryError("no room")
-
-            copy, steps.copy = steps.copy, failing
-            asked = [continuation([*range(50), number], 4) for number in range(2)]
-            running = await held(batcher, steps, [asked[0]])
-            running.append(asyncio.create_task(batcher.submit([asked[1]])))
-            await free_after(steps)
-            for task in running:
-                with pytest.raises(MemoryError, match="no room"):
-                    await task
-            steps.copy = copy
-            assert await batcher.submit(asked) == [alone(each) for each in asked]
-
-    run(scenario())
-
-
-def test_streams_end_with_an_error_where_the_replica_stops_those_in_the_queue_too():
-    async def scenario():
-        async with batching(max_size=2) as (batcher, steps):
-            [task] = await held(batcher, steps, [continuation([1], 9)])
-            streams = [batcher.stream(continuation([number], 50)) for number in range(3)]
-            batcher.end_streams(RuntimeError("it ends"))
-            steps.free.set()
-            for each in streams:
-                with pytest.raises(RuntimeError, match="it ends"):
-                    await told(each)
-            assert await task == [alone(continuation([1], 9))]
-
-    run(scenario())
-
-
-def test_closing_cancels_whoever_waits():
-    async def scenario():
-        async with batching(max_size=2) as (batcher, steps):
-            tasks = await held(batcher, steps, *[[continuation([number], 50)] for number in range(4)])
-            await batcher.close()
-            await asyncio.wait(tasks)
-            assert all(task.cancelled() for task in tasks)
-
-    run(scenario())
-
-
-def test_one_whose_last_token_is_chosen_is_not_forgotten_when_the_batcher_closes():
-    """Its text is made beside the next step, and the batcher closes before that."""
-
-    async def scenario():
-        for turns in range(12):
-            async with batching() as (batcher, steps):
-                task = asyncio.create_task(batcher.submit([continuation([1], 1)]))
-                await until(lambda steps=steps: steps.steps)
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                await batcher.close()
-                await asyncio.wait([task], timeout=1)
-                assert task.done(), turns
 
     run(scenario())

@@ -39,7 +39,7 @@ class Fallback:
     def encode(self, text, cuts=()):
         ids = []
         for letter in text.replace(" ", "_"):
-            ids += [letter] if letter in "ab_" else [byte for byte in letter.encode()]
+            ids += [letter] if letter in "ab_" else list(letter.encode())
         return ids
 
     def decode(self, ids):
