@@ -108,6 +108,7 @@ async def _end_streams_in_time(engine: BatchEngine) -> None:
     """End what is still streamed, with an error, just before Serve would kill this replica."""
     while (grace := grace_of_shutdown()) is None:
         await asyncio.sleep(_SHUTDOWN_POLL_SECONDS)
+    logger.info("this replica is stopped within %g seconds", grace)
     await asyncio.sleep(max(0.0, grace - LEAD_SECONDS - _SHUTDOWN_POLL_SECONDS))
     engine.end_streams()
 

@@ -1,6 +1,6 @@
 """When this replica will be stopped by force.
 
-Serve's controller asks a replica to stop, and kills it once its grace is over; a stream that runs then would
+Serve's controller asks a replica to stop, and kills it once its grace is over; what it streams then would
 break off without a word. Ray tells the code of a deployment neither, so the actor of the replica is looked at.
 """
 
