@@ -43,12 +43,29 @@ class KeyValueCache:
         """Copy the first `tokens` tokens of a place into another one."""
         self.tensor[target, :, :, :, :tokens] = self.tensor[source, :, :, :, :tokens]
 
-    def release(self, place: int) -> None:
-        """Give the memory of a place back to the system."""
+    def release(self, place: int, known: int = 0) -> None:
+        """Give the memory of a place back to the system, but that of its first `known` tokens."""
         if self._memory is None:
+            self.tensor[place, :, :, :, known:] = 0
             return
-        # Whole pages only: the others belong to a neighbour, too.
-        begin = -(-place * self._place_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (place + 1) * self._place_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > begin:
-            self._memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+        if not known:
+            self._give_back(place * self._place_bytes, self._place_bytes)
+            return
+        _, layers, kinds, heads, capacity, width = self.tensor.shape
+        token = width * self.tensor.element_size()
+        for row in range(layers * kinds * heads):
+            begin = place * self._place_bytes + (row * capacity + known) * token
+            self._give_back(begin, (capacity - known) * token)
+
+    def _give_back(self, begin: int, size: int) -> None:
+        """Let `size` bytes be zeros: whole pages without memory, and the rest of pages that others share."""
+        assert self._memory is not None
+        end = begin + size
+        first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+        else:
+            first = last = end
+        # What has been no number would make the sums of others none, although it counts nothing in them.
+        self._memory[begin:first] = bytes(first - begin)
+        self._memory[last:end] = bytes(end - last)

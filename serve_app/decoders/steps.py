@@ -165,9 +165,9 @@ class DecoderSteps:
         """Let the sequence in place `target` begin with the first tokens of that in `source`."""
         self._cache.copy(source, target, tokens)
 
-    def release(self, place: int) -> None:
-        """Give the memory of a place back."""
-        self._cache.release(place)
+    def release(self, place: int, known: int = 0) -> None:
+        """Give the memory of a place back, but that of its first `known` tokens."""
+        self._cache.release(place, known)
 
     def _attention(self, rows: Sequence[Row], pieces: tuple[Piece, ...] = ()) -> AttentionStep:
         step = AttentionStep(*self._arguments(rows)[2:])

@@ -171,7 +171,8 @@ class BatchEngine(Engine):
         await self._answer([self.model.warmup_text], parameters, limit)
 
     async def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads, and end all requests."""
+        self.end_streams()
         await self._batcher.close()
         self._text_thread.shutdown(wait=False, cancel_futures=True)
 

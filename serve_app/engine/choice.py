@@ -74,6 +74,6 @@ class Steps(Protocol):
         """Let the sequence in place `target` begin with the first tokens of that in `source`."""
         ...
 
-    def release(self, place: int) -> None:
-        """Give the memory of a place back."""
+    def release(self, place: int, known: int = 0) -> None:
+        """Give the memory of a place back, but that of its first `known` tokens."""
         ...

@@ -53,11 +53,14 @@ class Growth:
 
 
 class StreamedRequest(WaitingRequest):
-    """A request of one continuation, which hands on what each step adds; an error comes last."""
+    """A request of one continuation, which hands on what each step adds; an error comes last.
+
+    None is for whoever still waits when it is closed.
+    """
 
     def __init__(self, continuation: Continuation, answer: asyncio.Future[list[Any]]) -> None:
         super().__init__([continuation], answer)
-        self.growth: asyncio.Queue[Growth | Exception] = asyncio.Queue()
+        self.growth: asyncio.Queue[Growth | Exception | None] = asyncio.Queue()
 
     def fail(self, error: Exception) -> None:
         if not self.is_over:
@@ -83,13 +86,9 @@ class RunningSequence:
         self._random = random.Random(self.continuation.seed)
         self._draw: float | None = None
         self._request = entry.request
+        self._makes_text = isinstance(self._request, StreamedRequest) or bool(self.continuation.stops)
         self._text: TextStream | None = None
         self._texts: list[str] = []
-        streamed = isinstance(self._request, StreamedRequest)
-        if streamed or self.continuation.stops:
-            self._text = TextStream(
-                self.continuation.decode, self.continuation.prompt, self.continuation.stops
-            )
 
     @property
     def is_abandoned(self) -> bool:
@@ -149,7 +148,10 @@ class RunningSequence:
     def publish(self, choice: Choice) -> None:
         """Make text of the newest token, and hand it on; a stop text or the last token ends the sequence."""
         text = ""
-        if self._text is not None:
+        if self._makes_text:
+            self._text = self._text or TextStream(
+                self.continuation.decode, self.continuation.prompt, self.continuation.stops
+            )
             text = self._text.add([choice.token])
             if self.reason is not None:
                 text += self._text.end()

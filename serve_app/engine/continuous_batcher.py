@@ -30,6 +30,8 @@ Pending = list[tuple[RunningSequence, Choice]]
 Plan = list[tuple[RunningSequence, int]]
 
 _ONE: Final = 1
+# The memory of fewer tokens than this is left to a place that does not need it.
+_WORTH_RELEASING: Final = 64
 
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
@@ -50,6 +52,7 @@ class ContinuousBatcher:
         self._queue = WaitingRequests()
         self._arrived = asyncio.Event()
         self._running: list[RunningSequence] = []
+        self._pending: Pending = []
         self._places = Places()
         self._pace = Pace()
         self._step_began: float | None = None
@@ -96,7 +99,8 @@ class ContinuousBatcher:
             self._loop_task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loop_task
-        for each in self._running:
+        # The last token of some may be chosen, but their text not made yet.
+        for each in (*self._running, *(each for each, _ in self._pending)):
             each.entry.request.answer.cancel()
         self._queue.drop_all()
         self._streams.close()
@@ -108,23 +112,40 @@ class ContinuousBatcher:
         self._arrived.set()
 
     async def _batching_loop(self) -> None:
-        pending: Pending = []
         while True:
-            self._leave()
-            self._admit()
-            plan = self._plan()
-            if not plan and not pending:
-                self._arrived.clear()
-                if not len(self._queue):
-                    await self._arrived.wait()
-                # Others are on the event loop already, and share the first step.
-                await asyncio.sleep(0)
-                continue
-            step = asyncio.ensure_future(self._step(plan))
-            # The step begins before the event loop is busy with texts.
+            try:
+                await self._turn()
+            except Exception as error:
+                logger.exception("the batch of %d sequences is given up", len(self._running))
+                self._give_up(error)
+
+    async def _turn(self) -> None:
+        """Compute a step beside the texts of the one before, or wait for a request."""
+        self._leave()
+        self._admit()
+        plan = self._plan()
+        if not plan and not self._pending:
+            self._arrived.clear()
+            if not len(self._queue):
+                await self._arrived.wait()
+            # Others are on the event loop already, and share the first step.
             await asyncio.sleep(0)
-            _publish(pending)
-            pending = await step
+            return
+        step = asyncio.ensure_future(self._step(plan))
+        # The step begins before the event loop is busy with texts.
+        await asyncio.sleep(0)
+        _publish(self._pending)
+        self._pending = await step
+
+    def _give_up(self, error: Exception) -> None:
+        """Fail all that run; what their places hold is not known."""
+        for each in (*self._running, *(each for each, _ in self._pending)):
+            each.entry.request.fail(error)
+        used = [*self._places.drop(-1), *(each.place for each in self._running if each.place is not None)]
+        self._running, self._pending = [], []
+        with suppress(Exception):
+            for place in used:
+                self._steps.release(place)
 
     def _leave(self) -> None:
         """Let sequences go that are over; their places keep what they have computed."""
@@ -184,6 +205,8 @@ class ContinuousBatcher:
         running = {each.place: each.ids[: each.computed] for each in self._running if each.place is not None}
         count = min(max(self.limits.max_size, len(running) + 1), self._steps.places)
         start = self._places.start(sequence.ids, running, count)
+        if start.stale >= _WORTH_RELEASING:
+            self._steps.release(start.place, start.known if start.source is None else 0)
         if start.source is not None:
             self._steps.copy(start.source, start.place, start.known)
         sequence.place, sequence.computed, sequence.known = start.place, start.known, start.known
@@ -208,9 +231,13 @@ class ContinuousBatcher:
         loop = asyncio.get_running_loop()
         self._step_began = time.monotonic()
         try:
-            return await loop.run_in_executor(self._streams.executor(exclusive=True), self._steps.step, rows)
+            executor = self._streams.executor(exclusive=True)
+            choices = await loop.run_in_executor(executor, self._steps.step, rows)
         finally:
             self._step_began = None
+        if len(choices) != len(rows):
+            raise ValueError(f"the model made {len(choices)} choices for {len(rows)} sequences")
+        return choices
 
     async def _retry_individually(self, plan: Plan, error: Exception) -> Pending:
         """Compute a failed step one sequence at a time, so that one bad input fails only its own request."""
@@ -246,5 +273,9 @@ def _advance(plan: Plan, choices: Sequence[Choice | None]) -> Pending:
 def _publish(pending: Pending) -> None:
     """Hand on the text of what a step has chosen."""
     for each, choice in pending:
-        if not each.is_abandoned:
+        if each.is_abandoned:
+            continue
+        try:
             each.publish(choice)
+        except Exception as error:
+            each.entry.request.fail(error)

@@ -25,7 +25,9 @@ class Pace:
         return max(_LEAST_TOKENS, min(MOST_TOKENS, int(_DELAY * self._single / self._per_token)))
 
     def note(self, seconds: float, generating: int, piece_tokens: int) -> None:
-        """Learn from a step."""
+        """Learn from a step; one that computes nothing takes no time, and says nothing."""
+        if not piece_tokens and not generating:
+            return
         if not piece_tokens:
             self._single += _NEW * (seconds - self._single)
             return

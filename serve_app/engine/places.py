@@ -14,11 +14,15 @@ WORTH_COPYING: Final = 16
 
 @dataclass(frozen=True)
 class Start:
-    """The place of a sequence, of whose tokens the first `known` are there, once copied from `source`."""
+    """The place of a sequence, of whose tokens the first `known` are there, once copied from `source`.
+
+    The place has kept `stale` tokens of another sequence besides.
+    """
 
     place: int
     known: int = 0
     source: int | None = None
+    stale: int = 0
 
 
 class Places:
@@ -48,9 +52,9 @@ class Places:
         tokens = self._kept.get(best, ())
         if best < count and (best == target or (tokens and known * 2 >= len(tokens))):
             self._kept.pop(best, None)
-            return Start(best, known)
-        self._kept.pop(target, None)
-        return Start(target, known, best) if known >= WORTH_COPYING else Start(target)
+            return Start(best, known, stale=len(tokens) - known)
+        stale = len(self._kept.pop(target, ()))
+        return Start(target, known, best, stale) if known >= WORTH_COPYING else Start(target, stale=stale)
 
     def keep(self, place: int, tokens: Sequence[int]) -> None:
         """Let a place keep the tokens of a sequence that is over."""

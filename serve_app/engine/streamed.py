@@ -36,11 +36,14 @@ class StreamedGeneration:
         self._model = model
         self._timeout = timeout
         self._held = held
+        self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[Part]:
         try:
             while True:
                 growth = await self._next()
+                if growth is None or self._closed:
+                    return
                 if isinstance(growth, ServingError):
                     raise growth
                 if isinstance(growth, Exception):
@@ -55,11 +58,13 @@ class StreamedGeneration:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Give up what is not generated yet; the place is free at the next step."""
+        """Give up what is not generated yet; the place is free at the next step, and iterating ends."""
+        self._closed = True
         self._request.answer.cancel()
+        self._request.growth.put_nowait(None)
         self._held.close()
 
-    async def _next(self) -> Growth | Exception:
+    async def _next(self) -> Growth | Exception | None:
         seconds = None if self.generated_tokens else self._timeout
         try:
             async with asyncio.timeout(seconds):

@@ -18,7 +18,7 @@ class TextStream:
         self._decode = decode
         self._stops = stops
         # Tokens whose text may still change, after those that a tokenizer needs to see before them.
-        self._ids = list(prompt[-_CONTEXT:])
+        self._ids = self._context(prompt)
         self._begin = len(self._ids)
         # What may be the beginning of a stop text.
         self._held = ""
@@ -33,7 +33,8 @@ class TextStream:
         whole = self._decode(self._ids)
         if whole.endswith(_INCOMPLETE) or len(whole) <= len(before):
             return ""
-        self._ids = self._ids[self._begin - _CONTEXT if self._begin > _CONTEXT else 0 :]
+        # They begin with a whole character: of the second half alone, tokenizers would make something else.
+        self._ids = self._ids[self._begin :]
         self._begin = len(self._ids)
         return self._released(whole[len(before) :])
 
@@ -45,12 +46,20 @@ class TextStream:
         text = self._released(rest)
         return text if self.stopped else text + self._held
 
+    def _context(self, prompt: Sequence[int]) -> list[int]:
+        """Return the last tokens of the prompt, from the beginning of a character on if there is one."""
+        last = list(prompt[-_CONTEXT:])
+        whole = (last[begin:] for begin in range(len(last)))
+        return next((ids for ids in whole if _INCOMPLETE not in self._decode(ids)), last)
+
     def _released(self, text: str) -> str:
         text = self._held + text
-        found = [place for place in (text.find(stop) for stop in self._stops) if place >= 0]
-        if found:
+        found = [(text.find(stop), stop) for stop in self._stops]
+        # The one that is complete first counts, however many tokens come at once; of those, the longest.
+        ends = [(begin + len(stop), begin) for begin, stop in found if begin >= 0]
+        if ends:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(ends)[1]]
         held = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]

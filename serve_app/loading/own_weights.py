@@ -26,12 +26,12 @@ def own_weights(model: Any) -> None:
 
 
 def _in_mapped_files(model: Any) -> list[Any]:
-    """Return the parameters and buffers of `model` that are in mapped files."""
+    """Return the parameters and buffers of `model` that are in mapped files; packed weights are in none."""
     spans = _mapped_files()
     return [
         tensor
         for tensor in chain(model.parameters(), model.buffers())
-        if any(first <= tensor.data_ptr() < end for first, end in spans)
+        if not tensor.is_mkldnn and any(first <= tensor.data_ptr() < end for first, end in spans)
     ]
 
 
