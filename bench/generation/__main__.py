@@ -7,19 +7,19 @@ First with 1, 8, 16 and 32 clients that each begin a stream when their last one 
 import argparse
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
-from bench.generation.load import Load, Report, measure
-from bench.generation.prompts import CHAT, COMPLETIONS, LONG, SHORT, body, make_prompts
+from bench.generation.load import Load, measure, row_of
+from bench.generation.prompts import CHAT, COMPLETIONS, LONG, SHORT, make_prompts, members
+from bench.generation.table import table
 
-PROMPTS = 512
+PROMPTS: Final = 512
+JSON: Final = {"content-type": "application/json"}
 
 
 def main() -> None:
@@ -31,29 +31,27 @@ def main() -> None:
     more: dict[str, Any] = json.loads(arguments.body)
     bodies = {
         lengths: [
-            body(route, arguments.model, prompt, arguments.tokens, more)
+            json.dumps(members(route, arguments.model, prompt, arguments.tokens, more))
             for prompt in make_prompts(lengths, PROMPTS)
         ]
         for lengths in (SHORT, LONG)
     }
     # Says in the server's own words what is wrong with the request, if anything is.
-    answer = httpx.post(url, content=bodies[SHORT][0], headers=_JSON, timeout=120, trust_env=False)
+    answer = httpx.post(url, content=bodies[SHORT][0], headers=JSON, timeout=120, trust_env=False)
     if answer.status_code != 200:
         raise SystemExit(f"{url} answers {answer.status_code}: {answer.text[:500]}")
-    times = {"warm_up_seconds": arguments.warm_up, "seconds": arguments.seconds}
-    loads = [Load(url, streams, **times) for streams in arguments.streams]
-    loads += [Load(url, rate=rate, **times) for rate in arguments.rates]
+    plain = Load(url, warm_up_seconds=arguments.warm_up, seconds=arguments.seconds)
+    loads = [replace(plain, streams=streams) for streams in arguments.streams]
+    loads += [replace(plain, rate=rate) for rate in arguments.rates]
     rows = []
     for load in loads:
-        rows.append((load, measure(load, bodies[SHORT if load.streams else LONG])))
-        console.print(table(rows[-1:]))
+        report = measure(load, bodies[LONG if load.rate else SHORT])
+        rows.append(row_of(arguments.name or arguments.model, arguments.dtype, load, report))
+        console.print(f"{rows[-1].load}: {rows[-1].tokens_per_s:.1f} tokens/s")
     console.print(table(rows))
     if arguments.json:
-        document = [{**asdict(load), **asdict(report)} for load, report in rows]
+        document = [asdict(row) for row in rows]
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-_JSON = {"content-type": "application/json"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,25 +65,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="measured, of each load")
     parser.add_argument("--chat", action="store_true", help=f"ask at {CHAT} instead of {COMPLETIONS}")
     parser.add_argument("--body", default="{}", help="JSON members to add to requests; null takes one out")
+    parser.add_argument("--name", default="", help="the server's, in the table")
+    parser.add_argument("--dtype", default="", help="its number format, in the table")
     parser.add_argument("--json", type=Path, help="file for the results")
     return parser.parse_args()
-
-
-def table(rows: Sequence[tuple[Load, Report]]) -> Table:
-    """Return what was measured, a row for each load."""
-    shown = Table("load")
-    for heading in ("tokens/s", "first p50 ms", "p90", "gap p50 ms", "p90", "max", "streams", "failures",
-                    "tokens/event", "client cores"):  # fmt: skip
-        shown.add_column(heading, justify="right")
-    for load, report in rows:
-        shown.add_row(
-            f"{load.streams} streams" if load.streams else f"{load.rate:g}/s",
-            f"{report.tokens_per_s:.1f}", f"{report.first_p50_ms:.0f}", f"{report.first_p90_ms:.0f}",
-            f"{report.gap_p50_ms:.1f}", f"{report.gap_p90_ms:.1f}", f"{report.gap_max_ms:.0f}",
-            str(report.streams), f"{report.failures} {report.problem}".strip(),
-            f"{report.tokens_per_event:.2f}", f"{report.client_cpu:.2f}",
-        )  # fmt: skip
-    return shown
 
 
 if __name__ == "__main__":

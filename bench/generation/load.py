@@ -19,6 +19,7 @@ import httptools
 
 from bench.generation.events import EventParser, Received, read
 from bench.generation.prompts import arrivals, first_starts
+from bench.generation.rows import GenerationRow
 from bench.generation.summary import Summary, summarize
 from bench.load import cpu_between, event_loop
 
@@ -154,6 +155,13 @@ def measure(load: Load, bodies: Sequence[str]) -> Report:
     if finished.returncode:
         raise RuntimeError(f"the load generator failed: {finished.stderr.strip()[-500:]}")
     return Report(**json.loads(finished.stdout))
+
+
+def row_of(server: str, dtype: str, load: Load, report: Report) -> GenerationRow:
+    """Return the row of a server in its plain form."""
+    numbers = asdict(report)
+    begun = numbers.pop("streams")
+    return GenerationRow(server, dtype, load.streams, rate=load.rate, begun=begun, **numbers)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Prompts of known length, the bodies that ask for them, and when streams begin; pure."""
 
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -27,10 +26,12 @@ def make_prompts(lengths: tuple[int, int], count: int, seed: int = 13) -> list[s
     return [" ".join(source.choices(WORDS, k=words)) for words in drawn]
 
 
-def body(route: str, model: str, prompt: str, tokens: int, more: Mapping[str, Any] | None = None) -> str:
+def members(
+    route: str, model: str, prompt: str, tokens: int, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the request for a stream of so many tokens; `more` adds members, and None takes them out."""
     asked = {"messages": [{"role": "user", "content": prompt}]} if route == CHAT else {"prompt": prompt}
-    members: dict[str, Any] = {
+    found: dict[str, Any] = {
         "model": model,
         **asked,
         "max_tokens": tokens,
@@ -40,7 +41,7 @@ def body(route: str, model: str, prompt: str, tokens: int, more: Mapping[str, An
         "ignore_eos": True,
         **(more or {}),
     }
-    return json.dumps({name: value for name, value in members.items() if value is not None})
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def first_starts(streams: int, within: float, seed: int) -> list[float]:
