@@ -1,12 +1,13 @@
 """OpenVINO GenAI's continuous batching behind a plain FastAPI app: /v1/completions, streamed.
 
-What to serve comes from the environment: BENCH_WEIGHTS is the GGUF file, BENCH_MODEL the folder with its
-tokenizer, BENCH_DTYPE the number format to compute in.
+The first argument is the GGUF file. The rest comes from the environment: BENCH_MODEL is the folder with the
+tokenizer, BENCH_DTYPE the number format of the weights.
 """
 
 import asyncio
 import json
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,9 +48,7 @@ class Engine:
         scheduler.enable_prefix_caching = False
         hint = HINTS.get(os.environ["BENCH_DTYPE"])
         properties = {"INFERENCE_PRECISION_HINT": hint} if hint else {}
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            os.environ["BENCH_WEIGHTS"], scheduler, "CPU", properties
-        )
+        self._pipeline = genai.ContinuousBatchingPipeline(sys.argv[1], scheduler, "CPU", properties)
         self._streams: dict[int, tuple[Any, asyncio.Queue[list[int] | None]]] = {}
         self._count = 0
         self._wanted = threading.Event()
