@@ -23,9 +23,14 @@ from rich.table import Table
 
 from bench import cold_start
 from bench.claims import Claim, ColdStart, check
+from bench.generation import claims as generation_claims
+from bench.generation import rows as generation_rows
+from bench.generation.measuring import GenerationBench
+from bench.generation.table import table as generation_table
 from bench.measuring import Bench
 from bench.picture import draw
 from bench.rows import FLOAT32, FULL, QUICK, Row, ratio
+from bench.samples import CHAT
 from bench.servers import Machine
 from endpoint_operator.local.ray import detect_machine
 
@@ -48,25 +53,29 @@ def main() -> None:
     plans = QUICK if arguments.quick else FULL
     chosen = {name: plan for name, plan in plans.items() if name in arguments.models or not arguments.models}
     bench = Bench(machine, chosen, console, arguments.only)
+    generation = GenerationBench(bench, generation_rows.QUICK if arguments.quick else generation_rows.FULL)
     cold = None
     try:
         bench.run()
+        if not arguments.models or CHAT in arguments.models:
+            generation.run()
         if not arguments.quick and not arguments.only:
             with bench.noting("starting"):
                 cold = cold_start.measure(machine, console)
     finally:
         # What was measured before an interruption is worth keeping.
-        claims = check(bench.rows, cold)
+        claims = [*check(bench.rows, cold), *generation_claims.check(generation.rows)]
         facts |= {"minutes": round((time.monotonic() - started) / 60, 1), "quick": arguments.quick}
+        console.print(generation_table(generation.rows))
         show(console, bench.rows, claims, bench.problems)
-        write(facts, bench, claims, cold)
+        write(facts, generation, claims, cold)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one model, short texts, under five minutes")
     parser.add_argument("--only", nargs="*", default=[], help="servers: ours, in-process, article, …")
-    parser.add_argument("--models", nargs="*", default=[], help="models: " + ", ".join(FULL))
+    parser.add_argument("--models", nargs="*", default=[], help="models: " + ", ".join([*FULL, CHAT]))
     return parser.parse_args()
 
 
@@ -114,12 +123,16 @@ def show(console: Console, rows: Sequence[Row], claims: Sequence[Claim], problem
         )
 
 
-def write(facts: dict[str, Any], bench: Bench, claims: Sequence[Claim], cold: ColdStart | None) -> None:
+def write(
+    facts: dict[str, Any], generation: GenerationBench, claims: Sequence[Claim], cold: ColdStart | None
+) -> None:
     """Write the results and the picture."""
+    bench = generation.bench
     RESULTS.mkdir(exist_ok=True)
     document = {
         "machine": facts,
         "rows": [{**asdict(row), "ratio_to_ours": ratio(bench.rows, row)} for row in bench.rows],
+        "generation": [asdict(row) for row in generation.rows],
         "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in claims],
         "cold_start": asdict(cold) if cold else None,
         "not_measured": bench.problems,

@@ -47,7 +47,7 @@ async def run(load: Load, bodies: Sequence[bytes]) -> Report:
     sender = Sender(connections, bodies)
     begun = time.perf_counter()
     start, end = begun + load.warm_up_seconds, begun + load.warm_up_seconds + load.seconds
-    cpu = asyncio.create_task(_cpu_between(start, end))
+    cpu = asyncio.create_task(cpu_between(start, end))
     if load.clients:
         await send_until(sender, load.clients, end)
     else:
@@ -66,7 +66,7 @@ async def _open(sender: Sender, load: Load, begun: float) -> None:
             group.create_task(sender.send(begun + offset))
 
 
-async def _cpu_between(start: float, end: float) -> float:
+async def cpu_between(start: float, end: float) -> float:
     await asyncio.sleep(start - time.perf_counter())
     before = time.process_time()
     await asyncio.sleep(end - time.perf_counter())
@@ -93,13 +93,13 @@ def main() -> None:
     """Do what standard input says."""
     document: dict[str, Any] = json.load(sys.stdin)
     bodies = [body.encode() for body in document["bodies"]]
-    runner = asyncio.Runner(loop_factory=_event_loop())
+    runner = asyncio.Runner(loop_factory=event_loop())
     with runner:
         report = runner.run(run(Load(**document["load"]), bodies))
     json.dump(asdict(report), sys.stdout)
 
 
-def _event_loop() -> Any:
+def event_loop() -> Any:
     """Return the cheapest event loop that is installed."""
     try:
         import uvloop

@@ -120,7 +120,7 @@ class Bench:
             bodies = [f'{{"model": "{service.job.model.name}", {body[1:]}' for body in bodies]
         rate = kind.share * capacity
         seconds = plan.seconds[kind.texts]
-        with _ServerCpu(service.process.pid) as cpu:
+        with ServerCpu(service.process.pid) as cpu:
             report = load.measure(load.Load(url, kind.clients, rate, WARM_UP_SECONDS, seconds), bodies)
         self._note(
             Row(
@@ -192,14 +192,14 @@ class _Kind:
     route: str = "direct"
 
 
-class _ServerCpu:
+class ServerCpu:
     """Measures the processor time of a process and all below it, in cores."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self.cores = 0.0
 
-    def __enter__(self) -> "_ServerCpu":
+    def __enter__(self) -> "ServerCpu":
         self._before, self._started = self._seconds(), time.monotonic()
         return self
 

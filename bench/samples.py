@@ -1,8 +1,8 @@
-"""The models that are served: two samples, and two of usual sizes with random weights."""
+"""The models that are served: three samples, and two of usual sizes with random weights."""
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,9 @@ BUILT: Final = Path(__file__).parents[1] / "models" / "build"
 CLASSIFICATION: Final = "text-classification"
 EMBEDDING: Final = "feature-extraction"
 RANKING: Final = "text-ranking"
+GENERATION: Final = "text-generation"
+# The endpoint of the sample that generates.
+CHAT: Final = "chat"
 SEED: Final = 7
 MAX_TOKENS: Final = 512
 # Part of the folder's name: a change of the recipe makes new models.
@@ -25,6 +28,9 @@ class BenchModel:
     name: str
     folder: Path
     task: str
+    # What its endpoint needs or takes more than others.
+    memory: str = "1Gi"
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 def distilbert() -> BenchModel:
@@ -44,10 +50,19 @@ def nothing() -> BenchModel:
 
 def sample(name: str) -> BenchModel:
     """Return one of the sample models; `make models` builds them."""
+    return BenchModel(name, _built(name), CLASSIFICATION if name == "sentiment" else EMBEDDING)
+
+
+def chat() -> BenchModel:
+    """Return the sample that generates."""
+    return BenchModel(CHAT, _built("smollm2"), GENERATION, "2Gi", {"maxInputTokens": 1024})
+
+
+def _built(name: str) -> Path:
     folder = BUILT / name
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not there: run `make models`")
-    return BenchModel(name, folder, CLASSIFICATION if name == "sentiment" else EMBEDDING)
+    return folder
 
 
 MODELS: Final[Mapping[str, Callable[[], BenchModel]]] = {

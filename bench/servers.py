@@ -179,9 +179,9 @@ def write_manifest(folder: Path, name: str, job: Job, replicas: int = 1) -> None
                 "task": job.model.task,
                 "dtype": job.dtype,
             },
-            "resources": {"memory": "1Gi", **resources},
+            "resources": {"memory": job.model.memory, **resources},
             "scaling": {"minReplicas": replicas, "maxReplicas": replicas},
-            "limits": {"truncateInput": True},
+            "limits": {"truncateInput": True, **job.model.limits},
         },
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
