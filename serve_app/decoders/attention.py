@@ -34,6 +34,23 @@ class Piece:
     end: int
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What attention needs of a layer: its part of the cache, (places, 2, heads, capacity, width), and how.
+
+    A `window` of 0 is none, and a `cap` of 0 leaves the scores as they are.
+    """
+
+    cache: torch.Tensor
+    window: int
+    scale: float
+    cap: float
+
+    @property
+    def way(self) -> tuple[int, float, float]:
+        return self.window, self.scale, self.cap
+
+
 @dataclass
 class AttentionStep:
     """What the layers of one step need; the tokens of `rows` come first, then those of the pieces.
@@ -80,36 +97,21 @@ def _attend(
     step.layers += 1
     _, heads, tokens, width = query.shape
     groups = key.shape[1]
-    scale = scaling if scaling is not None else width**-0.5
-    window, cap = sliding_window or 0, softcap or 0.0
-    cache = step.cache[:, module.layer_idx]
+    layer = Layer(
+        step.cache[:, module.layer_idx],
+        sliding_window or 0,
+        scaling if scaling is not None else width**-0.5,
+        softcap or 0.0,
+    )
     # (tokens, heads of keys, heads of queries for each, width)
     queries = query[0].transpose(0, 1).reshape(tokens, groups, heads // groups, width)
     keys_values = torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
-    parts = []
     rows = step.places.shape[0]
-    if rows:
-        parts.append(
-            _attend_rows(
-                queries[:rows],
-                keys_values[:rows],
-                cache,
-                step.places,
-                step.positions,
-                step.first,
-                step.mask(window),
-                step.alone,
-                window,
-                scale,
-                cap,
-            )
-        )
+    parts = [_attend_rows(layer, queries[:rows], keys_values[:rows], step)] if rows else []
     begin = rows
     for piece in step.pieces:
         end = begin + piece.end - piece.begin
-        parts.append(
-            _attend_piece(queries[begin:end], keys_values[begin:end], cache, piece, window, scale, cap)
-        )
+        parts.append(_attend_piece(layer, queries[begin:end], keys_values[begin:end], piece))
         begin = end
     attended = parts[0] if len(parts) == 1 else torch.cat(parts)
     return attended.reshape(1, tokens, heads, width), None
@@ -125,12 +127,12 @@ def _mask(
     span: torch.Tensor, first: torch.Tensor, places: torch.Tensor, positions: torch.Tensor, window: int
 ) -> torch.Tensor:
     """`span` is (range, longest), of any numbers; places without a row see their first token only."""
-    last = torch.zeros(span.shape[0], dtype=torch.long)
+    last = torch.zeros(span.shape[0], dtype=torch.long, device=places.device)
     inside = (places >= first) & (places < first + span.shape[0])
     last.index_put_([(places - first)[inside]], positions[inside])
     # A row that attends alone may be longer.
     last = last.clamp(max=span.shape[1] - 1).unsqueeze(1)
-    columns = torch.arange(span.shape[1]).unsqueeze(0)
+    columns = torch.arange(span.shape[1], device=places.device).unsqueeze(0)
     seen = columns <= last
     if window > 0:
         seen = seen & (columns > last - window)
@@ -156,75 +158,95 @@ def _weighted(
 
 
 @compiled
-def _attend_rows(
+def _store(
+    cache: torch.Tensor, places: torch.Tensor, positions: torch.Tensor, keys_values: torch.Tensor
+) -> torch.Tensor:
+    """Store the keys and values of one token in each place, (rows, 2, groups, width); return the cache."""
+    kinds = torch.arange(2, device=cache.device).view(1, 2, 1)
+    groups = torch.arange(cache.shape[2], device=cache.device).view(1, 1, -1)
+    return cache.index_put_([places.view(-1, 1, 1), kinds, groups, positions.view(-1, 1, 1)], keys_values)
+
+
+@compiled
+def _attend_together(
     queries: torch.Tensor,
-    keys_values: torch.Tensor,
+    cache: torch.Tensor,
+    places: torch.Tensor,
+    first: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Return what (rows, groups, heads of each, width) attend to in the range of places from `first` on.
+
+    Rows whose places are outside the range get any numbers.
+    """
+    count, longest = mask.shape[0], mask.shape[-1]
+    if count == 0:
+        return queries
+    own = cache.narrow(0, int(first), count)
+    together = queries.new_zeros([count, queries.shape[1], queries.shape[2], queries.shape[3]])
+    inside = (places >= first) & (places < first + count)
+    rows = (places - first).clamp(0, count - 1)
+    together.index_put_([rows[inside]], queries[inside])
+    keys = own.select(1, 0).narrow(2, 0, longest)
+    values = own.select(1, 1).narrow(2, 0, longest)
+    return _weighted(together, keys, values, mask, scale, cap).index_select(0, rows)
+
+
+@compiled
+def _attend_alone(
+    attended: torch.Tensor,
+    queries: torch.Tensor,
     cache: torch.Tensor,
     places: torch.Tensor,
     positions: torch.Tensor,
-    first: torch.Tensor,
-    mask: torch.Tensor,
     alone: torch.Tensor,
     window: int,
     scale: float,
     cap: float,
 ) -> torch.Tensor:
-    """Store the keys and values of one token in each place, and return what it attends to.
-
-    `queries` are (rows, groups, heads of each, width), `keys_values` (rows, 2, groups, width), `cache`
-    (places, 2, groups, capacity, width).
-    """
-    kinds = torch.arange(2).view(1, 2, 1)
-    groups = torch.arange(cache.shape[2]).view(1, 1, -1)
-    cache.index_put_([places.view(-1, 1, 1), kinds, groups, positions.view(-1, 1, 1)], keys_values)
-    count, longest = mask.shape[0], mask.shape[-1]
-    attended = queries
-    if count > 0:
-        begin = int(first)
-        own = cache.narrow(0, begin, count)
-        together = queries.new_zeros([count, queries.shape[1], queries.shape[2], queries.shape[3]])
-        # A row outside the range attends alone, below.
-        inside = (places >= first) & (places < first + count)
-        rows = (places - first).clamp(0, count - 1)
-        together.index_put_([rows[inside]], queries[inside])
-        keys = own.select(1, 0).narrow(2, 0, longest)
-        values = own.select(1, 1).narrow(2, 0, longest)
-        attended = _weighted(together, keys, values, mask, scale, cap).index_select(0, rows)
-    if alone.shape[0] > 0:
-        attended = attended.clone()
-        numbers: list[list[int]] = torch.stack([alone, places[alone], positions[alone] + 1], 1).tolist()
-        for row, place, length in numbers:
-            begin = max(0, length - window) if window > 0 else 0
-            keys = cache[place, 0].narrow(1, begin, length - begin).unsqueeze(0)
-            values = cache[place, 1].narrow(1, begin, length - begin).unsqueeze(0)
-            attended[row] = _weighted(queries[row].unsqueeze(0), keys, values, None, scale, cap)[0]
+    """Return `attended` with what the rows `alone` attend to, each by itself."""
+    if alone.shape[0] == 0:
+        return attended
+    attended = attended.clone()
+    numbers: list[list[int]] = torch.stack([alone, places[alone], positions[alone] + 1], 1).tolist()
+    for row, place, length in numbers:
+        begin = max(0, length - window) if window > 0 else 0
+        keys = cache[place, 0].narrow(1, begin, length - begin).unsqueeze(0)
+        values = cache[place, 1].narrow(1, begin, length - begin).unsqueeze(0)
+        attended[row] = _weighted(queries[row].unsqueeze(0), keys, values, None, scale, cap)[0]
     return attended
 
 
+def _attend_rows(
+    layer: Layer, queries: torch.Tensor, keys_values: torch.Tensor, step: AttentionStep
+) -> torch.Tensor:
+    """Store the keys and values of the rows, and return what they attend to; shapes as above."""
+    places, positions, (window, scale, cap) = step.places, step.positions, layer.way
+    cache = _store(layer.cache, places, positions, keys_values)
+    attended = _attend_together(queries, cache, places, step.first, step.mask(window), scale, cap)
+    return _attend_alone(attended, queries, cache, places, positions, step.alone, window, scale, cap)
+
+
 def _attend_piece(
-    queries: torch.Tensor,
-    keys_values: torch.Tensor,
-    cache: torch.Tensor,
-    piece: Piece,
-    window: int,
-    scale: float,
-    cap: float,
+    layer: Layer, queries: torch.Tensor, keys_values: torch.Tensor, piece: Piece
 ) -> torch.Tensor:
     """Store the keys and values of a piece, and return what its tokens attend to; shapes as above."""
     tokens, groups, each, width = queries.shape
-    own = cache[piece.place]
+    own = layer.cache[piece.place]
     own[:, :, piece.begin : piece.end] = keys_values.permute(1, 2, 0, 3)
     positions = torch.arange(piece.begin, piece.end, device=queries.device)[:, None]
     columns = torch.arange(piece.end, device=queries.device)[None]
     seen = columns <= positions
-    if window:
-        seen &= columns > positions - window
+    if layer.window:
+        seen &= columns > positions - layer.window
     attended = _weighted(
         queries.permute(1, 2, 0, 3).reshape(1, groups, each * tokens, width),
         own[None, 0, :, : piece.end],
         own[None, 1, :, : piece.end],
         seen.repeat(each, 1),
-        scale,
-        cap,
+        layer.scale,
+        layer.cap,
     )
     return attended.view(groups, each, tokens, width).permute(2, 0, 1, 3)
