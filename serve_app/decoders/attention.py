@@ -67,8 +67,9 @@ class AttentionStep:
     span: torch.Tensor
     alone: torch.Tensor
     pieces: tuple[Piece, ...] = ()
-    # How many layers have attended.
+    # How many layers have attended, and in which windows.
     layers: int = 0
+    windows: set[int] = field(default_factory=set)
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def mask(self, window: int) -> torch.Tensor:
@@ -95,6 +96,7 @@ def _attend(
     if step is None or others.get("s_aux") is not None or others.get("position_bias") is not None:
         raise UnsupportedAttentionError(f"{type(module).__name__} has an attention that is not known here")
     step.layers += 1
+    step.windows.add(sliding_window or 0)
     _, heads, tokens, width = query.shape
     groups = key.shape[1]
     layer = Layer(
@@ -117,9 +119,15 @@ def _attend(
     return attended.reshape(1, tokens, heads, width), None
 
 
+def _no_mask(*arguments: Any, **options: Any) -> None:
+    """Make no mask, because `_attend` decides which token sees which; note for which window one was asked."""
+    masked_windows.add(options.get("local_size") or 0)
+
+
+# Those of all masks that models have asked for: of sliding windows, and of chunks.
+masked_windows: Final[set[int]] = set()
 AttentionInterface.register(NAME, _attend)
-# Which token sees which is decided here.
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, lambda *arguments, **options: None)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
 
 
 @compiled

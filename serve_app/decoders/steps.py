@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from serve_app.decoders.attention import NAME, AttentionStep, Piece
+from serve_app.decoders.attention import NAME, AttentionStep, Piece, masked_windows
 from serve_app.decoders.grouping import rows_alone
 from serve_app.decoders.kv_cache import KeyValueCache
 from serve_app.decoders.sampling import choose
@@ -38,7 +38,7 @@ class DecoderSteps:
 
     def __init__(self, model: Any, max_tokens: int, places: int = MOST_PLACES) -> None:
         """Raises UnsupportedModelError if the layers do not attend through the function of attention.py."""
-        self.capacity = min(max_tokens, MOST_TOKENS)
+        self.capacity = min(max_tokens, MOST_TOKENS, _tokens_of_one_rotation(model.config))
         self.places = places
         taken = inspect.signature(model.forward).parameters
         if "position_ids" not in taken:
@@ -122,7 +122,7 @@ class DecoderSteps:
             step=step,
             **options,
         ).logits[0]
-        self._layers = step.layers
+        self._layers, self._windows = step.layers, step.windows
         return logits if self._keeps else logits[chosen]
 
     def generated(self, continuations: Sequence[Continuation]) -> list[torch.Tensor]:
@@ -198,14 +198,20 @@ class DecoderSteps:
         )
 
     def _require_attention(self, layers: int) -> None:
-        """Raise UnsupportedModelError unless each layer calls the function of attention.py."""
+        """Raise UnsupportedModelError unless each layer calls the function of attention.py as it should."""
+        masked_windows.clear()
         try:
             self.step([Row(0, 0, [0, 0], chooses=True), Row(1, 0, [0], chooses=True)])
         except Exception as error:
             raise UnsupportedModelError(f"{type(self._model).__name__}: {error}") from error
-        if self._layers != layers:
+        if self._layers != layers or layers != _stated_layers(self._model.config, layers):
             raise UnsupportedModelError(
                 f"{type(self._model).__name__}: {self._layers} of {layers} layers attend as they are told"
+            )
+        # Some layers keep to a window, or to chunks, only by the mask.
+        if masked_windows - self._windows - {0}:
+            raise UnsupportedModelError(
+                f"{type(self._model).__name__}: its layers do not say in which windows they attend"
             )
 
 
@@ -223,6 +229,21 @@ class _Step(torch.nn.Module):  # type: ignore[misc]
             input_ids=ids[None], position_ids=positions[None], use_cache=False, step=step
         ).logits[0]
         return logits
+
+
+def _stated_layers(config: Any, default: int) -> int:
+    return int(getattr(config.get_text_config(), "num_hidden_layers", None) or default)
+
+
+def _tokens_of_one_rotation(config: Any) -> int:
+    """Return up to which length positions are rotated alike; LongRoPE does it otherwise for longer sequences.
+
+    Then one of them would change the others of its step, and its own first tokens are in the cache.
+    """
+    stated = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [stated, *(each for each in stated.values() if isinstance(each, dict))]
+    long = [each for each in kinds if each.get("rope_type") == "longrope"]
+    return min((int(each["original_max_position_embeddings"]) for each in long), default=MOST_TOKENS)
 
 
 def _dimensions(model: Any) -> tuple[int, int, int]:

@@ -63,10 +63,11 @@ class TransformersModel:
 
     @cached_property
     def max_tokens(self) -> int:
-        """The lowest limit that the model's configuration and the tokenizer state."""
+        """The lowest limit that the model's configuration, the tokenizer and the cache of steps state."""
         config = self.model.config
         stated = [
             self.token_limit,
+            self.steps.capacity if self.steps is not None else None,
             self._positions,
             getattr(config, "n_positions", None),
             getattr(self.hf_tokenizer, "model_max_length", None),

@@ -45,6 +45,7 @@ _OWN = {
     "data2vec-text": _OFFSET,
     "esm": {"position_embedding_type": "rotary", "mask_token_id": 4, "token_dropout": False},
     "fsmt": {"src_vocab_size": VOCABULARY, "tgt_vocab_size": VOCABULARY, "langs": ["en", "de"]},
+    "falcon_h1": {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
     "funnel": {"architectures": ["FunnelModel"], "block_sizes": [1, 1], "num_decoder_layers": 1},
     "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
@@ -180,6 +181,23 @@ DECODERS = [
     "starcoder2",
     "xglm",
 ]
+# What is not computed in steps; test_steps.py has the reasons.
+WHOLE_BATCHES = {
+    "bloom",
+    "codegen",
+    "falcon",
+    "gpt_neo",
+    "gptj",
+    "jamba",
+    "lfm2",
+    "mamba",
+    "mamba2",
+    "mpt",
+    "openai-gpt",
+    "recurrent_gemma",
+    "stablelm",
+    "xglm",
+}
 ENCODER_DECODERS = [
     "bart",
     "bigbird_pegasus",

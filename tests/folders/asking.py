@@ -1,5 +1,6 @@
 """Ask a task's model as the engine does, and transformers as its documentation says."""
 
+import asyncio
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ import transformers
 
 from serve_app.contract import Task
 from serve_app.engine.base import Input, InputLimit, Progress, TaskModel, texts_of
+from serve_app.engine.batch_planner import BatchLimits
+from serve_app.engine.continuous_batcher import ContinuousBatcher
+from serve_app.engine.streams import Streams
 from serve_app.parameters import parse_parameters
 
 TEXTS = [
@@ -39,15 +43,32 @@ def predictions(
     groups: dict[Any, list[Any]] = {}
     for sequence in (each for of_text in encoded for each in of_text):
         groups.setdefault(id(sequence) if alone else sequence.group, []).append(sequence)
+    batches = list(groups.values())
     outputs = {
         id(sequence): output
-        for batch in groups.values()
-        for sequence, output in zip(batch, model.forward(batch, Waiting((), 0)), strict=True)
+        for batch, of_batch in zip(batches, _outputs(model, batches), strict=True)
+        for sequence, output in zip(batch, of_batch, strict=True)
     }
     return [
         model.decode(text, of_text, [outputs[id(each)] for each in of_text], parsed)
         for text, of_text in zip(texts, encoded, strict=True)
     ]
+
+
+def _outputs(model: TaskModel, batches: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return the outputs of the batches, one after the other, as the engine computes them."""
+    if model.steps is None:
+        return [model.forward(batch, Waiting((), 0)) for batch in batches]
+
+    async def in_steps() -> list[Sequence[Any]]:
+        limits = BatchLimits(max_size=64, max_tokens=100_000, max_wait_seconds=0)
+        batcher = ContinuousBatcher(model.steps, limits, Streams())
+        try:
+            return [await batcher.submit(batch) for batch in batches]
+        finally:
+            await batcher.close()
+
+    return asyncio.run(in_steps())
 
 
 def right_answers(auto_class: Any, task: Task, folder: Path, texts: Sequence[Input] = TEXTS) -> list[Any]:

@@ -85,6 +85,8 @@ def test_each_answer_is_right_or_the_model_is_refused(name, task, tmp_path):
     for alone in (True, False):
         for got, wanted in zip(answers(model, task, alone=alone), right, strict=True):
             check(task, got, wanted, 1e-3)
+    if task is Task.TEXT_GENERATION:
+        assert (model.steps is None) == (name in architectures.WHOLE_BATCHES)
     if task in (Task.TEXT_GENERATION, Task.TEXT2TEXT_GENERATION):
         # In another dtype, other words may be as good.
         return
