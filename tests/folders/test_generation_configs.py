@@ -164,11 +164,20 @@ def test_the_blank_between_prompt_and_continuation_stays(tmp_path):
     assert got["generated_text"] == "hello world red"
 
 
-def test_a_text_that_ends_generation_is_obeyed(tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "texts"),
+    [("world", ["", "red red red red red red"]), ("red", ["world", ""]), (["ld r", "d red"], ["wor", "re"])],
+    ids=str,
+)
+def test_a_text_that_ends_generation_is_obeyed(stop, texts, tmp_path):
+    """A continuation ends before it, as before those of a request."""
     endless(tmp_path)
-    stated = {"max_new_tokens": 6, "stop_strings": ["world"], "eos_token_id": 1}
+    stated = {"max_new_tokens": 6, "stop_strings": stop, "eos_token_id": 1}
     (tmp_path / "generation_config.json").write_text(json.dumps(stated), encoding="utf-8")
     served = task_class(GENERATE)(tmp_path, "float32")
-    [stopped, other] = asking.predictions(served, GENERATE, ["hello", "red"])
-    assert stopped["generated_text"] == "world"
-    assert other["generated_text"] == "red red red red red red"
+    got = asking.predictions(served, GENERATE, ["hello", "red"])
+    assert [each["generated_text"].strip() for each in got] == texts
+    (tmp_path / "generation_config.json").write_text(json.dumps({**stated, "stop_strings": None}))
+    served = task_class(GENERATE)(tmp_path, "float32")
+    stops = [stop] if isinstance(stop, str) else stop
+    assert asking.predictions(served, GENERATE, ["hello", "red"], stop=stops) == got
