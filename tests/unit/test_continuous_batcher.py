@@ -159,6 +159,19 @@ def test_a_conversation_goes_on_where_it_was():
     run(scenario())
 
 
+@pytest.mark.parametrize(("common", "left"), [(0, 11), (20, 31)])
+def test_a_short_one_gives_back_the_memory_of_a_long_one_in_its_place(common, left):
+    async def scenario():
+        async with batching(max_size=1) as (batcher, steps):
+            long = continuation(range(300), 4)
+            await batcher.submit([long])
+            short = continuation([*range(common), *range(500, 508)], 4)
+            assert await batcher.submit([short]) == [alone(short)]
+            assert steps.memory == {0: left}
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("pace", [1, 7])
 def test_prompts_are_computed_in_pieces_beside_those_that_run(pace):
     async def scenario():

@@ -59,6 +59,20 @@ def test_a_row_that_fails_fails_only_its_request(error):
     run(scenario())
 
 
+def test_a_row_that_fails_leaves_nothing_in_its_place():
+    """What it has computed may be no numbers."""
+
+    async def scenario():
+        async with batching() as (batcher, steps):
+            with pytest.raises(RuntimeError):
+                await batcher.submit([continuation([*[1] * 600, BAD], 9)])
+            assert steps.computed == 2 * 601 - 512
+            await until(lambda: not batcher.busy)
+            assert sum(steps.memory.values()) == 0
+
+    run(scenario())
+
+
 def test_a_text_that_cannot_be_made_fails_only_its_request():
     """Where a model has more tokens than its tokenizer, some raise."""
 

@@ -1,0 +1,139 @@
+"""The sample that chats, in steps: sixteen clients at once get what `generate` has for each alone."""
+
+import asyncio
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from serve_app.contract import ModelArgs, Task, UserConfig
+from serve_app.engine.batch_engine import BatchEngine
+from serve_app.engine.generation import Chat, FinishReason, GenerationRequest
+from serve_app.tasks import task_class
+from tests.serve.service import MODELS
+
+FOLDER = MODELS / "smollm2"
+NEW_TOKENS = 64
+# Of the two likeliest tokens. What is closer, may be the other one on another machine.
+CLOSE = 1e-3
+
+ABOUT = "The history of {} begins"
+TEXTS = [
+    *(ABOUT.format(each) for each in ("bread", "the printing press", "glass", "Lisbon", "chess")),
+    "Water",
+    "def fibonacci(n):\n    ",
+    "1, 2, 3, 4,",
+    "Once upon a time, in a village by the sea, there lived a girl who could talk to the wind. One morning,",
+    "The three primary colours are",
+    "Dear Sir or Madam,\n\nI am writing to",
+    "Q: Why is the sky blue?\nA:",
+    "Ingredients: two eggs, 200 g of flour,",
+    "In the year 1969,",
+    "La capitale de la France est",
+    "To be, or not to be: " * 30,
+]
+
+
+@pytest.fixture(scope="module")
+def right():
+    """The prompt of each text, and the tokens that follow it, up to the first that is a close call."""
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    answers = []
+    for text in TEXTS:
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            made = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                eos_token_id=None,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        best = torch.cat(made.logits).topk(2).values
+        close = (best[:, 0] - best[:, 1] < CLOSE).nonzero().flatten().tolist()
+        clear = close[0] if close else NEW_TOKENS
+        answers.append((ids[0].tolist(), made.sequences[0, ids.shape[1] :].tolist()[:clear]))
+    assert sum(len(tokens) for _, tokens in answers) > 0.9 * NEW_TOKENS * len(TEXTS)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def model():
+    return task_class(Task.TEXT_GENERATION)(FOLDER, "float32")
+
+
+def asked(model, ask, **settings):
+    async def scenario():
+        args = ModelArgs(name="smollm2", uri=f"file://{FOLDER}", task=Task.TEXT_GENERATION)
+        engine = BatchEngine(args, model, UserConfig(max_batch_size=16, max_batch_tokens=8192, **settings))
+        try:
+            return await ask(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(scenario())
+
+
+async def tokens_of(engine, prompt, begun=None):
+    parameters = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True}
+    tokens = []
+    async for part in await engine.generate(GenerationRequest(prompt, parameters)):
+        tokens += [token.id for token in part.tokens]
+        if begun is not None and len(tokens) > 3:
+            begun.set()
+    return tokens
+
+
+def test_it_is_computed_in_steps(model):
+    proof = model.description["proof"]
+    assert (proof["step"], proof["because"]) == ("float32, transformers' layers in steps, mixed lengths", [])
+    assert model._pretrained.steps._traced is not None
+
+
+def test_sixteen_at_once(model, right):
+    async def ask(engine):
+        return await asyncio.gather(*(tokens_of(engine, prompt) for prompt, _ in right))
+
+    for got, (_, wanted) in zip(asked(model, ask), right, strict=True):
+        assert got[: len(wanted)] == wanted
+        assert len(got) == NEW_TOKENS
+
+
+def test_sixteen_one_after_the_other(model, right):
+    async def ask(engine):
+        tasks = []
+        for prompt, _ in right:
+            begun = asyncio.Event()
+            tasks.append(asyncio.create_task(tokens_of(engine, prompt, begun)))
+            await begun.wait()
+        return await asyncio.gather(*tasks)
+
+    for got, (_, wanted) in zip(asked(model, ask), right, strict=True):
+        assert got[: len(wanted)] == wanted
+
+
+def test_a_second_question_goes_on_from_the_first_answer(model):
+    """The template begins both prompts alike, so that only what is new is computed."""
+    question = {"role": "user", "content": "What is the capital of France?"}
+
+    async def told(engine, messages):
+        generation = await engine.generate(GenerationRequest(Chat(messages)))
+        parts = [part async for part in generation]
+        return "".join(part.text for part in parts), parts[-1].finish_reason, generation
+
+    async def ask(engine):
+        text, reason, first = await told(engine, [question])
+        assert (text, reason) == ("The capital of France is Paris.", FinishReason.STOP)
+        said = [
+            question,
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": "And of Italy?"},
+        ]
+        again, _, second = await told(engine, said)
+        assert "Rome" in again
+        assert second.cached_tokens >= first.prompt_tokens + first.generated_tokens - 1
+
+    asked(model, ask)
