@@ -159,12 +159,13 @@ class TextGeneration(GeneratingTask):
         [output] = outputs
         ids = list(output.tokens) if isinstance(output, Continued) else output.tolist()
         new = self._decoded(ids)
-        if isinstance(output, Continued) and output.text is not None:
-            new = output.text
+        if isinstance(output, Continued) and output.text is not None and not parameters.return_full_text:
+            # Without the blank between prompt and continuation, as where no stop text was looked for.
+            new = output.text if new.startswith(" ") else output.text.removeprefix(" ")
         if not parameters.return_full_text:
             return {"generated_text": new}
         if isinstance(output, Continued) and output.text is not None:
-            return {"generated_text": text + new}
+            return {"generated_text": text + output.text}
         # A tokenizer may leave out the blank in front of the first of several tokens.
         prompt = encoded[0].features["input_ids"]
         before, whole = self._decoded(prompt), self._decoded([*prompt, *ids])

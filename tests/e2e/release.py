@@ -40,9 +40,7 @@ class Release:
 
     def forwarded(self, port):
         """Return a context with a port of this machine that leads to a port of the service of the models."""
-        return self._kubectl.forwarded(
-            f"service/{self.name}-serve-svc", port, f"--namespace={self.namespace}"
-        )
+        return self._kubectl.forwarded(f"service/{self.name}-serve-svc", port, f"--namespace={self.namespace}")
 
     def get(self, *arguments):
         return self._kubectl.get(*arguments, f"--namespace={self.namespace}")

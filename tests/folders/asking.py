@@ -46,7 +46,7 @@ def predictions(
     batches = list(groups.values())
     outputs = {
         id(sequence): output
-        for batch, of_batch in zip(batches, _outputs(model, batches), strict=True)
+        for batch, of_batch in zip(batches, outputs_of(model, batches), strict=True)
         for sequence, output in zip(batch, of_batch, strict=True)
     }
     return [
@@ -55,7 +55,7 @@ def predictions(
     ]
 
 
-def _outputs(model: TaskModel, batches: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+def outputs_of(model: TaskModel, batches: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """Return the outputs of the batches, one after the other, as the engine computes them."""
     if model.steps is None:
         return [model.forward(batch, Waiting((), 0)) for batch in batches]

@@ -42,7 +42,7 @@ OPTIONS = {
         "sliding_window": WINDOW,
         "attn_logit_softcapping": 2.0,
         "final_logit_softcapping": 5.0,
-        "query_pre_attn_scalar": 16,
+        "query_pre_attn_scalar": 4,
     },
     "gemma3_text": {"sliding_window": WINDOW, **UNTIED},
     "cohere": {},
