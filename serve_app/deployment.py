@@ -73,7 +73,7 @@ class Model(InferenceMethods):
         await self._engine.check_health()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return what `scaling.py` decides by; Serve asks about each second while the replica is autoscaled."""
+        """Return what `scaling.py` decides by; an autoscaled replica is asked each second."""
         load = self._engine.load
         return {} if load is None else {LOAD: load}
 
