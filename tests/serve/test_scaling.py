@@ -8,8 +8,8 @@ from tests.serve import tiny_models
 from tests.serve.service import manifest
 
 CLIENTS = 4
-# Each request holds some 45 tokens; a replica aims at 8 requests.
-ASKED = {"text": "the goal was", "parameters": {"max_new_tokens": 40, "min_new_tokens": 40}}
+# Each request holds 45 tokens to its end; a replica aims at 8 requests.
+ASKED = {"text": "the goal was", "parameters": {"max_new_tokens": 40, "ignore_eos": True}}
 # Where two requests fill a replica, and where a hundred do.
 BUDGETS = {"tight": 100, "roomy": 4096}
 SCALING = {"minReplicas": 1, "maxReplicas": 2, "upscaleDelaySeconds": 0, "downscaleDelaySeconds": 1}
@@ -46,7 +46,7 @@ def test_tokens_get_a_second_replica_that_requests_alone_would_not(service, endp
     def has(replicas):
         return lambda: len(service.replica_pids("tight")) == replicas
 
-    loads = [load_on(service.url(f"/v2/models/{name}/predict"), ASKED, CLIENTS, pause=0) for name in BUDGETS]
+    loads = [load_on(service.url(f"/v2/models/{name}/predict"), ASKED, CLIENTS) for name in BUDGETS]
     with loads[0] as tight, loads[1] as roomy:
         service.wait_for("a second replica", has(2), SECONDS)
         # As many requests, and as many tokens.
