@@ -61,6 +61,8 @@ def test_the_command_starts_without_anything_heavy():
         ("serve_app.http.haproxy", ["pydantic", "starlette", *HEAVY]),
         ("serve_app.forkserver.client", ["pydantic", "starlette", "numpy", *HEAVY]),
         ("serve_app.engine.batch_engine", ["starlette", *HEAVY]),
+        # Ray's head, for each Serve config.
+        ("serve_app.scaling", ["serve_app.contract", "torch", "transformers"]),
     ],
 )
 def test_what_a_module_does_not_import(module, absent):
