@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 BUILD_IMPORT_PATH: Final = "serve_app.app:build"
 GATEWAY_IMPORT_PATH: Final = "serve_app.gateway:build_gateway"
 
+# Ray's head imports it when it reads a Serve config, and refuses the whole config if it cannot.
+SCALING_POLICY_IMPORT_PATH: Final = "serve_app.scaling:replicas_for"
+
 GRPC_SERVICE_IMPORT_PATH: Final = "serve_app.rpc.service:add_inference_service"
 GRPC_PORT: Final = 9000
 

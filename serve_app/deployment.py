@@ -24,6 +24,7 @@ from serve_app.protocols.shapes import error_reply
 from serve_app.replica.metrics import GenerationMetrics
 from serve_app.replica.shutdown import LEAD_SECONDS, grace_of_shutdown
 from serve_app.rpc.service import InferenceMethods
+from serve_app.scaling import LOAD
 from serve_app.telemetry.startup import StartupTimer
 from serve_app.text import words
 
@@ -70,6 +71,11 @@ class Model(InferenceMethods):
     async def check_health(self) -> None:
         """Raise if the model does not answer. Serve replaces the replica after three failures."""
         await self._engine.check_health()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what `scaling.py` decides by; an autoscaled replica is asked each second."""
+        load = self._engine.load
+        return {} if load is None else {LOAD: load}
 
     async def call(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Answer the gateway, which calls this by Serve's handle with a name in CALLS; never raises."""

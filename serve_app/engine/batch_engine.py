@@ -148,6 +148,13 @@ class BatchEngine(Engine):
         """What is counted of a model that is computed in steps."""
         return self._batcher.figures if isinstance(self._batcher, ContinuousBatcher) else None
 
+    @property
+    def load(self) -> float | None:
+        """How full the replica is, if its model is computed in steps; a health check alone is no load."""
+        if not isinstance(self._batcher, ContinuousBatcher):
+            return None
+        return self._batcher.load if self._requests else 0.0
+
     def end_streams(self) -> None:
         """Let every stream end with an error, because the replica is about to stop."""
         if isinstance(self._batcher, ContinuousBatcher):

@@ -11,6 +11,7 @@ is found one step late, and what that step adds is dropped.
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -83,6 +84,22 @@ class ContinuousBatcher:
         """How many tokens the running sequences may have at most."""
         return sum(each.continuation.tokens for each in self._running)
 
+    @property
+    def load(self) -> float:
+        """How full it is with what runs and what waits; at 1, all tokens or all sequences are taken.
+
+        One request counts as 1 at most, because no other replica can take a part of it.
+        """
+        held: defaultdict[WaitingRequest, list[BatchItem]] = defaultdict(list)
+        for each in self._running:
+            held[each.entry.request].append(each.continuation)
+        for request in self._queue.requests:
+            held[request] += request.waiting
+        most, size = self.limits.max_tokens, self._most_sequences
+        sequences = [each for request, each in held.items() if not request.is_over]
+        tokens = sum(min(most, sum(sequence.tokens for sequence in each)) for each in sequences)
+        return max(tokens / most, sum(min(size, len(each)) for each in sequences) / size)
+
     def seconds_without_progress(self) -> float:
         """Return how long the step that runs has taken so far; 0 if none runs."""
         return 0.0 if self._step_began is None else time.monotonic() - self._step_began
@@ -104,6 +121,10 @@ class ContinuousBatcher:
             each.entry.request.answer.cancel()
         self._queue.drop_all()
         self._streams.close()
+
+    @property
+    def _most_sequences(self) -> int:
+        return min(self.limits.max_size, self._steps.places)
 
     def _enqueue(self, request: WaitingRequest) -> None:
         if self._loop_task is None or self._loop_task.done():
@@ -159,8 +180,7 @@ class ContinuousBatcher:
     def _admit(self) -> None:
         """Let sequences in, in their turn, while the budget has room for the next one."""
         held = self.held_tokens
-        size = min(self.limits.max_size, self._steps.places)
-        while len(self._running) < size:
+        while len(self._running) < self._most_sequences:
             entries = self._queue.next(_ONE, _ONE)
             if not entries:
                 return

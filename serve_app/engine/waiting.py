@@ -34,6 +34,11 @@ class WaitingRequest:
         """Whether nobody waits for it any more: it is answered or has failed, or its client has gone."""
         return self.answer.done()
 
+    @property
+    def waiting(self) -> list[BatchItem]:
+        """The sequences that are in no batch yet."""
+        return [self.sequences[number] for number in self.remaining]
+
     def set_output(self, number: int, output: Any) -> None:
         """Store an output; the last one answers the request."""
         self._outputs[number] = output

@@ -18,6 +18,7 @@ from endpoint_operator.serveconfig.compiler import (
     compile_serve_config,
     gateway_application,
 )
+from serve_app.contract import SCALING_POLICY_IMPORT_PATH, Task
 from tests.harness.builders import CLUSTER, MACHINE, endpoint, manifest, with_value
 from tests.unit import strategies
 
@@ -206,6 +207,19 @@ def test_what_the_autoscaler_heeds_matters_only_between_bounds(field, value):
     [deployment] = applications([fixed])["sentiment"]["deployments"]
     assert deployment["num_replicas"] == 2
     assert "autoscaling_config" not in deployment
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("bounds", [(0, 2), (1, 1)])
+def test_only_models_that_generate_in_steps_are_scaled_by_what_they_hold(task, bounds):
+    lower, upper = bounds
+    scaling = {"minReplicas": lower, "maxReplicas": upper}
+    [deployment] = applications([endpoint(model={"task": str(task)}, scaling=scaling)])["sentiment"][
+        "deployments"
+    ]
+    ours = lower < upper and task is Task.TEXT_GENERATION
+    policy = {"policy_function": SCALING_POLICY_IMPORT_PATH} if ours else None
+    assert deployment.get("autoscaling_config", {}).get("policy") == policy
 
 
 @pytest.mark.parametrize(("path", "value", "places"), IDENTITY_FIELDS, ids=in_words)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from endpoint_operator.api.json_text import to_json, without_half_pairs
 from endpoint_operator.serveconfig.compiler import compile_entry
 from endpoint_operator.serveconfig.document import own_entry, read_entries, to_document
+from serve_app.contract import SCALING_POLICY_IMPORT_PATH as POLICY
 from tests.harness.builders import CLUSTER, endpoint, with_value
 
 ENTRY = compile_entry(endpoint("a"), CLUSTER)
@@ -36,6 +37,21 @@ def test_an_entry_of_ours_is_known_to_the_byte():
     assert own_entry(ENTRY, "a") == ENTRY
 
 
+def scaled_by(function):
+    """Return the deployment of an autoscaled model with a policy."""
+    scaled = endpoint(model={"task": "text-generation"}, scaling={"maxReplicas": 2})
+    [deployment] = json.loads(compile_entry(scaled, CLUSTER))["deployments"]
+    return with_value(deployment, "autoscaling_config.policy.policy_function", function)
+
+
+def with_deployment(deployment):
+    return to_json({**json.loads(ENTRY), "deployments": [deployment]})
+
+
+def test_an_entry_may_name_our_policy():
+    assert own_entry(with_deployment(scaled_by(POLICY)), "a") == with_deployment(scaled_by(POLICY))
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -46,6 +62,7 @@ def test_an_entry_of_ours_is_known_to_the_byte():
         ("args.trust_remote_code", True),
         ("runtime_env", {"pip": ["evil"]}),
         ("deployments", "none"),
+        ("deployments", [scaled_by("os:system")]),
     ],
 )
 def test_an_edited_entry_is_not_ours(path, value):

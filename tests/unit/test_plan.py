@@ -38,6 +38,13 @@ CHANGES = [
         "text-classification",
         "feature-extraction",
     ),
+    (
+        "model.task",
+        SCALED,
+        SCALED | {"model": {"task": "text-generation"}},
+        "text-classification",
+        "text-generation",
+    ),
     ("model.dtype", {}, {"model": {"dtype": "float16"}}, "auto", "float16"),
     ("model.parameters.top_k", {}, {"model": {"parameters": {"top_k": 2}}}, None, 2),
     ("resources.profile", {}, ON_A_GPU, "cpu", "gpu-t4"),
@@ -128,13 +135,24 @@ def test_every_option_that_is_written_comes_from_one_row_or_is_derived():
 @pytest.mark.parametrize(("before", "after"), [(row[1], row[2]) for row in CHANGES])
 def test_what_restarts_is_what_ray_restarts(before, after):
     plan = plan_of(entry(**before), **after)
-    restarts = ray_version(before).requires_actor_restart(ray_version(after))
+    restarts = ray_version(entry(**before)).requires_actor_restart(ray_version(entry(**after)))
     assert plan.action is (Action.RESTART if restarts else Action.LIVE)
 
 
-def ray_version(spec):
+def test_an_entry_from_before_the_policy_is_told_to_restart_as_ray_restarts_it():
+    generating = SCALED | {"model": {"task": "text-generation"}}
+    document = json.loads(entry(**generating))
+    del document["deployments"][0]["autoscaling_config"]["policy"]
+    before = json.dumps(document)
+    [change] = plan_of(before, **generating).changes
+    assert str(change).startswith("autoscaling_config.policy of the Serve config: unset → ")
+    assert change.effect is Effect.REPLACED
+    assert ray_version(before).requires_actor_restart(ray_version(entry(**generating)))
+
+
+def ray_version(text):
     """Return the version that Serve gives to the deployment, as it compares it with another."""
-    schema = ServeApplicationSchema.model_validate(json.loads(entry(**spec)))
+    schema = ServeApplicationSchema.model_validate(json.loads(text))
     [deployment] = schema.deployments
     options = deployment.ray_actor_options.model_dump(exclude_unset=True)
     limit = deployment.model_dump(exclude_unset=True).get("max_replicas_per_node")

@@ -19,6 +19,7 @@ from endpoint_operator.serveconfig.schema import (
     Deployment,
     NodeLabels,
     RayActorOptions,
+    ScalingPolicy,
 )
 from serve_app.contract import (
     BUILD_IMPORT_PATH,
@@ -26,7 +27,9 @@ from serve_app.contract import (
     GATEWAY_DEPLOYMENT,
     GATEWAY_IMPORT_PATH,
     MODEL_DEPLOYMENT,
+    SCALING_POLICY_IMPORT_PATH,
     ModelArgs,
+    Task,
     UserConfig,
     route_prefix,
 )
@@ -129,18 +132,19 @@ def compile_application(endpoint: ModelEndpoint, profiles: Profiles) -> Applicat
         route_prefix=route_prefix(endpoint.name),
         import_path=BUILD_IMPORT_PATH,
         args=args.model_dump(mode="json", exclude_defaults=True),
-        deployments=(_model_deployment(**options),),
+        deployments=(_model_deployment(spec.model.task, **options),),
     )
 
 
 def _model_deployment(
+    task: Task,
     user_config: dict[str, Any],
     autoscaling_config: dict[str, Any],
     ray_actor_options: dict[str, Any],
     **options: Any,
 ) -> Deployment:
     """Return the deployment with the options of `values_by_place`, and what is derived from them."""
-    tunables, autoscaling = UserConfig(**user_config), _autoscaling(autoscaling_config)
+    tunables, autoscaling = UserConfig(**user_config), _autoscaling(task, autoscaling_config)
     return Deployment(
         name=MODEL_DEPLOYMENT,
         num_replicas=None if autoscaling else autoscaling_config["min_replicas"],
@@ -155,13 +159,23 @@ def _model_deployment(
     )
 
 
-def _autoscaling(options: dict[str, Any]) -> AutoscalingConfig | None:
+def _autoscaling(task: Task, options: dict[str, Any]) -> AutoscalingConfig | None:
     """Return None for a fixed number of replicas, which costs Serve's controller no work."""
     if options["min_replicas"] == options["max_replicas"]:
         return None
     return AutoscalingConfig(
-        metrics_interval_s=METRICS_INTERVAL_SECONDS, look_back_period_s=LOOK_BACK_SECONDS, **options
+        metrics_interval_s=METRICS_INTERVAL_SECONDS,
+        look_back_period_s=LOOK_BACK_SECONDS,
+        policy=_policy(task),
+        **options,
     )
+
+
+def _policy(task: Task) -> ScalingPolicy | None:
+    """Return the policy for models that may be computed in steps; replicas of others report no load."""
+    if task is not Task.TEXT_GENERATION:
+        return None
+    return ScalingPolicy(policy_function=SCALING_POLICY_IMPORT_PATH)
 
 
 def _actor_options(label_selector: dict[str, str], **options: Any) -> RayActorOptions:

@@ -25,19 +25,22 @@ class Effect(StrEnum):
 
 
 # What Serve does when an option of a deployment changes. Ray 2.60, ray/serve/_private:
-# - deploy_utils.get_app_code_version: the code version is made of import_path and args, as they are written;
+# - deploy_utils.get_app_code_version: the code version is made of import_path, args and the policies of
+# autoscaling_config, as they are written;
 # - version.DeploymentVersion.requires_actor_restart: another code version, ray_actor_options or
 # max_replicas_per_node. A replica reserves its share of a node's limit when it is scheduled, and keeps it;
 # - config.DeploymentConfig, `update_type`: everything else is LightWeight (only the controller changes),
 # NeedsReconfigure or NeedsActorReconfigure (the running replica is reconfigured). The code version also
 # counts the deployments that have an autoscaling_config. A change between a fixed number of replicas and
 # bounds therefore replaces replicas.
-_REPLACING: Final = frozenset({"args", "ray_actor_options", "max_replicas_per_node"})
+_REPLACING: Final = frozenset(
+    {"args", "ray_actor_options", "max_replicas_per_node", "autoscaling_config.policy"}
+)
 
 
 def effect_of(place: str) -> Effect:
     """Return what a change at a place does."""
-    return Effect.REPLACED if place.partition(".")[0] in _REPLACING else Effect.IN_PLACE
+    return Effect.REPLACED if {place, place.partition(".")[0]} & _REPLACING else Effect.IN_PLACE
 
 
 def _as_it_is(value: Any) -> Any:
@@ -135,6 +138,7 @@ DERIVED: Final[Mapping[str, frozenset[str]]] = {
     "ray_actor_options.fallback_strategy": frozenset({"resources.profile"}),
     "autoscaling_config.metrics_interval_s": frozenset(),
     "autoscaling_config.look_back_period_s": frozenset(),
+    "autoscaling_config.policy": frozenset({"model.task"}),
 }
 
 

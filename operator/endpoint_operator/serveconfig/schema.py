@@ -5,15 +5,21 @@ those of `ray.serve.schema.ServeDeploySchema`; a test compares the output with i
 because all endpoints share one Kubernetes object, whose size is limited.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from serve_app.contract import StrictModel
 
 
+class ScalingPolicy(StrictModel):
+    """The function that says how many replicas there should be; an entry can name no other one."""
+
+    policy_function: Literal["serve_app.scaling:replicas_for"]
+
+
 class AutoscalingConfig(StrictModel):
-    """Bounds, target and delays (in seconds) of Serve's autoscaler."""
+    """Bounds, target and delays (in seconds) of Serve's autoscaler; without a policy, it counts requests."""
 
     min_replicas: int
     max_replicas: int
@@ -22,6 +28,7 @@ class AutoscalingConfig(StrictModel):
     downscale_delay_s: float
     metrics_interval_s: float
     look_back_period_s: float
+    policy: ScalingPolicy | None = None
 
 
 class NodeLabels(StrictModel):
