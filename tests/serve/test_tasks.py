@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ import torch
 import transformers
 
 from serve_app.contract import ModelArgs, Task, UserConfig
-from serve_app.engine.base import InputLimit, ModelLoadError, Progress
+from serve_app.engine.base import InputLimit, ModelLoadError
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.tasks import task_class
-from tests.folders import asking
 from tests.serve import tiny_models
 
 TEXTS = [
@@ -279,46 +277,6 @@ def stating(path, parameters):
     config["task_specific_params"] = {"summarization": parameters}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-def test_an_abandoned_generation_stops_at_the_next_token(folders):
-    """In steps, its place is free then; a whole batch ends when nobody waits for any of it."""
-
-    async def abandon() -> int:
-        folder = folders[Task.TEXT_GENERATION]
-        args = ModelArgs(name="tiny", uri=f"file://{folder}", task=Task.TEXT_GENERATION)
-        model = task_class(Task.TEXT_GENERATION)(folder, "float32")
-        begun, steps, step = asyncio.Event(), [], model.steps.step
-        loop = asyncio.get_running_loop()
-
-        def counted(rows):
-            steps.append(len(rows))
-            loop.call_soon_threadsafe(begun.set)
-            time.sleep(0.02)
-            return step(rows)
-
-        model.steps.step = counted
-        engine = BatchEngine(args, model, UserConfig())
-        try:
-            asked = asyncio.create_task(engine.predict(["the goal"], {"max_new_tokens": 40}))
-            await begun.wait()
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
-            await asyncio.sleep(0.2)
-            return len(steps)
-        finally:
-            await engine.close()
-
-    assert asyncio.run(abandon()) <= 2
-
-
-def test_an_abandoned_batch_stops_at_the_next_token(folders):
-    model = task_class(Task.TEXT2TEXT_GENERATION)(folders[Task.TEXT2TEXT_GENERATION], "auto")
-    parameters = _parameters(Task.TEXT2TEXT_GENERATION, max_new_tokens=40)
-    encoded = model.encode("the goal", parameters, InputLimit(60, truncate=False))
-    assert len(model.forward(encoded, asking.Waiting((), 0))[0]) > 2
-    # No output is waited for, so everybody has gone: the first token of a decoder, and one that is generated.
-    assert len(model.forward(encoded, Progress((), 0))[0]) == 2
 
 
 def test_a_long_text_is_refused_with_its_length_and_the_limit(folders):
