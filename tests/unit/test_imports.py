@@ -61,13 +61,16 @@ def test_the_command_starts_without_anything_heavy():
         ("serve_app.http.haproxy", ["pydantic", "starlette", *HEAVY]),
         ("serve_app.forkserver.client", ["pydantic", "starlette", "numpy", *HEAVY]),
         ("serve_app.engine.batch_engine", ["starlette", *HEAVY]),
-        # Ray's head, for each Serve config.
-        ("serve_app.scaling", ["serve_app.contract", "torch", "transformers"]),
     ],
 )
 def test_what_a_module_does_not_import(module, absent):
     program = f"import sys, {module}\nresult = [name for name in {absent} if name in sys.modules]"
     assert outcome_of(program) == [[], []]
+
+
+def test_the_head_reads_the_policy_of_scaling_without_anything_else_of_ours():
+    program = "import sys, serve_app.scaling\nresult = [name for name in sys.modules if name[:6] == 'serve_']"
+    assert outcome_of(program) == [["serve_app", "serve_app.scaling"], ["ray"]]
 
 
 def test_a_build_needs_ray_and_nothing_heavier(built):
