@@ -1,4 +1,4 @@
-"""The models that are served: three samples, and two of usual sizes with random weights."""
+"""The models that are served: three samples, and some of usual sizes with random weights."""
 
 import shutil
 from collections.abc import Callable, Mapping

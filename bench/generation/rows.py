@@ -68,7 +68,7 @@ class GenerationPlan:
 
 
 FULL: Final = GenerationPlan(STREAMS, None, 3.0, 10.0, 0.3, (1, 8, 16))
-QUICK: Final = GenerationPlan((8,), ("bfloat16",), 2.0, 4.0, None, ())
+QUICK: Final = GenerationPlan((8,), ("bfloat16",), 2.0, 6.0, None, ())
 
 
 def of_ours(rows: Iterable[GenerationRow], streams: int, dtype: str = "") -> GenerationRow | None:

@@ -85,7 +85,12 @@ _TRANSFORMERS: Final = Server(
 )
 PEER_GENERATORS: Final = (
     Generator(
-        replace(_TRANSFORMERS, command=_transformers("--continuous-batching"), variant="continuous batching"),
+        replace(
+            _TRANSFORMERS,
+            # By default, its cache takes most of the memory: 14 of 24 GB.
+            command=_transformers("--continuous-batching", "--cb-max-memory-percent", "0.2"),
+            variant="continuous batching",
+        ),
         EQUAL,
     ),
     Generator(_TRANSFORMERS, EQUAL, at_once=1),
