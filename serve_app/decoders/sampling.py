@@ -11,7 +11,7 @@ from typing import Final
 import torch
 
 from serve_app.engine.base import NotFiniteError
-from serve_app.engine.choice import Choice, Row, Sampling
+from serve_app.engine.continuous.choice import Choice, Row, Sampling
 
 # So many of the likeliest tokens are sorted at first. Almost always they have more than top_p together.
 _LIKELIEST: Final = 256

@@ -17,8 +17,8 @@ from serve_app.decoders.attention import NAME, AttentionStep, Piece, masked_wind
 from serve_app.decoders.grouping import rows_alone
 from serve_app.decoders.kv_cache import KeyValueCache
 from serve_app.decoders.sampling import choose
-from serve_app.engine.choice import Choice, Row
-from serve_app.engine.continuation import Continuation
+from serve_app.engine.continuous.choice import Choice, Row
+from serve_app.engine.continuous.continuation import Continuation
 
 # No endpoint has more sequences in a batch; places that were never used take no memory.
 MOST_PLACES: Final = 256

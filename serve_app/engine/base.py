@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from serve_app.contract import Dtype, ModelArgs, ParameterValue
-from serve_app.engine.choice import Steps
-from serve_app.engine.figures import Figures
+from serve_app.engine.continuous.choice import Steps
+from serve_app.engine.continuous.figures import Figures
 from serve_app.engine.generation import Generation, GenerationRequest
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 

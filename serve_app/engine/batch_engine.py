@@ -33,9 +33,9 @@ from serve_app.engine.base import (
 )
 from serve_app.engine.batch_planner import BatchLimits
 from serve_app.engine.batcher import Batcher
-from serve_app.engine.continuation import Continuation
-from serve_app.engine.continuous_batcher import ContinuousBatcher
-from serve_app.engine.figures import Figures
+from serve_app.engine.continuous.batcher import ContinuousBatcher
+from serve_app.engine.continuous.continuation import Continuation
+from serve_app.engine.continuous.figures import Figures
 from serve_app.engine.generation import GenerationRequest
 from serve_app.engine.streamed import StreamedGeneration
 from serve_app.engine.streams import Streams

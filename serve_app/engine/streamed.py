@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 from serve_app.engine.base import TaskModel
-from serve_app.engine.choice import Choice
-from serve_app.engine.continuation import Continuation, Growth, StreamedRequest
+from serve_app.engine.continuous.choice import Choice
+from serve_app.engine.continuous.continuation import Continuation, Growth, StreamedRequest
 from serve_app.engine.generation import GeneratedToken, Part, TokenScore
 from serve_app.http.errors import ModelFailedError, RequestTimeoutError, ServingError
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ray.serve import metrics
 
-from serve_app.engine.figures import Finished
+from serve_app.engine.continuous.figures import Finished
 
 # Seconds; both times depend on the model and the machine by orders of magnitude.
 _FIRST: Final = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]

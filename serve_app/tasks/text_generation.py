@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Prediction
-from serve_app.engine.continuation import Continuation, Continued
+from serve_app.engine.continuous.continuation import Continuation, Continued
 from serve_app.engine.generation import Chat, GenerationRequest
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.parameters import TextGenerationParameters

@@ -39,8 +39,10 @@ class Release:
         return self._kubectl(f"--namespace={self.namespace}", *arguments, manifest=manifest)
 
     def forwarded(self, port):
-        """Return a context with a port of this machine that leads to a port of the service of the models."""
-        return self._kubectl.forwarded(f"service/{self.name}-serve-svc", port, f"--namespace={self.namespace}")
+        """Return a context with a port of this machine that leads to `port` of the models."""
+        return self._kubectl.forwarded(
+            f"service/{self.name}-serve-svc", port, f"--namespace={self.namespace}"
+        )
 
     def get(self, *arguments):
         return self._kubectl.get(*arguments, f"--namespace={self.namespace}")

@@ -12,7 +12,7 @@ import transformers
 from serve_app.contract import Task
 from serve_app.engine.base import Input, InputLimit, Progress, TaskModel, texts_of
 from serve_app.engine.batch_planner import BatchLimits
-from serve_app.engine.continuous_batcher import ContinuousBatcher
+from serve_app.engine.continuous.batcher import ContinuousBatcher
 from serve_app.engine.streams import Streams
 from serve_app.parameters import parse_parameters
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from serve_app.decoders.sampling import choose
 from serve_app.engine.base import NotFiniteError
-from serve_app.engine.choice import Row, Sampling
+from serve_app.engine.continuous.choice import Row, Sampling
 
 DRAWS = 1000
 

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from serve_app.engine.batch_planner import BatchLimits
-from serve_app.engine.choice import Choice, Sampling
-from serve_app.engine.continuation import Continuation, Continued
-from serve_app.engine.continuous_batcher import ContinuousBatcher
+from serve_app.engine.continuous.batcher import ContinuousBatcher
+from serve_app.engine.continuous.choice import Choice, Sampling
+from serve_app.engine.continuous.continuation import Continuation, Continued
 from serve_app.engine.generation import FinishReason
 from serve_app.engine.streams import Streams
 from tests.harness.builders import until

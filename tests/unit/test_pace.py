@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.engine.pace import MOST_TOKENS, Pace
+from serve_app.engine.continuous.pace import MOST_TOKENS, Pace
 
 step = st.tuples(st.floats(0, 100), st.integers(0, 64), st.integers(0, 512))
 

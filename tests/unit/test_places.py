@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from serve_app.engine.places import WORTH_COPYING, Places, common_prefix
+from serve_app.engine.continuous.places import WORTH_COPYING, Places, common_prefix
 
 MOST = 4
 BUDGET = 150

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.engine.text_stream import TextStream
+from serve_app.engine.continuous.text_stream import TextStream
 
 LETTERS = "ab é€😀"
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 from transformers import LogitsProcessorList
 
 from serve_app.engine.base import InputLimit
-from serve_app.engine.choice import Sampling
-from serve_app.engine.continuation import Continuation
+from serve_app.engine.continuous.choice import Sampling
+from serve_app.engine.continuous.continuation import Continuation
 from serve_app.engine.generation import Chat
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.loading.transformers_model import TransformersModel

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app.engine.base import EncodedSequence
-from serve_app.engine.choice import Choice, Row, Sampling
-from serve_app.engine.figures import Finished
+from serve_app.engine.continuous.choice import Choice, Row, Sampling
+from serve_app.engine.continuous.figures import Finished
+from serve_app.engine.continuous.text_stream import TextStream
 from serve_app.engine.generation import FinishReason
-from serve_app.engine.text_stream import TextStream
 from serve_app.engine.waiting import QueueEntry, WaitingRequest
 
 

@@ -17,11 +17,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from serve_app.engine.batch_planner import BatchItem, BatchLimits
-from serve_app.engine.choice import Choice, Row, Steps
-from serve_app.engine.continuation import Continuation, RunningSequence, StreamedRequest
-from serve_app.engine.figures import Figures
-from serve_app.engine.pace import Pace
-from serve_app.engine.places import WORTH_COPYING, Places, common_prefix
+from serve_app.engine.continuous.choice import Choice, Row, Steps
+from serve_app.engine.continuous.continuation import Continuation, RunningSequence, StreamedRequest
+from serve_app.engine.continuous.figures import Figures
+from serve_app.engine.continuous.pace import Pace
+from serve_app.engine.continuous.places import WORTH_COPYING, Places, common_prefix
 from serve_app.engine.streams import Streams
 from serve_app.engine.waiting import WaitingRequest, WaitingRequests
 

@@ -1,0 +1,1 @@
+"""Continuous batching: texts that are generated join and leave the batch at every step."""
