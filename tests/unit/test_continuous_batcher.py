@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from serve_app.engine import continuous_batcher
+from serve_app.engine.continuous import batcher as continuous_batcher
 from serve_app.engine.generation import FinishReason
 from tests.harness.builders import run, until
 from tests.unit.fake_steps import BAD, alone, batching, continuation, free_after, held, limits, text_of, told
