@@ -11,7 +11,7 @@ from typing import Final
 import torch
 
 from serve_app.engine.base import NotFiniteError
-from serve_app.engine.continuous.choice import Choice, Row, Sampling
+from serve_app.engine.continuous.choice import Choice, Row
 
 # So many of the likeliest tokens are sorted at first. Almost always they have more than top_p together.
 _LIKELIEST: Final = 256
@@ -21,20 +21,30 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[Choice]:
     """Return the token of each row; `logits` are (rows, vocabulary). Raises NotFiniteError."""
     if bool(logits.isnan().any()):
         raise NotFiniteError
-    plain = [not (row.sampling.samples or row.sampling.needs_tokens) for row in rows]
-    if all(plain) and all(row.sampling.top_logprobs is None for row in rows):
-        return [Choice(token) for token in logits.argmax(-1).tolist()]
-    return [_choose(logits[number].float(), row) for number, row in enumerate(rows)]
+    sampled = [number for number, row in enumerate(rows) if row.sampling.samples]
+    penalised = [number for number, row in enumerate(rows) if row.sampling.needs_tokens]
+    scores = logits
+    if sampled or penalised:
+        scores = logits.float()
+    if penalised:
+        scores = scores.clone()
+        for number in penalised:
+            scores[number] = _penalised(scores[number], rows[number])
+    tokens: list[int] = scores.argmax(-1).tolist()
+    if sampled:
+        own = scores if len(sampled) == len(rows) else scores[sampled]
+        for number, token in zip(sampled, _sampled(own, [rows[each] for each in sampled]), strict=True):
+            tokens[number] = token
+    return [_choice(logits[number], token, rows[number]) for number, token in enumerate(tokens)]
 
 
-def _choose(logits: torch.Tensor, row: Row) -> Choice:
-    sampling = row.sampling
-    scores = _penalised(logits, row) if sampling.needs_tokens else logits
-    token = _sampled(scores, sampling, row.draw) if sampling.samples else int(scores.argmax())
-    if sampling.top_logprobs is None:
+def _choice(logits: torch.Tensor, token: int, row: Row) -> Choice:
+    """Return what is to be known of a chosen token: probabilities are the model's, before any penalty."""
+    wanted = row.sampling.top_logprobs
+    if wanted is None:
         return Choice(token)
-    logprobs = logits.log_softmax(-1)
-    values, ids = logprobs.topk(min(sampling.top_logprobs, len(logprobs)))
+    logprobs = logits.float().log_softmax(-1)
+    values, ids = logprobs.topk(min(wanted, len(logprobs)))
     top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
     return Choice(token, float(logprobs[token]), top)
 
@@ -53,23 +63,58 @@ def _penalised(logits: torch.Tensor, row: Row) -> torch.Tensor:
     return scores
 
 
-def _sampled(scores: torch.Tensor, sampling: Sampling, draw: float) -> int:
-    """Return the token that `draw` falls on."""
-    scores = scores / sampling.temperature
-    most = min(sampling.top_k or len(scores), len(scores))
-    total = (scores if most == len(scores) else scores.topk(most).values).logsumexp(-1)
-    count = min(_LIKELIEST, most)
-    while True:
-        best, ids = scores.topk(count)
-        probabilities = (best - total).exp()
-        sums = probabilities.cumsum(-1)
-        # Those before the sum reaches top_p, and the one with which it does.
-        within = torch.cat([sums.new_zeros(1), sums[:-1]]) < sampling.top_p
-        kept = int((within & (probabilities >= sampling.min_p * probabilities[0])).sum())
-        # Beyond the sorted ones, there may be more that are kept.
-        all_kept = kept < count or count == most
-        whole = float(sums[kept - 1]) if all_kept else 1.0
-        number = int((sums <= draw * whole).sum())
-        if all_kept or (sampling.top_p == 1 and sampling.min_p == 0 and number < count):
-            return int(ids[min(number, kept - 1)])
-        count = min(count * 8, most)
+def _sampled(scores: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+    """Return the token that each row's draw falls on; `scores` are (rows, vocabulary)."""
+    temperatures = _column([row.sampling.temperature for row in rows], scores)
+    return _drawn(scores / temperatures, rows, _LIKELIEST)
+
+
+def _drawn(scores: torch.Tensor, rows: Sequence[Row], count: int) -> list[int]:
+    """Return the tokens by the `count` likeliest ones, and by more of them for rows where these do not do."""
+    size = scores.shape[1]
+    count = min(count, size)
+    most = [min(row.sampling.top_k or size, size) for row in rows]
+    best, ids = scores.topk(count)
+    inside = torch.arange(count, device=scores.device) < _column(most, scores)
+    probabilities = (best - _total(scores, best, most)).exp() * inside
+    sums = probabilities.cumsum(-1)
+    # Those before the sum reaches top_p, and the one with which it does.
+    before = torch.nn.functional.pad(sums[:, :-1], (1, 0))
+    top_p = _column([row.sampling.top_p for row in rows], scores)
+    min_p = _column([row.sampling.min_p for row in rows], scores)
+    within = inside & (before < top_p) & (probabilities >= min_p * probabilities[:, :1])
+    kept = within.sum(-1, keepdim=True)
+    # Beyond the sorted ones, there may be more that are kept.
+    all_kept = (kept < count) | (_column(most, scores) <= count)
+    whole = torch.where(all_kept, sums.gather(1, kept - 1), 1.0)
+    draws = _column([row.draw for row in rows], scores)
+    numbers = (sums <= draws * whole).sum(-1, keepdim=True)
+    certain = all_kept | ((top_p == 1) & (min_p == 0) & (numbers < count))
+    tokens: list[int] = ids.gather(1, torch.minimum(numbers, kept - 1))[:, 0].tolist()
+    open_ones = [number for number, done in enumerate(certain[:, 0].tolist()) if not done]
+    if open_ones:
+        more = _drawn(scores[open_ones], [rows[number] for number in open_ones], count * 8)
+        for number, token in zip(open_ones, more, strict=True):
+            tokens[number] = token
+    return tokens
+
+
+def _total(scores: torch.Tensor, best: torch.Tensor, most: Sequence[int]) -> torch.Tensor:
+    """Return the logarithm of the sum over the `most` likeliest tokens of each row, (rows, 1)."""
+    size, count = scores.shape[1], best.shape[1]
+    totals = [
+        (
+            scores[row]
+            if limit == size
+            else best[row, :limit]
+            if limit <= count
+            else scores[row].topk(limit)[0]
+        )
+        for row, limit in enumerate(most)
+    ]
+    return torch.stack([each.logsumexp(-1) for each in totals])[:, None]
+
+
+def _column(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """Return one number for each row, (rows, 1)."""
+    return torch.tensor(values, device=like.device)[:, None]
