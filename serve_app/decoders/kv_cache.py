@@ -2,19 +2,31 @@
 
 import math
 import mmap
-from typing import Final
+from typing import Any, Final
 
 import torch
 
+# The part of an accelerator's free memory that the cache may take: at once, when the model is loaded.
+_SHARE: Final = 0.5
+
 # Linux has it; Python names it only from 3.13 on.
 _NO_RESERVE: Final = 0x4000
+
+
+def affordable_places(most: int, numbers: int, model: Any) -> int:
+    """Return for how many places of so many `numbers` the device of `model` has memory, up to `most`."""
+    if model.device.type == "cpu":
+        return most
+    free, _ = torch.cuda.mem_get_info(model.device)
+    affordable = int(free * _SHARE) // int(numbers * model.dtype.itemsize)
+    return max(1, min(most, affordable))
 
 
 class KeyValueCache:
     """`tensor` is (places, layers, 2, heads, capacity, width), keys before values.
 
     On a processor the system gives memory to a page when it is first written, and `release` takes it back; a
-    page without memory reads as zeros.
+    page without memory reads as zeros. On an accelerator all memory is taken at once.
     """
 
     def __init__(

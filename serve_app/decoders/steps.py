@@ -15,7 +15,7 @@ import torch
 
 from serve_app.decoders.attention import NAME, AttentionStep, Piece, masked_windows
 from serve_app.decoders.grouping import rows_alone
-from serve_app.decoders.kv_cache import KeyValueCache
+from serve_app.decoders.kv_cache import KeyValueCache, affordable_places
 from serve_app.decoders.sampling import choose
 from serve_app.engine.continuous.choice import Choice, Row
 from serve_app.engine.continuous.continuation import Continuation
@@ -39,14 +39,16 @@ class DecoderSteps:
     def __init__(self, model: Any, max_tokens: int, places: int = MOST_PLACES) -> None:
         """Raises UnsupportedModelError if the layers do not attend through the function of attention.py."""
         self.capacity = min(max_tokens, MOST_TOKENS, _tokens_of_one_rotation(model.config))
-        self.places = places
         taken = inspect.signature(model.forward).parameters
         if "position_ids" not in taken:
             raise UnsupportedModelError(f"{type(model).__name__} does not take the positions of its tokens")
         self._keeps = "logits_to_keep" in taken
         self._model = model
         layers, heads, width = _dimensions(model)
-        self._cache = KeyValueCache(places, layers, heads, self.capacity, width, model.dtype, model.device)
+        self.places = affordable_places(places, self.capacity * layers * 2 * heads * width, model)
+        self._cache = KeyValueCache(
+            self.places, layers, heads, self.capacity, width, model.dtype, model.device
+        )
         self._traced: Any = None
         before = model.config._attn_implementation
         model.set_attn_implementation(NAME)
