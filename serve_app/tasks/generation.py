@@ -46,6 +46,10 @@ class GeneratingTask(PretrainedTask):
     _stop_texts: Sequence[str] = ()
 
     @property
+    def description(self) -> Mapping[str, Any]:
+        return {**super().description, "batching": "whole batches"}
+
+    @property
     def warmup_parameters(self) -> Mapping[str, ParameterValue]:
         return {"max_new_tokens": 1}
 

@@ -63,7 +63,7 @@ class TextGeneration(GeneratingTask):
     def description(self) -> Mapping[str, Any]:
         steps = self._pretrained.steps
         if steps is None:
-            return {**super().description, "batching": "whole batches"}
+            return super().description
         return {
             **super().description,
             "batching": "continuous",
