@@ -2,6 +2,7 @@
 
 import math
 import mmap
+from contextlib import suppress
 from typing import Any, Final
 
 import torch
@@ -46,6 +47,9 @@ class KeyValueCache:
         if device.type == "cpu":
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
             self._memory = mmap.mmap(-1, places * self._place_bytes, flags=flags)
+            with suppress(OSError):
+                # Where the kernel would give 2 MiB at a time, a few tokens would take a whole place.
+                self._memory.madvise(mmap.MADV_NOHUGEPAGE)
             flat = torch.frombuffer(self._memory, dtype=dtype, count=math.prod(shape))
             self.tensor = flat.view(shape)
         else:

@@ -126,7 +126,8 @@ class Progress:
 class TaskModel(ABC):
     """A loaded model with the code of its task.
 
-    `encode` and `decode` are called in one thread, or on the event loop if `encodes_inline` says so.
+    `encode`, `decode` and `continuation` are called in one thread, or the former two on the event loop if
+    `encodes_inline` says so; `token_text` is called on the event loop.
     `forward` is called in other threads, in up to `batches_at_once` of them at the same time, and in one more
     with `has_side_stream`.
     """

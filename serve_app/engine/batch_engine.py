@@ -8,10 +8,11 @@ texts with the same parameters is one call of `generate`, and lasts as long as i
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from serve_app.contract import (
@@ -56,6 +57,7 @@ SHORTEST_STUCK_SECONDS: Final = 30.0
 TURN_SECONDS: Final = 0.005
 
 Result = TypeVar("Result")
+Submit = Callable[[Sequence[EncodedSequence]], Awaitable[list[Any]]]
 
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
@@ -175,7 +177,10 @@ class BatchEngine(Engine):
         """Answer the task's tiny request, without the parameters and limits of the endpoint."""
         parameters = parse_parameters(self.args.task, self.model.warmup_parameters)
         limit = InputLimit(self.model.max_tokens, truncate=True)
-        await self._answer([self.model.warmup_text], parameters, limit)
+        submit: Submit = self._batcher.submit
+        if isinstance(self._batcher, ContinuousBatcher):
+            submit = partial(self._batcher.submit, counted=False)
+        await self._answer([self.model.warmup_text], parameters, limit, submit)
 
     async def close(self) -> None:
         """Stop the threads, and end all requests."""
@@ -222,12 +227,18 @@ class BatchEngine(Engine):
         finally:
             self._tokens -= tokens
 
-    async def _answer(self, texts: Sequence[Input], parameters: TaskParameters, limit: InputLimit) -> Answer:
+    async def _answer(
+        self,
+        texts: Sequence[Input],
+        parameters: TaskParameters,
+        limit: InputLimit,
+        submit: Submit | None = None,
+    ) -> Answer:
         encoded = await self._encode(texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
         with self._acquire_tokens(sum(sequence.tokens for sequence in sequences)):
             try:
-                outputs = await self._batcher.submit(sequences)
+                outputs = await (submit or self._batcher.submit)(sequences)
             except Exception as error:
                 logger.exception("the model failed on %d sequences", len(sequences))
                 raise ModelFailedError from error

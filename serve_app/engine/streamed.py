@@ -37,6 +37,8 @@ class StreamedGeneration:
         self._timeout = timeout
         self._held = held
         self._closed = False
+        # A client that does not read holds nothing once its text is done.
+        request.answer.add_done_callback(lambda _: held.close())
 
     async def __aiter__(self) -> AsyncIterator[Part]:
         try:

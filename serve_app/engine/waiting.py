@@ -23,6 +23,8 @@ class WaitingRequest:
         self.sequences = sequences
         self.answer = answer
         self.arrived = time.monotonic()
+        # Whether the figures of the model have it; health checks are nobody's requests.
+        self.counted = True
         self.tokens = sum(sequence.tokens for sequence in sequences)
         # The sequences that are in no batch yet, by their numbers.
         self.remaining = deque(range(len(sequences)))
@@ -79,6 +81,10 @@ class WaitingRequests:
         """Those that wait with any of their sequences."""
         return tuple(self._turns)
 
+    def forget_those_that_are_over(self) -> None:
+        """Let go of requests that nobody waits for."""
+        self._turns = [request for request in self._turns if request.remaining and not request.is_over]
+
     def append(self, request: WaitingRequest) -> None:
         """Let a request wait; its turn comes after that of all others."""
         self._turns.append(request)
@@ -89,7 +95,7 @@ class WaitingRequests:
         A request has no further turn once its own have more than `most_tokens`. Requests of more than `up_to`
         tokens are left out. The sequences go on waiting until they are taken.
         """
-        self._turns = [request for request in self._turns if request.remaining and not request.is_over]
+        self.forget_those_that_are_over()
         turns = deque(
             (request, islice(request.remaining, most), 0)
             for request in self._turns

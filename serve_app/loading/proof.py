@@ -48,7 +48,9 @@ class Difference:
 
     def with_greatest_of(self, other: "Difference") -> "Difference":
         """Return the same texts with what changed in either comparison."""
-        return Difference(self.texts, max(self.greatest, other.greatest), self.changed + other.changed)
+        # A text that changes in both is one.
+        changed = min(self.texts, self.changed + other.changed)
+        return Difference(self.texts, max(self.greatest, other.greatest), changed)
 
 
 def compare(expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor], changed: Changed) -> Difference:

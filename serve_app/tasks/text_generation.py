@@ -111,18 +111,18 @@ class TextGeneration(GeneratingTask):
             )
         options = self.options(parameters)
         prompt = request.prompt
-        if isinstance(prompt, str):
-            # Within the limit already where the endpoint truncates.
-            ids = self._pretrained.encode(prompt, limit)["input_ids"]
-        else:
-            ids = made.chat_tokens(prompt) if isinstance(prompt, Chat) else list(prompt)
-        stated = self._pretrained.model.generation_config
         new = options.get("max_new_tokens")
-        if new is None and isinstance(prompt, Chat):
-            new = options["max_new_tokens"] = max(1, min(CHAT_TOKENS, made.capacity - len(ids)))
-        elif new is None:
-            new = stated.max_new_tokens
-        ids = made.fitted(ids, limit, new)
+        if new is None and not isinstance(prompt, Chat):
+            new = self._pretrained.model.generation_config.max_new_tokens
+        limit = made.limit_beside(limit, new)
+        if isinstance(prompt, str):
+            ids = self._pretrained.encode(prompt, limit)["input_ids"]
+        elif isinstance(prompt, Chat):
+            ids = made.chat_tokens(prompt, limit)
+        else:
+            ids = made.known_tokens(prompt, limit)
+        if new is None:
+            options["max_new_tokens"] = min(CHAT_TOKENS, made.capacity - len(ids))
         return made.of(
             ids,
             options,

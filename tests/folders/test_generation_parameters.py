@@ -5,6 +5,7 @@ import json
 import pytest
 
 from serve_app.contract import Task
+from serve_app.decoders.steps import DecoderSteps
 from serve_app.engine.base import InputLimit
 from serve_app.engine.generation import Chat, GenerationRequest
 from serve_app.http.errors import InputTooLongError, InvalidInputError
@@ -162,3 +163,44 @@ def test_a_folder_that_asks_for_beams_is_generated_in_whole_batches(tmp_path):
     model = load("llama", tmp_path / "model", num_beams=3, max_new_tokens=5)
     assert model.steps is None
     assert model.description["batching"] == "whole batches"
+
+
+CUT = InputLimit(20, truncate=True)
+TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+
+
+@pytest.fixture
+def template(llama, monkeypatch):
+    monkeypatch.setattr(llama._pretrained.hf_tokenizer, "chat_template", TEMPLATE)
+
+
+def test_a_chat_that_is_truncated_has_as_much_room_as_its_rest_leaves(llama, template):
+    words = "paris is the capital of france " * 500
+    chat = Chat([{"role": "user", "content": words}])
+    cut = continuation(llama, chat, CUT)
+    assert len(cut.prompt) == 20
+    assert cut.new_tokens == llama.max_tokens - 20
+    with pytest.raises(InputTooLongError, match=r"at least \d+ tokens"):
+        continuation(llama, chat, ROOMY)
+
+
+def test_a_truncated_text_is_the_same_at_each_path(llama):
+    """The special tokens in front of it stay."""
+    long, parameters = "paris " * 200, {"max_new_tokens": llama.max_tokens - 10}
+    [sequence] = llama.encode(long, parse_parameters(GENERATE, parameters), CUT)
+    assert len(sequence.prompt) == 10
+    assert continuation(llama, long, CUT, parameters).prompt == sequence.prompt
+
+
+def test_a_model_that_is_right_only_alone_is_not_computed_in_steps(tmp_path, monkeypatch):
+    """Nothing else would notice that one text changes another."""
+    generated = DecoderSteps.generated
+
+    def leaking(steps, continuations):
+        answers = generated(steps, continuations)
+        return answers if len(answers) == 1 else [answer.flip(-1) for answer in answers]
+
+    monkeypatch.setattr(DecoderSteps, "generated", leaking)
+    model = load("llama", tmp_path / "model")
+    assert model.description["batching"] == "whole batches"
+    assert "in steps, mixed lengths: 6 of 6" in " ".join(model.description["proof"]["because"])

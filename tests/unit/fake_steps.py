@@ -43,11 +43,12 @@ def continuation(prompt, new_tokens=5, **options):
 
 def alone(of):
     """Return what becomes of a continuation that nobody shares the model with."""
-    ids, draws = list(of.prompt), random.Random(of.seed)
+    # Of an integer itself, Python leaves out the sign.
+    ids, draws = list(of.prompt), random.Random(str(of.seed))
     while True:
         ids.append(next_token(ids, draws.random() if of.sampling.samples else 0.0))
         new = ids[len(of.prompt) :]
-        text = text_of(new)
+        text = text_of(new[:-1] if new[-1] in of.ends else new)
         stopped = [text.index(stop) for stop in of.stops if stop in text]
         whole = text[: min(stopped, default=len(text))] if of.stops else None
         if stopped or ids[-1] in of.ends:

@@ -198,3 +198,40 @@ def test_one_whose_last_token_is_chosen_is_not_forgotten_when_the_batcher_closes
                 assert task.done(), turns
 
     run(scenario())
+
+
+def test_requests_whose_clients_have_gone_do_not_pile_up_while_the_batch_is_full():
+    async def scenario():
+        async with batching(max_size=1) as (batcher, steps):
+            [first] = await held(batcher, steps, [continuation([1], 30)])
+            for number in range(50):
+                batcher.stream(continuation([number], 3)).answer.cancel()
+            await free_after(steps, 0)
+            await until(lambda: len(steps.steps) > 3)
+            assert not first.done()
+            assert len(batcher._queue.requests) == 0
+            await first
+
+    run(scenario())
+
+
+def test_the_token_that_ends_a_text_is_no_part_of_what_is_streamed():
+    async def scenario():
+        async with batching() as (batcher, _):
+            last = alone(continuation([1, 2], 6)).tokens[3]
+            asked = continuation([1, 2], 6, ends=frozenset([last]))
+            grown = await told(batcher.stream(asked))
+            tokens = [each.choice.token for each in grown]
+            assert tokens[-1] == last
+            assert "".join(each.text for each in grown) == text_of(tokens[:-1])
+
+    run(scenario())
+
+
+def test_a_seed_and_its_negative_are_two():
+    async def scenario():
+        async with batching() as (batcher, _):
+            one, other = await batcher.submit([continuation([1], 20, seed=seed) for seed in (1, -1)])
+            assert one.tokens != other.tokens
+
+    run(scenario())

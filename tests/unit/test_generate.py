@@ -82,17 +82,18 @@ async def parts_of(generation):
 def test_each_token_comes_once_and_in_order():
     async def scenario():
         async with generating() as (engine, _):
-            generation = await engine.generate(request())
+            long = PROMPT * 6
+            generation = await engine.generate(request(long))
             parts = await parts_of(generation)
-            assert [token.id for part in parts for token in part.tokens] == right().tokens
+            assert [token.id for part in parts for token in part.tokens] == right(long).tokens
             assert [part.text for part in parts] == [token.text for part in parts for token in part.tokens]
             assert [part.finish_reason for part in parts] == [None] * 5 + [FinishReason.LENGTH]
-            assert (generation.prompt_tokens, generation.cached_tokens) == (3, 0)
+            assert (generation.prompt_tokens, generation.cached_tokens) == (18, 0)
             assert generation.generated_tokens == 6
-            follow_up = [*PROMPT, *right().tokens, 7]
+            follow_up = [*long, *right(long).tokens, 7]
             again = await engine.generate(request(follow_up))
             assert len(await parts_of(again)) == 6
-            assert again.cached_tokens == len(PROMPT) + 5
+            assert again.cached_tokens == len(long) + 5
 
     run(scenario())
 
@@ -238,6 +239,28 @@ def test_a_replica_that_is_full_refuses_and_takes_more_when_one_is_over():
             third = await engine.generate(request())
             await parts_of(third)
             await generations[1].aclose()
+
+    run(scenario())
+
+
+def test_a_text_that_is_done_holds_nothing_although_nobody_reads_it():
+    async def scenario():
+        async with generating(**ONE_AT_A_TIME) as (engine, _):
+            unread = [await engine.generate(request()) for _ in range(2)]
+            await until(lambda: not engine._requests)
+            await parts_of(await engine.generate(request()))
+            assert [len(await parts_of(each)) for each in unread] == [6, 6]
+
+    run(scenario())
+
+
+def test_a_health_check_is_nobody_s_request():
+    async def scenario():
+        async with generating() as (engine, _):
+            await engine.check_health()
+            assert engine.figures.description["requests"] == 0
+            await parts_of(await engine.generate(request()))
+            await until(lambda: engine.figures.description["requests"] == 1)
 
     run(scenario())
 

@@ -64,8 +64,10 @@ class Machine(RuleBasedStateMachine):
         tokens = [*prompt, 7, 8, 9] if whole else self.memory[place]
         self.memory[place] = tokens
         self.places.keep(place, tokens)
-        if tokens:
+        if len(tokens) >= WORTH_COPYING:
             self.kept.append(place)
+        else:
+            self.memory[place] = []
 
     @rule(budget=st.integers(0, BUDGET))
     def drops(self, budget):
@@ -110,6 +112,16 @@ def test_a_short_beginning_of_a_long_text_is_copied_and_the_text_stays():
 def test_what_is_computed_in_a_running_one_is_copied():
     start = Places().start([1] * 30, {0: [1] * 20}, 4)
     assert (start.place, start.known, start.source) == (1, 20, 0)
+
+
+def test_a_few_tokens_are_not_kept():
+    """A health check takes no place from what others may go on from."""
+    places = Places()
+    places.keep(0, [1] * 40)
+    for _ in range(10):
+        place = places.start([2, 3], {}, 4).place
+        places.keep(place, [2, 3, 4])
+    assert places.start([1] * 50, {}, 4).known == 40
 
 
 def test_the_last_token_of_a_prompt_is_never_known():

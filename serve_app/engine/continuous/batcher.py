@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from serve_app.engine.batch_planner import BatchItem, BatchLimits
@@ -55,15 +56,18 @@ class ContinuousBatcher:
         self._running: list[RunningSequence] = []
         self._pending: Pending = []
         self._places = Places()
+        # What is to be done with places before the next step, in this order.
+        self._preparations: list[Callable[[], None]] = []
         self._pace = Pace()
         self._step_began: float | None = None
         self._loop_task: asyncio.Task[None] | None = None
 
-    async def submit(self, sequences: Sequence[BatchItem]) -> list[Any]:
+    async def submit(self, sequences: Sequence[BatchItem], *, counted: bool = True) -> list[Any]:
         """Return what becomes of `sequences`, in their order; cancelling gives them up."""
         if not sequences:
             return []
         request = WaitingRequest(sequences, asyncio.get_running_loop().create_future())
+        request.counted = counted
         self._enqueue(request)
         return await request.answer
 
@@ -152,6 +156,7 @@ class ContinuousBatcher:
             # Others are on the event loop already, and share the first step.
             await asyncio.sleep(0)
             return
+        await self._prepare_places()
         step = asyncio.ensure_future(self._step(plan))
         # The step begins before the event loop is busy with texts.
         await asyncio.sleep(0)
@@ -163,16 +168,18 @@ class ContinuousBatcher:
         for each in (*self._running, *(each for each, _ in self._pending)):
             each.entry.request.fail(error)
         used = [*self._places.drop(-1), *(each.place for each in self._running if each.place is not None)]
-        self._running, self._pending = [], []
+        self._running, self._pending, self._preparations = [], [], []
         with suppress(Exception):
             for place in used:
                 self._steps.release(place)
 
     def _leave(self) -> None:
         """Let sequences go that are over; their places keep what they have computed."""
+        self._queue.forget_those_that_are_over()
         for each in self._running:
             if each.is_abandoned or each.reason is not None:
-                self.figures.note(each.figures)
+                if each.entry.request.counted:
+                    self.figures.note(each.figures)
                 if each.place is not None:
                     self._places.keep(each.place, each.ids[: each.computed])
         self._running = [each for each in self._running if not each.is_abandoned and each.reason is None]
@@ -226,12 +233,20 @@ class ContinuousBatcher:
         count = min(max(self.limits.max_size, len(running) + 1), self._steps.places)
         start = self._places.start(sequence.ids, running, count)
         if start.stale >= _WORTH_RELEASING:
-            self._steps.release(start.place, start.known if start.source is None else 0)
+            own = start.known if start.source is None else 0
+            self._preparations.append(partial(self._steps.release, start.place, own))
         if start.source is not None:
-            self._steps.copy(start.source, start.place, start.known)
+            self._preparations.append(partial(self._steps.copy, start.source, start.place, start.known))
         sequence.place, sequence.computed, sequence.known = start.place, start.known, start.known
         for place in self._places.drop(self.limits.max_tokens - self.held_tokens):
-            self._steps.release(place)
+            self._preparations.append(partial(self._steps.release, place))
+
+    async def _prepare_places(self) -> None:
+        """Copy and release what the next step needs, in its thread: it may be a hundred megabytes."""
+        preparations, self._preparations = self._preparations, []
+        if preparations:
+            loop, executor = asyncio.get_running_loop(), self._streams.executor(exclusive=True)
+            await loop.run_in_executor(executor, lambda: [prepare() for prepare in preparations])
 
     async def _step(self, plan: Plan) -> Pending:
         """Compute a step in its thread, and return what was chosen."""

@@ -83,7 +83,7 @@ class RunningSequence:
         self.reason: FinishReason | None = None
         self._first_token: float | None = None
         self._last_token: float | None = None
-        self._random = random.Random(self.continuation.seed)
+        self._random = _random_of(self.continuation.seed)
         self._draw: float | None = None
         self._request = entry.request
         self._makes_text = isinstance(self._request, StreamedRequest) or bool(self.continuation.stops)
@@ -152,7 +152,8 @@ class RunningSequence:
             self._text = self._text or TextStream(
                 self.continuation.decode, self.continuation.prompt, self.continuation.stops
             )
-            text = self._text.add([choice.token])
+            # What ends a text is no part of it, also where the tokenizer does not call it special.
+            text = "" if choice.token in self.continuation.ends else self._text.add([choice.token])
             if self.reason is not None:
                 text += self._text.end()
             if self._text.stopped:
@@ -163,3 +164,8 @@ class RunningSequence:
         if self.reason is not None:
             whole = "".join(self._texts) if self.continuation.stops else None
             self._request.set_output(self.entry.number, Continued(self.new_tokens, whole, self.reason))
+
+
+def _random_of(seed: int | None) -> random.Random:
+    """Return random numbers that repeat with the seed; of an integer itself, Python leaves out the sign."""
+    return random.Random(None if seed is None else str(seed))

@@ -57,8 +57,8 @@ class Places:
         return Start(target, known, best, stale) if known >= WORTH_COPYING else Start(target, stale=stale)
 
     def keep(self, place: int, tokens: Sequence[int]) -> None:
-        """Let a place keep the tokens of a sequence that is over."""
-        if tokens:
+        """Let a place keep the tokens of a sequence that is over, unless they are too few to be worth it."""
+        if len(tokens) >= WORTH_COPYING:
             self._kept[place] = tokens
 
     def drop(self, most_tokens: int) -> Iterable[int]:

@@ -96,11 +96,32 @@ class Continuations:
             processors=processors or None,
         )
 
-    def chat_tokens(self, chat: Chat) -> list[int]:
-        """Return the prompt that the folder's template makes of a chat.
+    def limit_beside(self, limit: InputLimit, new_tokens: int | None) -> InputLimit:
+        """Return the limit for a prompt beside so many new tokens, of which there is at least one.
+
+        Raises InputTooLongError if there is no room.
+        """
+        room = self.capacity - (new_tokens or 1)
+        if room < 1:
+            raise InputTooLongError(
+                f"parameters.max_new_tokens: got {new_tokens}, and prompt and continuation together may have "
+                f"{self.capacity} tokens",
+                limit=self.capacity,
+            )
+        return InputLimit(min(limit.max_tokens, room), limit.truncate)
+
+    def chat_tokens(self, chat: Chat, limit: InputLimit) -> list[int]:
+        """Return the prompt that the folder's template makes of a chat, within the limit.
 
         Raises InvalidInputError if there is no template, or it refuses the chat.
         """
+        tokenizer = self._pretrained.tokenizer
+        text = tokenizer.within_reach(self._templated(chat), limit)
+        # The template has the special tokens.
+        ids: list[int] = tokenizer.hf_tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.known_tokens(ids, limit)
+
+    def _templated(self, chat: Chat) -> str:
         tokenizer = self._pretrained.hf_tokenizer
         template = tokenizer.chat_template
         if not template:
@@ -110,7 +131,7 @@ class Continuations:
         if chat.tools and "tools" not in str(template):
             raise InvalidInputError("tools: the model's chat template has no place for tools")
         try:
-            text = tokenizer.apply_chat_template(
+            text: str = tokenizer.apply_chat_template(
                 [dict(message) for message in chat.messages],
                 tools=[dict(tool) for tool in chat.tools] or None,
                 tokenize=False,
@@ -122,30 +143,21 @@ class Continuations:
             raise InvalidInputError(
                 f"messages: the model's chat template refuses them: {words(error)}"
             ) from error
-        # The template has the special tokens.
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return text
 
-    def fitted(self, prompt: Sequence[int], limit: InputLimit, new_tokens: int | None) -> list[int]:
-        """Return a prompt of token ids within the limit, and with room for the new tokens.
+    def known_tokens(self, prompt: Sequence[int], limit: InputLimit) -> list[int]:
+        """Return a prompt of token ids within the limit.
 
-        If the endpoint truncates, the first tokens go, because what a prompt ends with is continued.
+        If the endpoint truncates, the first tokens go, because what a prompt ends with is continued. Raises
+        InvalidInputError for ids that the model does not know.
         """
         if not prompt:
             raise InvalidInputError("the prompt has no tokens")
-        unknown = [token for token in prompt if not 0 <= token < self._pretrained.vocabulary]
-        if unknown:
+        unknown = next((token for token in prompt if not 0 <= token < self._pretrained.vocabulary), None)
+        if unknown is not None:
             raise InvalidInputError(
-                f"got the token id {unknown[0]}; the model knows 0 to {self._pretrained.vocabulary - 1}"
+                f"got the token id {unknown}; the model knows 0 to {self._pretrained.vocabulary - 1}"
             )
-        room = self.capacity - (new_tokens or 1)
-        if room < 1:
-            raise InputTooLongError(
-                f"parameters.max_new_tokens: got {new_tokens}, and prompt and continuation together may have "
-                f"{self.capacity} tokens",
-                limit=self.capacity,
-            )
-        limit = InputLimit(min(limit.max_tokens, room), limit.truncate)
         limit.check(len(prompt))
         return list(prompt[-limit.max_tokens :])
 
