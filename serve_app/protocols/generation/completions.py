@@ -139,10 +139,17 @@ class _Choices:
         for token in tokens:
             offsets.append(self._lengths[number])
             self._lengths[number] += len(token.text)
-        best = [{each.text: each.logprob for each in (*token.top, token)} for token in tokens]
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": best,
+            "top_logprobs": [_best(token) for token in tokens],
             "text_offset": offsets,
         }
+
+
+def _best(token: GeneratedToken) -> dict[str, float]:
+    """Return logprobs by text, as OpenAI has them: of tokens with the same text, that of the likeliest."""
+    best: dict[str, float] = {}
+    for each in sorted((*token.top, token), key=lambda score: -score.logprob):
+        best.setdefault(each.text, each.logprob)
+    return best
