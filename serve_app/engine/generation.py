@@ -12,7 +12,9 @@ from typing import Any, Protocol
 class FinishReason(StrEnum):
     """Why a continuation is complete."""
 
-    # The model has ended the text, or one of the stop texts or tokens was reached.
+    # A token has ended the text: one of the model's own, or one that the request names.
+    END_TOKEN = "end_token"
+    # The text has come to a stop text, of the request, the endpoint or the model's folder.
     STOP = "stop"
     # There are as many new tokens as were allowed, or the model takes no more.
     LENGTH = "length"

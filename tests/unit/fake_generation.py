@@ -19,7 +19,7 @@ def token(number, text):
     return GeneratedToken(number, text, -0.5, top)
 
 
-def parts_of(*words, reason=FinishReason.STOP):
+def parts_of(*words, reason=FinishReason.END_TOKEN):
     """Return a part for each word, and a last one for the token that ends the text."""
     parts = [Part(word, (token(number, word),)) for number, word in enumerate(words)]
     return [*parts, Part("", (token(99, ""),), reason)]

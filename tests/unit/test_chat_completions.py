@@ -85,6 +85,16 @@ def test_a_stream_has_a_role_then_text_then_a_reason_and_a_count_if_asked():
     assert engine.generations[0].closed
 
 
+@pytest.mark.parametrize("reason", [FinishReason.END_TOKEN, FinishReason.STOP])
+@pytest.mark.parametrize("path", [PATH, "/v1/completions"])
+def test_openai_has_one_word_for_a_token_and_a_text_that_end_the_answer(reason, path):
+    body = HELLO if path == PATH else {"model": "chat", "prompt": "x"}
+    parts = parts_of("a", reason=reason)
+    assert ask(FakeEngine(parts), path=path, body=body).json()["choices"][0]["finish_reason"] == "stop"
+    *_, last, _ = events(ask(FakeEngine(parts), path=path, body=body, stream=True))
+    assert last["choices"][0]["finish_reason"] == "stop"
+
+
 def test_an_error_before_the_first_part_is_an_answer_with_its_status():
     for engine in (
         FakeEngine(refusal=OverloadedError("full")),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from serve_app.engine.generation import FinishReason, GeneratedToken, Part, TokenScore
 from serve_app.http.errors import ModelFailedError
 from tests.unit.fake_generation import FakeEngine, parts_of
 from tests.unit.test_chat_completions import TEXT, events
@@ -76,6 +77,14 @@ def test_logprobs_are_lists_with_offsets(stream):
         "top_logprobs": [{"ab": -0.5, "other": -1.5}, {"c": -0.5, "other": -1.5}, {"": -0.5, "other": -1.5}],
         "text_offset": [0, 2, 3],
     }
+
+
+def test_of_tokens_with_the_same_text_the_likeliest_counts():
+    top = (TokenScore(1, "\ufffd", -0.5), TokenScore(2, "b", -1.0), TokenScore(3, "\ufffd", -1.5))
+    parts = [Part("", (GeneratedToken(4, "\ufffd", -2.0, top),), FinishReason.LENGTH)]
+    [choice] = ask(FakeEngine(parts), "x", logprobs=3).json()["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{"\ufffd": -0.5, "b": -1.0}]
+    assert choice["logprobs"]["token_logprobs"] == [-2.0]
 
 
 def test_an_error_in_the_middle_is_the_last_event():

@@ -29,6 +29,9 @@ def test_a_text_comes_back():
         (parts_of("a", "b"), "eos_token"),
         (parts_of("a", "b", reason=FinishReason.LENGTH), "length"),
         ([*parts_of("a")[:1], Part("", (token(1, "END!"),), FinishReason.STOP)], "stop_sequence"),
+        # Whatever the tokens say: a stop text of the endpoint, and one that a token only looks like.
+        ([*parts_of("a")[:1], Part("", (token(1, "of the folder"),), FinishReason.STOP)], "stop_sequence"),
+        ([*parts_of("a")[:1], Part("", (token(1, "END"),), FinishReason.END_TOKEN)], "eos_token"),
     ],
 )
 def test_details_have_the_tokens_and_why_it_ended(parts, reason):
@@ -145,6 +148,9 @@ def test_triton_s_generate():
     assert ask(FakeEngine(), path="/versions/1/generate", body=TRITON).json()["text_output"] == TEXT
     details = ask(FakeEngine(), path=GENERATE, body=TRITON, parameters={"details": True}).json()["details"]
     assert (details["finish_reason"], len(details["logprobs"])) == ("eos_token", 4)
+    engine = FakeEngine(parts_of("a", reason=FinishReason.STOP))
+    stopped = ask(engine, path=GENERATE, body=TRITON, parameters={"details": True}).json()["details"]
+    assert stopped["finish_reason"] == "stop_sequence"
     error = ask(FakeEngine(), 422, GENERATE, TRITON, parameters={"bad_words": ["x"]}).json()["error"]
     assert error.startswith("parameters.bad_words: ")
 

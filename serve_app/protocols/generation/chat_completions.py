@@ -17,7 +17,7 @@ from serve_app.http.streaming import StreamedReply
 from serve_app.parameters import MAX_NEW_TOKENS
 from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.generation.continuations import begin, text_of
-from serve_app.protocols.generation.openai_answers import Frame
+from serve_app.protocols.generation.openai_answers import REASONS, Frame
 from serve_app.protocols.generation.openai_members import Ignored, OpenAIRequest, Unsupported
 from serve_app.protocols.inputs import require_model, require_task
 from serve_app.text import quoted
@@ -183,7 +183,7 @@ def _choice(number: int, parts: Sequence[Part], *, with_logprobs: bool) -> dict[
         "index": number,
         "message": {"role": "assistant", "content": text_of(parts), "refusal": None},
         "logprobs": _logprobs(tokens) if with_logprobs else None,
-        "finish_reason": parts[-1].finish_reason,
+        "finish_reason": REASONS[parts[-1].finish_reason],
     }
 
 
@@ -202,7 +202,7 @@ class _Chunks:
         if part.text or logprobs:
             yield _delta(number, {"content": part.text}, logprobs)
         if part.finish_reason is not None:
-            yield _delta(number, {}, reason=part.finish_reason)
+            yield _delta(number, {}, reason=REASONS[part.finish_reason])
 
 
 def _delta(

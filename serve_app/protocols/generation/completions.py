@@ -13,7 +13,7 @@ from serve_app.http.errors import InvalidInputError, Reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.generation.continuations import begin, text_of
-from serve_app.protocols.generation.openai_answers import Frame
+from serve_app.protocols.generation.openai_answers import REASONS, Frame
 from serve_app.protocols.generation.openai_members import OpenAIRequest, Unsupported
 from serve_app.protocols.inputs import require_model, require_task
 from serve_app.text import quoted
@@ -112,7 +112,7 @@ class _Choices:
     def whole(self, number: int, parts: Sequence[Part]) -> dict[str, Any]:
         tokens = [token for part in parts for token in part.tokens]
         text = self._request.echoed(number) + text_of(parts)
-        return self._choice(number, text, tokens, parts[-1].finish_reason)
+        return self._choice(number, text, tokens, REASONS[parts[-1].finish_reason])
 
     def chunks(self, number: int, part: Part) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a part; the last one of a choice says why it ended."""
@@ -123,7 +123,7 @@ class _Choices:
         if text or (part.tokens and self._request.logprobs is not None):
             yield self._choice(number, text, part.tokens, None)
         if part.finish_reason is not None:
-            yield self._choice(number, "", (), part.finish_reason)
+            yield self._choice(number, "", (), REASONS[part.finish_reason])
 
     def _choice(
         self, number: int, text: str, tokens: Sequence[GeneratedToken], reason: str | None
@@ -139,10 +139,17 @@ class _Choices:
         for token in tokens:
             offsets.append(self._lengths[number])
             self._lengths[number] += len(token.text)
-        best = [{each.text: each.logprob for each in (*token.top, token)} for token in tokens]
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": best,
+            "top_logprobs": [_best(token) for token in tokens],
             "text_offset": offsets,
         }
+
+
+def _best(token: GeneratedToken) -> dict[str, float]:
+    """Return logprobs by text, as OpenAI has them: of tokens with the same text, that of the likeliest."""
+    best: dict[str, float] = {}
+    for each in sorted((*token.top, token), key=lambda score: -score.logprob):
+        best.setdefault(each.text, each.logprob)
+    return best

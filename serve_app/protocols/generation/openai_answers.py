@@ -2,11 +2,11 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from serve_app.engine.generation import Part
+from serve_app.engine.generation import FinishReason, Part
 from serve_app.http.errors import Reply
 from serve_app.http.streaming import data_event, event
 from serve_app.protocols.generation.continuations import Continuations
@@ -15,6 +15,14 @@ DONE: Final = data_event(b"[DONE]")
 
 # From the number of a choice and what it has grown by to the choices of the chunks that say so.
 Chunks = Callable[[int, Part], Iterator[dict[str, Any]]]
+
+# OpenAI has one word for whatever ends a text before it is as long as it may be.
+REASONS: Final[Mapping[FinishReason | None, str | None]] = {
+    None: None,
+    FinishReason.END_TOKEN: "stop",
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,12 @@ from serve_app.protocols.inputs import require_task
 GENERATE: Final = "generate"
 GENERATE_STREAM: Final = "generate_stream"
 
+REASONS: Final[Mapping[FinishReason | None, str]] = {
+    FinishReason.END_TOKEN: "eos_token",
+    FinishReason.STOP: "stop_sequence",
+    FinishReason.LENGTH: "length",
+}
+
 # By their presence, these say that tokens are drawn.
 _OF_SAMPLING: Final = ("temperature", "top_k", "top_p", "min_p")
 
@@ -154,14 +160,11 @@ class _Answer:
         return (self._prompt if self._parameters.return_full_text else "") + text_of(parts)
 
     def _ending(self, parts: Sequence[Part]) -> dict[str, Any]:
-        tokens = [token for part in parts for token in part.tokens]
-        written = "".join(token.text for token in tokens)
-        reason = "length"
-        if parts[-1].finish_reason is FinishReason.STOP:
-            # The text ends before a stop text, and its tokens do not.
-            reached = any(stop in written for stop in self._parameters.stop or ())
-            reason = "stop_sequence" if reached else "eos_token"
-        return {"finish_reason": reason, "generated_tokens": len(tokens), "seed": self._parameters.seed}
+        return {
+            "finish_reason": REASONS.get(parts[-1].finish_reason),
+            "generated_tokens": sum(len(part.tokens) for part in parts),
+            "seed": self._parameters.seed,
+        }
 
 
 # Members that the engine does not get as parameters.
@@ -197,7 +200,8 @@ def _token(token: TokenScore, text: str, *, special: bool) -> dict[str, Any]:
 
 def _ends(part: Part, token: GeneratedToken) -> bool:
     """Return whether the token ends the text without being a part of it."""
-    return part.finish_reason is FinishReason.STOP and not part.text and part.tokens[-1:] == (token,)
+    ended = part.finish_reason in (FinishReason.END_TOKEN, FinishReason.STOP)
+    return ended and not part.text and part.tokens[-1:] == (token,)
 
 
 def _best(token: GeneratedToken) -> list[dict[str, Any]]:

@@ -5,21 +5,26 @@ generate_rest.yaml. Parameters of the model are those of the task, and what its 
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 from pydantic_core import from_json
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine
-from serve_app.engine.generation import FinishReason, GenerationRequest, Part
+from serve_app.engine.generation import GenerationRequest, Part
 from serve_app.http.errors import Reply
 from serve_app.http.streaming import StreamedReply, event
 from serve_app.parameters import MAX_NEW_TOKENS, StopText
 from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.generation import text_generation_inference
 from serve_app.protocols.generation.continuations import Continuations, begin, text_of
-from serve_app.protocols.generation.text_generation_inference import GENERATE, GENERATE_STREAM, sampled
+from serve_app.protocols.generation.text_generation_inference import (
+    GENERATE,
+    GENERATE_STREAM,
+    REASONS,
+    sampled,
+)
 from serve_app.protocols.inputs import require_task
 from serve_app.protocols.open_inference_tensors import VERSION
 
@@ -126,16 +131,10 @@ def _grown(frame: Mapping[str, Any], parts: Sequence[Part], *, with_details: boo
     if with_details:
         tokens = [token for part in parts for token in part.tokens]
         document["details"] = {
-            "finish_reason": _REASONS.get(parts[-1].finish_reason),
+            "finish_reason": REASONS.get(parts[-1].finish_reason),
             "logprobs": [
                 {"id": token.id, "text": token.text, "logprob": token.logprob, "special": False}
                 for token in tokens
             ],
         }
     return document
-
-
-_REASONS: Final[Mapping[FinishReason | None, str]] = {
-    FinishReason.STOP: "eos_token",
-    FinishReason.LENGTH: "length",
-}
