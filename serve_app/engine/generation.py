@@ -1,6 +1,7 @@
 """What a client asks of a model that generates token by token, and what it gets while that goes on.
 
-The engine is engine/generation_engine.py; this module imports neither torch nor transformers.
+The engine is engine/batch_engine.py, which streams by engine/streamed.py. This module imports neither torch nor
+transformers.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import Whitespace
 
 from serve_app.contract import Task
-from serve_app.engine.base import InputLimit, ModelLoadError, Progress
+from serve_app.engine.base import InputLimit, ModelLoadError
 from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import parse_parameters
 from serve_app.tasks import task_class
@@ -354,7 +354,7 @@ def test_generation_stops_where_the_model_computes_no_numbers(task, tmp_path):
     next(model._pretrained.model.parameters()).data.fill_(float("nan"))
     [sequence] = model.encode("paris", parse_parameters(task, {}), InputLimit(20, truncate=True))
     with pytest.raises(NotFiniteError):
-        model.forward([sequence], Progress((), 0))
+        asking.outputs_of(model, [[sequence]])
 
 
 def test_a_limit_that_is_too_high_by_the_first_position_is_found_out(tmp_path):

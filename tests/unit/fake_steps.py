@@ -51,8 +51,10 @@ def alone(of):
         text = text_of(new[:-1] if new[-1] in of.ends else new)
         stopped = [text.index(stop) for stop in of.stops if stop in text]
         whole = text[: min(stopped, default=len(text))] if of.stops else None
-        if stopped or ids[-1] in of.ends:
+        if stopped:
             return Continued(new, whole, FinishReason.STOP)
+        if ids[-1] in of.ends:
+            return Continued(new, whole, FinishReason.END_TOKEN)
         if len(new) == of.new_tokens:
             return Continued(new, whole, FinishReason.LENGTH)
 

@@ -159,7 +159,7 @@ def test_a_conversation_goes_on_where_it_was():
     run(scenario())
 
 
-@pytest.mark.parametrize(("common", "left"), [(0, 11), (20, 31)])
+@pytest.mark.parametrize(("common", "left"), [(0, 0), (20, 31)])
 def test_a_short_one_gives_back_the_memory_of_a_long_one_in_its_place(common, left):
     async def scenario():
         async with batching(max_size=1) as (batcher, steps):
@@ -167,7 +167,7 @@ def test_a_short_one_gives_back_the_memory_of_a_long_one_in_its_place(common, le
             await batcher.submit([long])
             short = continuation([*range(common), *range(500, 508)], 4)
             assert await batcher.submit([short]) == [alone(short)]
-            assert steps.memory == {0: left}
+            await until(lambda: steps.memory == {0: left})
 
     run(scenario())
 

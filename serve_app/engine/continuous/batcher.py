@@ -149,6 +149,7 @@ class ContinuousBatcher:
         self._leave()
         self._admit()
         plan = self._plan()
+        await self._prepare_places()
         if not plan and not self._pending:
             self._arrived.clear()
             if not len(self._queue):
@@ -156,7 +157,6 @@ class ContinuousBatcher:
             # Others are on the event loop already, and share the first step.
             await asyncio.sleep(0)
             return
-        await self._prepare_places()
         step = asyncio.ensure_future(self._step(plan))
         # The step begins before the event loop is busy with texts.
         await asyncio.sleep(0)
@@ -180,8 +180,8 @@ class ContinuousBatcher:
             if each.is_abandoned or each.reason is not None:
                 if each.entry.request.counted:
                     self.figures.note(each.figures)
-                if each.place is not None:
-                    self._places.keep(each.place, each.ids[: each.computed])
+                if each.place is not None and not self._places.keep(each.place, each.ids[: each.computed]):
+                    self._preparations.append(partial(self._steps.release, each.place))
         self._running = [each for each in self._running if not each.is_abandoned and each.reason is None]
 
     def _admit(self) -> None:

@@ -128,7 +128,7 @@ class RunningSequence:
         self._last_token = time.monotonic()
         self._first_token = self._first_token or self._last_token
         if choice.token in self.continuation.ends:
-            self.reason = FinishReason.STOP
+            self.reason = FinishReason.END_TOKEN
         elif len(self.new_tokens) >= self.continuation.new_tokens:
             self.reason = FinishReason.LENGTH
 

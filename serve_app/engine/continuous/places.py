@@ -56,10 +56,12 @@ class Places:
         stale = len(self._kept.pop(target, ()))
         return Start(target, known, best, stale) if known >= WORTH_COPYING else Start(target, stale=stale)
 
-    def keep(self, place: int, tokens: Sequence[int]) -> None:
-        """Let a place keep the tokens of a sequence that is over, unless they are too few to be worth it."""
-        if len(tokens) >= WORTH_COPYING:
-            self._kept[place] = tokens
+    def keep(self, place: int, tokens: Sequence[int]) -> bool:
+        """Let a place keep the tokens of a sequence that is over; return whether they are worth it."""
+        if len(tokens) < WORTH_COPYING:
+            return False
+        self._kept[place] = tokens
+        return True
 
     def drop(self, most_tokens: int) -> Iterable[int]:
         """Give up places, oldest first, until they keep `most_tokens` at most; yield each."""
