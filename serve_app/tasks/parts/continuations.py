@@ -8,6 +8,7 @@ from transformers import LogitsProcessorList
 from serve_app.engine.base import InputLimit
 from serve_app.engine.continuous.choice import Sampling
 from serve_app.engine.continuous.continuation import Continuation
+from serve_app.engine.continuous.token_text import TokenTexts
 from serve_app.engine.generation import Chat
 from serve_app.http.errors import InputTooLongError, InvalidInputError
 from serve_app.loading.transformers_model import TransformersModel
@@ -16,6 +17,8 @@ from serve_app.text import words
 
 # Of an answer in a chat, if neither the endpoint nor the request says how many.
 CHAT_TOKENS: Final = 1024
+# Behind this one, a token has the text that it adds.
+_WORD: Final = "a"
 # What neither processors nor the cache of transformers can do here.
 _OTHER_WAYS: Final = ("penalty_alpha", "guidance_scale")
 _STEPS_ONLY: Final = ("presence_penalty", "frequency_penalty", "seed", "stop", "ignore_eos")
@@ -45,6 +48,10 @@ class Continuations:
         self._pretrained = pretrained
         self._stops = tuple(stops)
         self.capacity = min(pretrained.max_tokens, pretrained.steps.capacity)
+        tokenizer = pretrained.hf_tokenizer
+        # The last token of a word: in front of it, some tokenizers have one for the beginning of a text.
+        word = tokenizer(_WORD, add_special_tokens=False)["input_ids"][-1:]
+        self._token_texts = TokenTexts(tokenizer.decode, word, tokenizer.all_special_ids)
 
     def of(
         self,
@@ -155,9 +162,8 @@ class Continuations:
         return text
 
     def token_text(self, token: int) -> str:
-        """Return the text of one token, special ones too."""
-        text: str = self._pretrained.hf_tokenizer.decode([token])
-        return text
+        """Return the text of one token in the middle of a text, special ones too."""
+        return self._token_texts.of(token)
 
 
 def _as_list(value: Any) -> list[int]:
