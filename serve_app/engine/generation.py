@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from serve_app.http.errors import InvalidInputError
+
 
 class FinishReason(StrEnum):
     """Why a continuation is complete."""
@@ -36,6 +38,21 @@ class Chat:
 Prompt = str | Sequence[int] | Chat
 
 
+class Quantity(StrEnum):
+    """What makes a client's request large. The values are names for it where a protocol has no other."""
+
+    CONTINUATIONS = "n"
+    NEW_TOKENS = "max_new_tokens"
+
+
+class TooMuchError(InvalidInputError):
+    """All continuations of a client's request together are more than `limit`, by these quantities."""
+
+    def __init__(self, message: str, *quantities: Quantity, limit: int) -> None:
+        super().__init__(message, limit=limit)
+        self.quantities = quantities
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One continuation. `parameters` and `truncate` go before the endpoint's settings.
@@ -49,6 +66,8 @@ class GenerationRequest:
     stop_token_ids: Sequence[int] = ()
     top_logprobs: int | None = None
     truncate: bool | None = None
+    # How many continuations the client has asked for with this one, itself included.
+    together: int = 1
 
 
 @dataclass(frozen=True)

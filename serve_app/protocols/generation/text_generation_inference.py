@@ -98,7 +98,8 @@ async def generate(engine: Engine, body: bytes, *, stream: bool, path: str) -> R
     parameters = request.parameters or GenerateParameters()
     stream = stream or bool(request.stream)
     answer = _Answer(request.inputs, parameters)
-    continuations = await begin(engine, [answer.request(with_scores=stream or bool(parameters.details))])
+    asked = answer.request(with_scores=stream or bool(parameters.details))
+    continuations = await begin(engine, [asked], {})
     if stream:
         return continuations.streamed(path, answer.events(continuations))
     [parts] = await continuations.collected()
