@@ -256,6 +256,22 @@ def test_what_would_never_find_a_place_is_no_overload():
     run(scenario())
 
 
+def test_log_probabilities_bound_how_long_a_continuation_may_be(monkeypatch):
+    """Refused where the client says how long, and shorter where the endpoint does."""
+    monkeypatch.setattr("serve_app.engine.generation.MAX_SCORES", 12)
+
+    async def scenario():
+        async with generating(parameters={"max_new_tokens": 6}) as (engine, _):
+            both = {"top_logprobs": 1, "together": 2}
+            with pytest.raises(TooMuchError, match="of up to 4 tokens with 2 log-probabilities each make 16"):
+                await engine.generate(replace(request(max_new_tokens=4), **both))
+            parts = await parts_of(await engine.generate(GenerationRequest(PROMPT, **both)))
+            assert (len(parts), parts[-1].finish_reason) == (3, FinishReason.LENGTH)
+            assert len(await parts_of(await engine.generate(GenerationRequest(PROMPT)))) == 6
+
+    run(scenario())
+
+
 def test_large_ones_together_have_a_limit_of_tokens():
     async def scenario():
         async with generating(**ONE_AT_A_TIME, max_input_tokens=10) as (engine, steps):
