@@ -37,7 +37,7 @@ from serve_app.engine.batcher import Batcher
 from serve_app.engine.continuous.batcher import ContinuousBatcher
 from serve_app.engine.continuous.continuation import Continuation
 from serve_app.engine.continuous.figures import Figures
-from serve_app.engine.generation import GenerationRequest
+from serve_app.engine.generation import GenerationRequest, Quantity, TooMuchError
 from serve_app.engine.streamed import StreamedGeneration
 from serve_app.engine.streams import Streams
 from serve_app.http.errors import (
@@ -131,6 +131,7 @@ class BatchEngine(Engine):
         limit = self.input_limit
         if request.truncate is not None:
             limit = replace(limit, truncate=request.truncate)
+        self._require_places(request)
         with ExitStack() as held:
             held.enter_context(self._acquire_slot())
             loop = asyncio.get_running_loop()
@@ -139,6 +140,8 @@ class BatchEngine(Engine):
             )
             assert isinstance(continuation, Continuation)
             assert isinstance(self._batcher, ContinuousBatcher)
+            continuation = replace(continuation, new_tokens=request.bounded(continuation.new_tokens))
+            self._require_room(request, continuation.new_tokens)
             held.enter_context(self._acquire_tokens(continuation.tokens))
             stream = self._batcher.stream(continuation)
             return StreamedGeneration(
@@ -193,6 +196,29 @@ class BatchEngine(Engine):
             return parse_parameters(self.args.task, self._user_config.parameters, overrides)
         except InvalidParameterError as error:
             raise InvalidInputError(str(error)) from error
+
+    def _require_places(self, request: GenerationRequest) -> None:
+        """Raise TooMuchError if an idle replica would refuse one of the client's continuations too."""
+        limit = self._user_config.max_requests
+        if request.together > limit:
+            raise TooMuchError(
+                f"the request has {request.together} continuations, and a replica of this endpoint takes "
+                f"{limit}",
+                Quantity.CONTINUATIONS,
+                limit=limit,
+            )
+
+    def _require_room(self, request: GenerationRequest, new_tokens: int) -> None:
+        """Do the same for their tokens, of which those of the prompts alone always find room."""
+        limit = self._user_config.max_requests * self.input_limit.max_tokens
+        if request.together > 1 and request.together * new_tokens > limit:
+            raise TooMuchError(
+                f"{request.together} continuations of up to {new_tokens} tokens are more than the {limit} "
+                "tokens that a replica of this endpoint takes",
+                Quantity.CONTINUATIONS,
+                Quantity.NEW_TOKENS,
+                limit=limit,
+            )
 
     @contextmanager
     def _acquire_slot(self) -> Iterator[None]:

@@ -1,13 +1,18 @@
 """What a client asks of a model that generates token by token, and what it gets while that goes on.
 
-The engine is engine/batch_engine.py, which streams by engine/streamed.py. This module imports neither torch nor
-transformers.
+The engine is engine/batch_engine.py, which streams by engine/streamed.py. This module imports neither torch
+nor transformers.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from serve_app.http.errors import InvalidInputError
+
+# Log-probabilities in one answer, those of the most likely tokens included; each becomes some 80 bytes.
+MAX_SCORES: Final = 100_000
 
 
 class FinishReason(StrEnum):
@@ -37,6 +42,22 @@ class Chat:
 Prompt = str | Sequence[int] | Chat
 
 
+class Quantity(StrEnum):
+    """What makes a client's request large. The values are names for it where a protocol has no other."""
+
+    CONTINUATIONS = "n"
+    NEW_TOKENS = "max_new_tokens"
+    SCORES = "top_logprobs"
+
+
+class TooMuchError(InvalidInputError):
+    """All continuations of a client's request together are more than `limit`, by these quantities."""
+
+    def __init__(self, message: str, *quantities: Quantity, limit: int) -> None:
+        super().__init__(message, limit=limit)
+        self.quantities = quantities
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One continuation. `parameters` and `truncate` go before the endpoint's settings.
@@ -50,6 +71,28 @@ class GenerationRequest:
     stop_token_ids: Sequence[int] = ()
     top_logprobs: int | None = None
     truncate: bool | None = None
+    # How many continuations the client has asked for with this one, itself included.
+    together: int = 1
+
+    def bounded(self, new_tokens: int) -> int:
+        """Return how many tokens it may have instead of `new_tokens`, for the sake of its log-probabilities.
+
+        Where the client says how many it wants, TooMuchError is raised instead.
+        """
+        if self.top_logprobs is None:
+            return new_tokens
+        each = 1 + self.top_logprobs
+        most = MAX_SCORES // (self.together * each)
+        if new_tokens > most and self.parameters.get("max_new_tokens") is not None:
+            raise TooMuchError(
+                f"{self.together} continuation(s) of up to {new_tokens} tokens with {each} log-probabilities "
+                f"each make {self.together * new_tokens * each}, and one request takes {MAX_SCORES} of them",
+                Quantity.SCORES,
+                *([Quantity.CONTINUATIONS] if self.together > 1 else []),
+                Quantity.NEW_TOKENS,
+                limit=MAX_SCORES,
+            )
+        return min(new_tokens, most)
 
 
 @dataclass(frozen=True)

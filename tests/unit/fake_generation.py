@@ -77,6 +77,8 @@ class FakeEngine(BatchEngine):
             parse_parameters(self.args.task, {}, request.parameters)
         except InvalidParameterError as error:
             raise InvalidInputError(str(error)) from error
+        self._require_places(request)
+        self._require_room(request, request.bounded(request.parameters.get("max_new_tokens", 1)))
         if request.prompt == "":
             raise InvalidInputError("the text is empty")
         self.requests.append(request)

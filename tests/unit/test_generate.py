@@ -1,15 +1,13 @@
 """Continuations of the engine: streamed or not, what they hold of the replica, and that they give it back."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from serve_app.contract import ModelArgs, Task, UserConfig
 from serve_app.engine.base import EncodedSequence
-from serve_app.engine.batch_engine import BatchEngine
-from serve_app.engine.generation import FinishReason, GenerationRequest
+from serve_app.engine.generation import FinishReason, GenerationRequest, TooMuchError
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
@@ -19,64 +17,16 @@ from serve_app.http.errors import (
 )
 from tests.harness.builders import run, until
 from tests.unit import fake_model
-from tests.unit.fake_model import FakeModel
-from tests.unit.fake_steps import BAD, FakeSteps, alone, continuation, text_of
-
-ARGS = ModelArgs(name="chat", uri="file:///models/chat", task=Task.TEXT_GENERATION)
-ONE_AT_A_TIME = {"max_ongoing_requests": 1, "max_queued_requests": 1}
-PROMPT = [1, 2, 3]
-
-
-class FakeGenerator(FakeModel):
-    """Continues prompts of token ids; texts are one token for each word."""
-
-    max_tokens = 1000
-
-    def __init__(self):
-        super().__init__()
-        self.steps = FakeSteps()
-
-    def encode(self, text, parameters, limit):
-        return [continuation(range(len(text.split())), parameters.max_new_tokens)]
-
-    def continuation(self, request, parameters, limit):
-        if not request.prompt:
-            raise InvalidInputError("the prompt has no tokens")
-        limit.check(len(request.prompt))
-        return continuation(request.prompt, parameters.max_new_tokens, stops=tuple(parameters.stop))
-
-    def token_text(self, token):
-        return text_of([token])
-
-    def decode(self, text, encoded, outputs, parameters):
-        return {"generated_text": text_of(outputs[0].tokens)}
-
-
-@asynccontextmanager
-async def generating(**user_config):
-    """Yield an engine and the steps of its model; at the end, nothing is held."""
-    model = FakeGenerator()
-    engine = BatchEngine(ARGS, model, UserConfig(**user_config))
-    try:
-        yield engine, model.steps
-        await until(lambda: not engine._batcher.busy)
-        assert (engine._requests, engine._tokens) == (0, 0)
-        assert model.steps.faults == []
-    finally:
-        model.steps.free.set()
-        await engine.close()
-
-
-def request(prompt=PROMPT, **parameters):
-    return GenerationRequest(prompt, {"max_new_tokens": 6, **parameters})
-
-
-def right(prompt=PROMPT, new_tokens=6, **options):
-    return alone(continuation(prompt, new_tokens, **options))
-
-
-async def parts_of(generation):
-    return [part async for part in generation]
+from tests.unit.fake_generator import (
+    ONE_AT_A_TIME,
+    PROMPT,
+    FakeGenerator,
+    generating,
+    parts_of,
+    request,
+    right,
+)
+from tests.unit.fake_steps import BAD, text_of
 
 
 def test_each_token_comes_once_and_in_order():
@@ -254,6 +204,19 @@ def test_a_text_that_is_done_holds_nothing_although_nobody_reads_it():
     run(scenario())
 
 
+def test_what_would_never_find_a_place_is_no_overload():
+    async def scenario():
+        async with generating(**ONE_AT_A_TIME, max_input_tokens=10) as (engine, _):
+            with pytest.raises(TooMuchError, match="3 continuations, and a replica of this endpoint takes 2"):
+                await engine.generate(replace(request(), together=3))
+            two = replace(request(max_new_tokens=11), together=2)
+            with pytest.raises(TooMuchError, match="2 continuations of up to 11 tokens are more than the 20"):
+                await engine.generate(two)
+            assert len(await parts_of(await engine.generate(replace(two, together=1)))) == 11
+
+    run(scenario())
+
+
 def test_a_health_check_is_nobody_s_request():
     async def scenario():
         async with generating() as (engine, _):
@@ -261,6 +224,22 @@ def test_a_health_check_is_nobody_s_request():
             assert engine.figures.description["requests"] == 0
             await parts_of(await engine.generate(request()))
             await until(lambda: engine.figures.description["requests"] == 1)
+
+    run(scenario())
+
+
+def test_log_probabilities_bound_how_long_a_continuation_may_be(monkeypatch):
+    """Refused where the client says how long, and shorter where the endpoint does."""
+    monkeypatch.setattr("serve_app.engine.generation.MAX_SCORES", 12)
+
+    async def scenario():
+        async with generating(parameters={"max_new_tokens": 6}) as (engine, _):
+            both = {"top_logprobs": 1, "together": 2}
+            with pytest.raises(TooMuchError, match="of up to 4 tokens with 2 log-probabilities each make 16"):
+                await engine.generate(replace(request(max_new_tokens=4), **both))
+            parts = await parts_of(await engine.generate(GenerationRequest(PROMPT, **both)))
+            assert (len(parts), parts[-1].finish_reason) == (3, FinishReason.LENGTH)
+            assert len(await parts_of(await engine.generate(GenerationRequest(PROMPT)))) == 6
 
     run(scenario())
 

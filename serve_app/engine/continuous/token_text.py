@@ -11,9 +11,8 @@ _REMEMBERED: Final = 32_768
 class TokenTexts:
     """The text of each token behind another one, because decoders of SentencePiece drop a first blank.
 
-    `decode` makes text of token ids, special ones included. `before` are the tokens of some word; if there are
-    none, or what `decode` makes of them does not stay as it is, tokens have the text that they have alone, and
-    so have `special` ones always.
+    `decode` makes text of token ids, special ones included. `before` are the tokens of some word. If there
+    are none, or they do not stay as they are, tokens have the text that they have alone, as `special` ones.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine
-from serve_app.engine.generation import Chat, GeneratedToken, Part, TokenScore
+from serve_app.engine.generation import Chat, GeneratedToken, Part, Quantity, TokenScore
 from serve_app.http.errors import InvalidInputError, Reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.parameters import MAX_NEW_TOKENS
@@ -134,6 +134,11 @@ class ChatRequest(OpenAIRequest):
     def new_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
+    def members(self) -> dict[Quantity, str]:
+        """Return what the client calls what may be too much."""
+        tokens = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+        return {Quantity.NEW_TOKENS: tokens}
+
     def chat(self) -> Chat:
         """Return the conversation; raise InvalidInputError for what the answer could not be true to."""
         if self.tools and self.tool_choice != "none":
@@ -165,7 +170,7 @@ async def chat_completions(engine: Engine, body: bytes, headers: Mapping[str, st
     if request.top_logprobs and not request.logprobs:
         raise InvalidInputError("top_logprobs: set logprobs to true with it", member="top_logprobs")
     top = (request.top_logprobs or 0) if request.logprobs else None
-    continuations = await begin(engine, request.requests(request.chat(), top))
+    continuations = await begin(engine, request.requests(request.chat(), top), request.members())
     name = "chat.completion.chunk" if request.stream else "chat.completion"
     frame = Frame("chatcmpl", name, engine.args.name, request.choices)
     if request.stream:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from serve_app.contract import Task
 from serve_app.engine.base import Engine
-from serve_app.engine.generation import GeneratedToken, Part
+from serve_app.engine.generation import GeneratedToken, Part, Quantity
 from serve_app.http.errors import InvalidInputError, Reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.bodies import parse_body
@@ -78,6 +78,15 @@ class CompletionRequest(OpenAIRequest):
         if self.echo and not all(isinstance(prompt, str) for prompt in self.prompt):
             raise InvalidInputError("echo: is for prompts that are texts", member="echo")
 
+    def members(self) -> dict[Quantity, str]:
+        """Return what the client calls what may be too much."""
+        continuations = "n" if self.choices > 1 else "prompt"
+        return {
+            Quantity.CONTINUATIONS: continuations,
+            Quantity.NEW_TOKENS: "max_tokens",
+            Quantity.SCORES: "logprobs",
+        }
+
     def echoed(self, number: int) -> str:
         """Return what the text of a choice begins with."""
         prompt = self.prompt[number // self.choices]
@@ -91,7 +100,7 @@ async def completions(engine: Engine, body: bytes, headers: Mapping[str, str]) -
     require_model(engine, request.model)
     request.require_answerable()
     asked = [each for prompt in request.prompt for each in request.requests(prompt, request.logprobs)]
-    continuations = await begin(engine, asked)
+    continuations = await begin(engine, asked, request.members())
     frame = Frame("cmpl", "text_completion", engine.args.name, request.choices)
     choices = _Choices(request)
     if request.stream:

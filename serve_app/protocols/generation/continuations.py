@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from serve_app.engine.base import Engine
-from serve_app.engine.generation import Generation, GenerationRequest, Part
-from serve_app.http.errors import RequestTimeoutError, ServingError, UnexpectedError
+from serve_app.engine.generation import Generation, GenerationRequest, Part, Quantity, TooMuchError
+from serve_app.http.errors import InvalidInputError, RequestTimeoutError, ServingError, UnexpectedError
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.shapes import error_event
 
@@ -96,15 +97,24 @@ def text_of(parts: Sequence[Part]) -> str:
     return "".join(part.text for part in parts)
 
 
-async def begin(engine: Engine, requests: Sequence[GenerationRequest]) -> Continuations:
-    """Return the continuations as soon as one has its first part; raise a ServingError if one is refused."""
+async def begin(
+    engine: Engine, requests: Sequence[GenerationRequest], members: Mapping[Quantity, str]
+) -> Continuations:
+    """Return the continuations as soon as one has its first part; raise a ServingError if one is refused.
+
+    `members` are what the client calls what may be too much.
+    """
     generations: list[Generation] = []
     deadline = Deadline(engine.request_timeout_seconds)
     rest = _grown(generations)
     try:
         for request in requests:
-            generations.append(await engine.generate(request))
+            generations.append(await engine.generate(replace(request, together=len(requests))))
         first = await anext(rest)
+    except TooMuchError as error:
+        await _close(generations, rest)
+        names = [members.get(each, each) for each in error.quantities]
+        raise InvalidInputError(f"{', '.join(names)}: {error}", member=names[0], **error.details) from error
     except BaseException:
         await _close(generations, rest)
         raise

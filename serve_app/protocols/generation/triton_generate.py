@@ -97,7 +97,7 @@ async def _generate(engine: Engine, body: bytes, path: str) -> Reply | StreamedR
     parameters = request.parameters or TritonParameters()
     scores = 0 if parameters.details else None
     asked = GenerationRequest(request.text_input, parameters.stated(), top_logprobs=scores)
-    continuations = await begin(engine, [asked])
+    continuations = await begin(engine, [asked], {})
     frame: dict[str, Any] = {"model_name": engine.args.name, "model_version": VERSION}
     if request.id is not None:
         frame["id"] = request.id
