@@ -138,6 +138,7 @@ class BatchEngine(Engine):
             )
             assert isinstance(continuation, Continuation)
             assert isinstance(self._batcher, ContinuousBatcher)
+            continuation = replace(continuation, new_tokens=request.bounded(continuation.new_tokens))
             self._require_room(request, continuation.new_tokens)
             held.enter_context(self._acquire_tokens(continuation.tokens))
             stream = self._batcher.stream(continuation)

@@ -6,9 +6,12 @@ The engine is engine/generation_engine.py; this module imports neither torch nor
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from serve_app.http.errors import InvalidInputError
+
+# Log-probabilities in one answer, those of the most likely tokens included; each becomes some 80 bytes.
+MAX_SCORES: Final = 100_000
 
 
 class FinishReason(StrEnum):
@@ -43,6 +46,7 @@ class Quantity(StrEnum):
 
     CONTINUATIONS = "n"
     NEW_TOKENS = "max_new_tokens"
+    SCORES = "top_logprobs"
 
 
 class TooMuchError(InvalidInputError):
@@ -68,6 +72,26 @@ class GenerationRequest:
     truncate: bool | None = None
     # How many continuations the client has asked for with this one, itself included.
     together: int = 1
+
+    def bounded(self, new_tokens: int) -> int:
+        """Return how many tokens it may have instead of `new_tokens`, for the sake of its log-probabilities.
+
+        Where the client says how many it wants, TooMuchError is raised instead.
+        """
+        if self.top_logprobs is None:
+            return new_tokens
+        each = 1 + self.top_logprobs
+        most = MAX_SCORES // (self.together * each)
+        if new_tokens > most and self.parameters.get("max_new_tokens") is not None:
+            raise TooMuchError(
+                f"{self.together} continuation(s) of up to {new_tokens} tokens with {each} log-probabilities "
+                f"each make {self.together * new_tokens * each}, and one request takes {MAX_SCORES} of them",
+                Quantity.SCORES,
+                *([Quantity.CONTINUATIONS] if self.together > 1 else []),
+                Quantity.NEW_TOKENS,
+                limit=MAX_SCORES,
+            )
+        return min(new_tokens, most)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class FakeEngine(BatchEngine):
         except InvalidParameterError as error:
             raise InvalidInputError(str(error)) from error
         self._require_places(request)
-        self._require_room(request, request.parameters.get("max_new_tokens", 1))
+        self._require_room(request, request.bounded(request.parameters.get("max_new_tokens", 1)))
         if request.prompt == "":
             raise InvalidInputError("the text is empty")
         self.requests.append(request)

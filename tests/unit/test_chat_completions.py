@@ -159,6 +159,34 @@ def test_more_choices_than_a_replica_ever_takes_are_refused_for_good():
     ask(engine, max_tokens=4096)
 
 
+def roomy():
+    """Return an engine that takes any number of tokens."""
+    engine = FakeEngine()
+    engine.model.max_tokens = 10_000
+    engine.reconfigure(UserConfig(max_input_tokens=10_000))
+    return engine
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_so_many_log_probabilities(stream):
+    engine = roomy()
+    asked = {"n": 16, "max_tokens": 4096, "logprobs": True, "ignore_eos": True, "stream": stream}
+    error = ask(engine, 422, **asked, top_logprobs=20).json()["error"]
+    assert (error["param"], error["limit"], error["type"]) == (
+        "top_logprobs",
+        100_000,
+        "invalid_request_error",
+    )
+    assert error["message"] == (
+        "top_logprobs, n, max_tokens: 16 continuation(s) of up to 4096 tokens with 21 log-probabilities each "
+        "make 1376256, and one request takes 100000 of them"
+    )
+    assert engine.requests == []
+    ask(engine, **{**asked, "n": 1}, top_logprobs=20)
+    ask(engine, **asked | {"logprobs": False})
+    ask(engine, n=16, logprobs=True, top_logprobs=20, stream=stream)
+
+
 def test_logprobs_have_the_best_tokens_and_their_bytes():
     engine = FakeEngine()
     [choice] = ask(engine, logprobs=True, top_logprobs=1).json()["choices"]

@@ -6,7 +6,7 @@ from serve_app.contract import UserConfig
 from serve_app.engine.generation import FinishReason, GeneratedToken, Part, TokenScore
 from serve_app.http.errors import ModelFailedError
 from tests.unit.fake_generation import FakeEngine, parts_of
-from tests.unit.test_chat_completions import TEXT, events
+from tests.unit.test_chat_completions import TEXT, events, roomy
 from tests.unit.test_chat_completions import ask as asked
 
 PATH = "/v1/completions"
@@ -120,6 +120,13 @@ def test_more_prompts_than_a_replica_ever_takes_are_refused_for_good():
         error = ask(engine, prompt, 422, **members).json()["error"]
         assert (error["param"], error["limit"]) == (param, 3)
     assert len(ask(engine, ["a"] * 3).json()["choices"]) == 3
+
+
+def test_an_answer_has_so_many_log_probabilities():
+    error = ask(roomy(), ["a"] * 64, 422, logprobs=5, max_tokens=261).json()["error"]
+    assert (error["param"], error["limit"]) == ("logprobs", 100_000)
+    assert error["message"].startswith("logprobs, prompt, max_tokens: 64 continuation(s) of up to 261 tokens")
+    ask(roomy(), ["a"] * 64, logprobs=5, max_tokens=260)
 
 
 def test_best_of_as_many_as_are_returned_is_all():

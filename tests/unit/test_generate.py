@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from serve_app.contract import ModelArgs, Task, UserConfig
 from serve_app.engine.base import EncodedSequence
 from serve_app.engine.batch_engine import BatchEngine
-from serve_app.engine.generation import FinishReason, GenerationRequest, TooMuchError
+from serve_app.engine.generation import FinishReason, GenerationRequest
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
@@ -239,19 +238,6 @@ def test_a_replica_that_is_full_refuses_and_takes_more_when_one_is_over():
             third = await engine.generate(request())
             await parts_of(third)
             await generations[1].aclose()
-
-    run(scenario())
-
-
-def test_what_would_never_find_a_place_is_no_overload():
-    async def scenario():
-        async with generating(**ONE_AT_A_TIME, max_input_tokens=10) as (engine, _):
-            with pytest.raises(TooMuchError, match="3 continuations, and a replica of this endpoint takes 2"):
-                await engine.generate(replace(request(), together=3))
-            two = replace(request(max_new_tokens=11), together=2)
-            with pytest.raises(TooMuchError, match="2 continuations of up to 11 tokens are more than the 20"):
-                await engine.generate(two)
-            assert len(await parts_of(await engine.generate(replace(two, together=1)))) == 11
 
     run(scenario())
 

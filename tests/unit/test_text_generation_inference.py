@@ -6,7 +6,7 @@ from serve_app.engine.generation import FinishReason, Part
 from serve_app.http.errors import ModelFailedError, OverloadedError
 from tests.unit import fake_model
 from tests.unit.fake_generation import HELLO, FakeEngine, parts_of, token
-from tests.unit.test_chat_completions import TEXT, ask, events
+from tests.unit.test_chat_completions import TEXT, ask, events, roomy
 
 GENERATE, STREAM, ROOT = "/generate", "/generate_stream", ""
 TRITON = {"text_input": "one two"}
@@ -109,6 +109,15 @@ def test_what_is_not_there_is_refused_by_name(parameters):
     assert error["error"].startswith(f"parameters.{next(iter(parameters))}: ")
     assert "true, false" not in error["error"]
     assert error["error_type"] == "validation"
+
+
+def test_an_answer_has_so_many_log_probabilities(monkeypatch):
+    parameters = {"max_new_tokens": 4096, "top_n_tokens": 5, "details": True}
+    ask(roomy(), path=GENERATE, body=INPUTS, parameters=parameters)
+    monkeypatch.setattr("serve_app.engine.generation.MAX_SCORES", 24_000)
+    error = ask(roomy(), 422, GENERATE, INPUTS, parameters=parameters).json()
+    assert error["error"].startswith("parameters.top_n_tokens, parameters.max_new_tokens: 1 continuation(s)")
+    assert (error["error_type"], error["limit"]) == ("validation", 24_000)
 
 
 def test_errors_have_the_types_that_the_client_knows():

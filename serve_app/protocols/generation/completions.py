@@ -81,7 +81,11 @@ class CompletionRequest(OpenAIRequest):
     def members(self) -> dict[Quantity, str]:
         """Return what the client calls what may be too much."""
         continuations = "n" if self.choices > 1 else "prompt"
-        return {Quantity.CONTINUATIONS: continuations, Quantity.NEW_TOKENS: "max_tokens"}
+        return {
+            Quantity.CONTINUATIONS: continuations,
+            Quantity.NEW_TOKENS: "max_tokens",
+            Quantity.SCORES: "logprobs",
+        }
 
     def echoed(self, number: int) -> str:
         """Return what the text of a choice begins with."""

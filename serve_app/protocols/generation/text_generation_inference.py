@@ -10,7 +10,14 @@ from pydantic import AfterValidator, Field
 
 from serve_app.contract import StrictModel, Task
 from serve_app.engine.base import Engine
-from serve_app.engine.generation import FinishReason, GeneratedToken, GenerationRequest, Part, TokenScore
+from serve_app.engine.generation import (
+    FinishReason,
+    GeneratedToken,
+    GenerationRequest,
+    Part,
+    Quantity,
+    TokenScore,
+)
 from serve_app.http.errors import Reply
 from serve_app.http.streaming import StreamedReply, event
 from serve_app.parameters import MAX_NEW_TOKENS, StopText
@@ -26,6 +33,11 @@ REASONS: Final[Mapping[FinishReason | None, str]] = {
     FinishReason.END_TOKEN: "eos_token",
     FinishReason.STOP: "stop_sequence",
     FinishReason.LENGTH: "length",
+}
+
+_MEMBERS: Final = {
+    Quantity.NEW_TOKENS: "parameters.max_new_tokens",
+    Quantity.SCORES: "parameters.top_n_tokens",
 }
 
 # By their presence, these say that tokens are drawn.
@@ -99,7 +111,7 @@ async def generate(engine: Engine, body: bytes, *, stream: bool, path: str) -> R
     stream = stream or bool(request.stream)
     answer = _Answer(request.inputs, parameters)
     asked = answer.request(with_scores=stream or bool(parameters.details))
-    continuations = await begin(engine, [asked], {})
+    continuations = await begin(engine, [asked], _MEMBERS)
     if stream:
         return continuations.streamed(path, answer.events(continuations))
     [parts] = await continuations.collected()
