@@ -131,7 +131,7 @@ def test_a_second_question_goes_on_from_the_first_answer(model):
 
     async def ask(engine):
         text, reason, first = await told(engine, [question])
-        assert (text, reason) == ("The capital of France is Paris.", FinishReason.STOP)
+        assert (text, reason) == ("The capital of France is Paris.", FinishReason.END_TOKEN)
         said = [
             question,
             {"role": "assistant", "content": text},

@@ -51,7 +51,7 @@ def alone(of):
         stopped = [text.index(stop) for stop in of.stops if stop in text]
         whole = text[: min(stopped, default=len(text))] if of.stops else None
         if stopped or ids[-1] in of.ends:
-            return Continued(new, whole, FinishReason.STOP)
+            return Continued(new, whole, FinishReason.STOP if stopped else FinishReason.END_TOKEN)
         if len(new) == of.new_tokens:
             return Continued(new, whole, FinishReason.LENGTH)
 
