@@ -1,13 +1,12 @@
 """Continuations of the engine: streamed or not, what they hold of the replica, and that they give it back."""
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from serve_app.engine.base import EncodedSequence
-from serve_app.engine.generation import FinishReason, GenerationRequest, TooMuchError
+from serve_app.engine.generation import FinishReason, GenerationRequest
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
@@ -204,19 +203,6 @@ def test_a_text_that_is_done_holds_nothing_although_nobody_reads_it():
     run(scenario())
 
 
-def test_what_would_never_find_a_place_is_no_overload():
-    async def scenario():
-        async with generating(**ONE_AT_A_TIME, max_input_tokens=10) as (engine, _):
-            with pytest.raises(TooMuchError, match="3 continuations, and a replica of this endpoint takes 2"):
-                await engine.generate(replace(request(), together=3))
-            two = replace(request(max_new_tokens=11), together=2)
-            with pytest.raises(TooMuchError, match="2 continuations of up to 11 tokens are more than the 20"):
-                await engine.generate(two)
-            assert len(await parts_of(await engine.generate(replace(two, together=1)))) == 11
-
-    run(scenario())
-
-
 def test_a_health_check_is_nobody_s_request():
     async def scenario():
         async with generating() as (engine, _):
@@ -224,22 +210,6 @@ def test_a_health_check_is_nobody_s_request():
             assert engine.figures.description["requests"] == 0
             await parts_of(await engine.generate(request()))
             await until(lambda: engine.figures.description["requests"] == 1)
-
-    run(scenario())
-
-
-def test_log_probabilities_bound_how_long_a_continuation_may_be(monkeypatch):
-    """Refused where the client says how long, and shorter where the endpoint does."""
-    monkeypatch.setattr("serve_app.engine.generation.MAX_SCORES", 12)
-
-    async def scenario():
-        async with generating(parameters={"max_new_tokens": 6}) as (engine, _):
-            both = {"top_logprobs": 1, "together": 2}
-            with pytest.raises(TooMuchError, match="of up to 4 tokens with 2 log-probabilities each make 16"):
-                await engine.generate(replace(request(max_new_tokens=4), **both))
-            parts = await parts_of(await engine.generate(GenerationRequest(PROMPT, **both)))
-            assert (len(parts), parts[-1].finish_reason) == (3, FinishReason.LENGTH)
-            assert len(await parts_of(await engine.generate(GenerationRequest(PROMPT)))) == 6
 
     run(scenario())
 
