@@ -26,6 +26,22 @@ def test_a_client_that_leaves_frees_its_place_at_the_next_step():
     run(scenario())
 
 
+def test_what_is_computed_for_a_client_that_has_left_is_kept_and_counted():
+    async def scenario():
+        async with batching() as (batcher, steps):
+            prompt = [*range(100)]
+            [gone] = await held(batcher, steps, [continuation(prompt, 5)])
+            gone.cancel()
+            await free_after(steps)
+            await until(lambda: not batcher.busy)
+            assert batcher._places.kept_tokens == steps.memory[0] == 100
+            again = continuation([*prompt, 7], 3)
+            assert await batcher.submit([again]) == [alone(again)]
+            assert steps.computed == 100 + 1 + 2
+
+    run(scenario())
+
+
 def test_a_client_that_leaves_the_queue_is_never_computed():
     async def scenario():
         async with batching(max_size=1) as (batcher, steps):

@@ -294,13 +294,12 @@ class ContinuousBatcher:
 
 
 def _advance(plan: Plan, choices: Sequence[Choice | None]) -> Pending:
-    """Take over what a step has chosen for the sequences that still want it."""
+    """Take over what a step has computed, and what it has chosen for the sequences that still want it."""
     pending: Pending = []
     for (each, count), choice in zip(plan, choices, strict=True):
-        if each.reason is not None or each.is_abandoned:
-            continue
-        each.advance(count, choice)
-        if choice is not None:
+        wanted = each.reason is None and not each.is_abandoned
+        each.advance(count, choice if wanted else None)
+        if wanted and choice is not None:
             pending.append((each, choice))
     return pending
 
