@@ -143,7 +143,7 @@ class BatchEngine(Engine):
             continuation = replace(continuation, new_tokens=request.bounded(continuation.new_tokens))
             self._require_room(request, continuation.new_tokens)
             held.enter_context(self._acquire_tokens(continuation.tokens))
-            stream = self._batcher.stream(continuation)
+            stream = self._batcher.stream(continuation, request.owner)
             return StreamedGeneration(
                 stream, continuation, self.model, self._user_config.request_timeout_seconds, held.pop_all()
             )

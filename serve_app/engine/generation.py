@@ -73,6 +73,8 @@ class GenerationRequest:
     truncate: bool | None = None
     # How many continuations the client has asked for with this one, itself included.
     together: int = 1
+    # The same object for all of these, which take turns with others as one request.
+    owner: object = None
 
     def bounded(self, new_tokens: int) -> int:
         """Return how many tokens it may have instead of `new_tokens`, for the sake of its log-probabilities.

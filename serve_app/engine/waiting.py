@@ -22,6 +22,8 @@ class WaitingRequest:
     def __init__(self, sequences: Sequence[BatchItem], answer: asyncio.Future[list[Any]]) -> None:
         self.sequences = sequences
         self.answer = answer
+        # Requests of the same owner take their turns as one; a client may ask for several texts at once.
+        self.owner: object = self
         self.arrived = time.monotonic()
         # Whether the figures of the model have it; health checks are nobody's requests.
         self.counted = True
@@ -125,8 +127,10 @@ class WaitingRequests:
                 else:
                     skipped.append(number)
             request.remaining.extendleft(reversed(skipped))
-        others = [request for request in self._turns if request not in taken]
-        self._turns = others + [request for request in taken if request.remaining]
+        owners = {request.owner for request in taken}
+        others = [request for request in self._turns if request.owner not in owners]
+        own = [request for request in self._turns if request.owner in owners and request not in taken]
+        self._turns = [*others, *own, *(request for request in taken if request.remaining)]
 
     def drop_all(self) -> None:
         """Cancel all requests that wait."""

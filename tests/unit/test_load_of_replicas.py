@@ -53,6 +53,20 @@ def test_a_replica_is_as_full_as_its_scarcest_room(requests, expected):
     assert run(scenario()) == pytest.approx(expected)
 
 
+def test_several_streams_of_one_request_ask_for_no_more_than_one_replica():
+    async def scenario():
+        async with batching(max_tokens=100) as (batcher, steps):
+            await held(batcher, steps, [of_tokens(10)])
+            owner = object()
+            streams = [batcher.stream(of_tokens(40), owner) for _ in range(20)]
+            full = batcher.load
+            for stream in streams:
+                stream.answer.cancel()
+            return full
+
+    assert run(scenario()) == pytest.approx(1.125)
+
+
 def test_a_replica_has_room_for_no_more_sequences_than_its_model_has_places():
     async def scenario():
         async with batching(max_size=8, places=4) as (batcher, steps):

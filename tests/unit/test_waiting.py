@@ -55,6 +55,22 @@ def test_whoever_was_served_comes_after_the_others_and_keeps_its_order():
     assert run(scenario()) == (3, ["b0", "a0", "a2"])
 
 
+def test_requests_of_one_owner_take_their_turns_as_one():
+    async def scenario():
+        requests = [request(1) for _ in range(4)]
+        for own in requests[:3]:
+            own.owner = "a client with three"
+        queue = waiting(*requests)
+        order = []
+        while len(queue):
+            [entry] = queue.next(1, 1)
+            order.append(requests.index(entry.request))
+            queue.take([entry])
+        return order
+
+    assert run(scenario()) == [0, 3, 1, 2]
+
+
 def test_a_request_that_is_in_a_batch_with_all_its_sequences_waits_no_more():
     async def scenario():
         whole, part, gone = requests = [request(1), request(1, 1), request(1)]

@@ -71,9 +71,13 @@ class ContinuousBatcher:
         self._enqueue(request)
         return await request.answer
 
-    def stream(self, continuation: Continuation) -> StreamedRequest:
-        """Return a request that hands on what each step adds; cancelling its answer gives it up."""
+    def stream(self, continuation: Continuation, owner: object = None) -> StreamedRequest:
+        """Return a request that hands on what each step adds; cancelling its answer gives it up.
+
+        Those of the same `owner` take turns, and count as one request.
+        """
         request = StreamedRequest(continuation, asyncio.get_running_loop().create_future())
+        request.owner = owner or request
         # An error comes with what is handed on; nobody need ask for the answer.
         request.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
         self._enqueue(request)
@@ -94,13 +98,15 @@ class ContinuousBatcher:
 
         One request counts as 1 at most, because no other replica can take a part of it.
         """
-        held: defaultdict[WaitingRequest, list[BatchItem]] = defaultdict(list)
+        held: defaultdict[object, list[BatchItem]] = defaultdict(list)
         for each in self._running:
-            held[each.entry.request].append(each.continuation)
+            if not each.is_abandoned:
+                held[each.entry.request.owner].append(each.continuation)
         for request in self._queue.requests:
-            held[request] += request.waiting
+            if not request.is_over:
+                held[request.owner] += request.waiting
         most, size = self.limits.max_tokens, self._most_sequences
-        sequences = [each for request, each in held.items() if not request.is_over]
+        sequences = list(held.values())
         tokens = sum(min(most, sum(sequence.tokens for sequence in each)) for each in sequences)
         return max(tokens / most, sum(min(size, len(each)) for each in sequences) / size)
 

@@ -107,9 +107,11 @@ async def begin(
     generations: list[Generation] = []
     deadline = Deadline(engine.request_timeout_seconds)
     rest = _grown(generations)
+    owner = object()
     try:
         for request in requests:
-            generations.append(await engine.generate(replace(request, together=len(requests))))
+            own = replace(request, together=len(requests), owner=owner)
+            generations.append(await engine.generate(own))
         first = await anext(rest)
     except TooMuchError as error:
         await _close(generations, rest)
