@@ -31,7 +31,7 @@ test: models ## Run all tests that need no cluster, or those of TESTS
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/folders; folders=$$?; \
 	$(BIN)/python -m pytest tests/unit tests/serve tests/test_layout.py && exit $$((waiting + folders))
 
-bench: models ## Measure ours beside other servers, in 40 minutes; ARGS=--quick in 5
+bench: models ## Measure ours beside other servers, in an hour; ARGS=--quick in 5 minutes
 	@$(BIN)/python -m bench $(ARGS)
 
 e2e: models ## Run the tests on a real cluster; it is made for them unless kind-up made it
