@@ -56,8 +56,8 @@ class AttentionStep:
     """What the layers of one step need; the tokens of `rows` come first, then those of the pieces.
 
     `cache` is (places, layers, 2, heads, capacity, width). `places` and `positions` have one number for each
-    row. Rows attend together in the places from `first` on, `together` of them, up to `longest` tokens; the
-    numbers of those that attend alone are in `alone`.
+    row. Rows attend together in the places from `first` on: in as many of them, and up to as many tokens, as
+    `span` has rows and columns; its values are never read. `alone` has the numbers of rows that attend alone.
     """
 
     cache: torch.Tensor

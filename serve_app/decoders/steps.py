@@ -188,14 +188,15 @@ class DecoderSteps:
         def numbers(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
 
+        positions = numbers([row.begin for row in rows])
         return (
             numbers([row.tokens[0] for row in rows]),
-            numbers([row.begin for row in rows]),
+            positions,
             self._cache.tensor,
             numbers(places),
-            numbers([row.begin for row in rows]),
+            positions,
             torch.tensor(first, device=device),
-            torch.empty(max(count, 0), longest, device="meta" if device.type == "meta" else device),
+            torch.empty(max(count, 0), longest, device=device),
             numbers(alone),
         )
 

@@ -115,9 +115,7 @@ class BatchEngine(Engine):
     ) -> Answer:
         _require_texts(texts, self.model, self.args.task)
         parameters = self._parameters(overrides)
-        limit = self.input_limit
-        if truncate is not None:
-            limit = replace(limit, truncate=truncate)
+        limit = self._limit(truncate)
         seconds = self._user_config.request_timeout_seconds
         with self._acquire_slot():
             try:
@@ -128,9 +126,7 @@ class BatchEngine(Engine):
 
     async def generate(self, request: GenerationRequest) -> StreamedGeneration:
         parameters = self._parameters(request.parameters)
-        limit = self.input_limit
-        if request.truncate is not None:
-            limit = replace(limit, truncate=request.truncate)
+        limit = self._limit(request.truncate)
         self._require_places(request)
         with ExitStack() as held:
             held.enter_context(self._acquire_slot())
@@ -196,6 +192,11 @@ class BatchEngine(Engine):
             return parse_parameters(self.args.task, self._user_config.parameters, overrides)
         except InvalidParameterError as error:
             raise InvalidInputError(str(error)) from error
+
+    def _limit(self, truncate: bool | None) -> InputLimit:
+        """Return the limit for a request that says whether to truncate, or leaves that to the endpoint."""
+        limit = self.input_limit
+        return limit if truncate is None else replace(limit, truncate=truncate)
 
     def _require_places(self, request: GenerationRequest) -> None:
         """Raise TooMuchError if an idle replica would refuse one of the client's continuations too."""

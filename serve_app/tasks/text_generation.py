@@ -11,12 +11,13 @@ from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence, InputLimit, ModelLoadError, Prediction
 from serve_app.engine.continuous.continuation import Continuation, Continued
 from serve_app.engine.generation import Chat, GenerationRequest
-from serve_app.http.errors import InputTooLongError, InvalidInputError
+from serve_app.http.errors import InvalidInputError
 from serve_app.parameters import TextGenerationParameters
 from serve_app.tasks.generation import GeneratingTask
 from serve_app.tasks.parts.continuations import (
     CHAT_TOKENS,
     Continuations,
+    limit_beside,
     refuse_unless_in_steps,
     states_other_way,
 )
@@ -84,14 +85,7 @@ class TextGeneration(GeneratingTask):
         stated = self._pretrained.model.generation_config
         new = options.get("max_new_tokens", stated.max_new_tokens)
         # Without a number of new tokens, the model states one of all tokens, and the prompt comes first.
-        room = self.max_tokens - (1 if new is None else new)
-        if room < 1:
-            raise InputTooLongError(
-                f"parameters.max_new_tokens: got {new}, and prompt and continuation "
-                f"together may have {self.max_tokens} tokens",
-                limit=self.max_tokens,
-            )
-        features = self._pretrained.encode(text, InputLimit(min(limit.max_tokens, room), limit.truncate))
+        features = self._pretrained.encode(text, limit_beside(limit, new, self.max_tokens))
         length = len(features["input_ids"])
         if new is None:
             options["max_new_tokens"] = max(1, min(stated.max_length, self.max_tokens) - length)
@@ -114,7 +108,7 @@ class TextGeneration(GeneratingTask):
         new = options.get("max_new_tokens")
         if new is None and not isinstance(prompt, Chat):
             new = self._pretrained.model.generation_config.max_new_tokens
-        limit = made.limit_beside(limit, new)
+        limit = limit_beside(limit, new, made.capacity)
         if isinstance(prompt, str):
             ids = self._pretrained.encode(prompt, limit)["input_ids"]
         elif isinstance(prompt, Chat):

@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-import uvicorn
 
-from endpoint_operator.local.ports import free_port
 from serve_app.contract import ModelArgs, Task
 from serve_app.http import app as app_module
 from serve_app.http.streaming import COMMENT, StreamedResponse
 from serve_app.protocols import model_application
+from tests.harness.asgi import served
 from tests.serve.proxied import Replica, backend, running
 from tests.unit.fake_generation import HELLO, FakeEngine
 from tests.unit.http_double import serving
@@ -36,17 +34,8 @@ def replica(engine):
         else:
             await model_application(engine)({**scope, "path": path}, receive, send)
 
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(prefixed, port=port, lifespan="off", log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with served(prefixed) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

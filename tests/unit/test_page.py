@@ -2,16 +2,11 @@
 
 import asyncio
 import json
-import threading
-import time
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
-from endpoint_operator.local.ports import free_port
 from serve_app.contract import ModelArgs, Task
 from serve_app.engine.batch_engine import BatchEngine
 from serve_app.gateway.application import gateway_application
@@ -21,6 +16,7 @@ from serve_app.gateway.relay import Relay
 from serve_app.http.errors import Reply, ServingError
 from serve_app.protocols import CALLS, METADATA
 from serve_app.protocols.shapes import error_reply
+from tests.harness.asgi import served
 from tests.harness.browser import browsing
 from tests.unit.fake_model import FakeModel, FakeRanker, UserConfig
 from tests.unit.test_model_index import FAILED, FakeServe, application
@@ -72,25 +68,9 @@ def gateway(serve, handle=None):
     return gateway_application(index, Relay(index, lambda name: handle))
 
 
-@contextmanager
-def running(app):
-    """Serve an application on a port of this machine."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def url():
-    with running(gateway(states(), Handle())) as url:
+    with served(gateway(states(), Handle())) as url:
         yield url
 
 
@@ -239,7 +219,7 @@ def test_a_narrow_window_has_all_without_a_horizontal_scroll(page, scheme):
 
 def test_what_has_changed_is_seen_without_a_reload():
     serve = FakeServe(sentiment=entry(Task.TEXT_CLASSIFICATION, "DEPLOYING", 0))
-    with running(gateway(serve, Handle())) as url, browsing() as page:
+    with served(gateway(serve, Handle())) as url, browsing() as page:
         page.open(f"{url}/")
         page.wait_for_text("loading", "#state")
         serve.applications = {"sentiment": entry(Task.TEXT_CLASSIFICATION)}
@@ -248,7 +228,7 @@ def test_what_has_changed_is_seen_without_a_reload():
 
 def test_a_model_of_pairs_has_a_field_for_each_text_and_ranks_lines():
     serve = FakeServe(sentiment=entry(Task.TEXT_RANKING))
-    with running(gateway(serve, Handle(Task.TEXT_RANKING, FakeRanker))) as url, browsing() as page:
+    with served(gateway(serve, Handle(Task.TEXT_RANKING, FakeRanker))) as url, browsing() as page:
         page.open(f"{url}/")
         page.wait("document.querySelector('#field-query') !== null")
         page.tab_to("#field-query")

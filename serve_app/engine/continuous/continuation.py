@@ -129,7 +129,7 @@ class RunningSequence:
         self._first_token = self._first_token or self._last_token
         if choice.token in self.continuation.ends:
             self.reason = FinishReason.END_TOKEN
-        elif len(self.new_tokens) >= self.continuation.new_tokens:
+        elif len(self.ids) - self.continuation.length >= self.continuation.new_tokens:
             self.reason = FinishReason.LENGTH
 
     @property

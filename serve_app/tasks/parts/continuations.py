@@ -40,6 +40,21 @@ def refuse_unless_in_steps(parameters: TextGenerationParameters) -> None:
         )
 
 
+def limit_beside(limit: InputLimit, new_tokens: int | None, capacity: int) -> InputLimit:
+    """Return the limit for a prompt beside so many new tokens, of which there is at least one.
+
+    Both together may have `capacity` tokens. Raises InputTooLongError if there is no room.
+    """
+    room = capacity - (new_tokens or 1)
+    if room < 1:
+        raise InputTooLongError(
+            f"parameters.max_new_tokens: got {new_tokens}, and prompt and continuation together may have "
+            f"{capacity} tokens",
+            limit=capacity,
+        )
+    return InputLimit(min(limit.max_tokens, room), limit.truncate)
+
+
 class Continuations:
     """Makes continuations for one model, whose folder also states the texts `stops`."""
 
@@ -102,20 +117,6 @@ class Continuations:
             top_logprobs=top_logprobs,
             processors=processors or None,
         )
-
-    def limit_beside(self, limit: InputLimit, new_tokens: int | None) -> InputLimit:
-        """Return the limit for a prompt beside so many new tokens, of which there is at least one.
-
-        Raises InputTooLongError if there is no room.
-        """
-        room = self.capacity - (new_tokens or 1)
-        if room < 1:
-            raise InputTooLongError(
-                f"parameters.max_new_tokens: got {new_tokens}, and prompt and continuation together may have "
-                f"{self.capacity} tokens",
-                limit=self.capacity,
-            )
-        return InputLimit(min(limit.max_tokens, room), limit.truncate)
 
     def chat_tokens(self, chat: Chat, limit: InputLimit) -> list[int]:
         """Return the prompt that the folder's template makes of a chat, within the limit.
