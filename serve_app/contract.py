@@ -38,6 +38,10 @@ FORK_WORKERS_VARIABLE: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
 MODELS_VARIABLE: Final = "MODEL_ENDPOINTS_MODELS"
 
 
+# Environment variable of Ray's processes: the folder that says who may ask (access/folder.py).
+ACCESS_VARIABLE: Final = "MODEL_ENDPOINTS_ACCESS"
+
+
 class ForkWorkers(StrEnum):
     """How Ray's workers start."""
 
@@ -127,6 +131,12 @@ class UserConfig(StrictModel):
     max_input_tokens: int = 512
     truncate_input: bool = False
     parameters: dict[str, ParameterValue] = Field(default_factory=dict)
+    # Names of the keys that may ask; all of them if it is empty.
+    allow: list[str] = Field(default_factory=list)
+    # What each key may ask; 0 sets no limit.
+    key_requests_per_minute: int = 0
+    key_tokens_per_minute: int = 0
+    key_requests_at_once: int = 0
 
     @property
     def max_requests(self) -> int:

@@ -12,17 +12,20 @@ from typing import Any, Final
 from ray import serve
 from starlette.types import ASGIApp
 
+from serve_app.access.folder import AccessFolder
+from serve_app.access.front import Arrival, Front
 from serve_app.contract import DEPLOYMENT_OPTIONS, MODEL_DEPLOYMENT, ModelArgs, UserConfig
 from serve_app.engine.base import ModelLoadError, TaskModel
 from serve_app.engine.batch_engine import BatchEngine
-from serve_app.http.errors import ModelFailedError, Reply, ServingError, UnexpectedError
+from serve_app.engine.records import RequestRecord, Transport
+from serve_app.http.errors import ModelFailedError, Reply, ServingError
 from serve_app.http.streaming import StreamedReply, StreamHead
 from serve_app.loading.sources import commit_of, fetch
-from serve_app.protocols import CALLS, model_application
+from serve_app.protocols import CALLS, error_reply_to_call, model_application
 from serve_app.protocols.open_inference_rpc import answer_rpc
-from serve_app.protocols.shapes import error_reply
 from serve_app.replica.metrics import GenerationMetrics
 from serve_app.replica.shutdown import LEAD_SECONDS, grace_of_shutdown
+from serve_app.replica.siblings import Siblings
 from serve_app.rpc.service import InferenceMethods
 from serve_app.scaling import LOAD
 from serve_app.telemetry.startup import StartupTimer
@@ -51,6 +54,8 @@ class Model(InferenceMethods):
             model = await asyncio.to_thread(task_class, folder, args.dtype)
         startup.split("load", "prove", model.proof_seconds)
         self._engine = BatchEngine(args, model, UserConfig())
+        self._front = Front(args.name, AccessFolder.of_environment(), self._engine.observers)
+        self._siblings = Siblings(self._front.limiter)
         self._engine.commit = commit_of(args.uri, folder)
         with startup.phase("warm_up"):
             await _warm_up(self._engine)
@@ -62,11 +67,15 @@ class Model(InferenceMethods):
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build the replica's ASGI app. Serve calls this once, after `__init__`."""
-        return model_application(self._engine)
+        return model_application(self._engine, self._front)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Apply the user config. Serve calls this before the first request and at each change."""
-        self._engine.reconfigure(UserConfig.model_validate(user_config))
+        settings = UserConfig.model_validate(user_config)
+        self._engine.reconfigure(settings)
+        self._front.reconfigure(settings)
+        if self._front.limiter.applies:
+            self._siblings.watch()
 
     async def check_health(self) -> None:
         """Raise if the model does not answer. Serve replaces the replica after three failures."""
@@ -98,16 +107,23 @@ class Model(InferenceMethods):
             await reply.aclose()
 
     async def _reply(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Reply | StreamedReply:
-        try:
+        async def work(record: RequestRecord) -> Reply | StreamedReply:
+            record.body = body
             return await CALLS[verb](self._engine, body, headers)
-        except ServingError as error:
-            return error_reply(verb, error)
-        except Exception:
-            logger.exception("unexpected error on %s", verb)
-            return error_reply(verb, UnexpectedError())
 
-    async def answer_rpc(self, method: str, request: bytes) -> Reply:
-        return await answer_rpc(self._engine, method, request)
+        try:
+            return await self._front.answer(Arrival(verb, Transport.GATEWAY, headers), work)
+        except ServingError as error:
+            return error_reply_to_call(verb, error)
+
+    async def answer_rpc(self, method: str, request: bytes, metadata: Mapping[str, str]) -> Reply:
+        async def work(record: RequestRecord) -> Reply:
+            record.body = request
+            return await answer_rpc(self._engine, method, request)
+
+        reply = await self._front.answer(Arrival(method, Transport.GRPC, metadata), work)
+        assert isinstance(reply, Reply)
+        return reply
 
 
 async def _end_streams_in_time(engine: BatchEngine) -> None:

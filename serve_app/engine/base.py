@@ -214,6 +214,10 @@ class TaskModel(ABC):
     def forward(self, batch: Sequence[EncodedSequence], progress: Progress) -> Sequence[Any]:
         """Return one raw output for each sequence of `batch`, all of one group."""
 
+    def output_tokens(self, outputs: Sequence[Any]) -> int:
+        """Return how many tokens were generated for these raw outputs; other models generate none."""
+        return 0
+
     def continuation(self, request: GenerationRequest, parameters: Any, limit: InputLimit) -> EncodedSequence:
         """Return what is generated in steps for a request; raise a ServingError if it cannot be answered."""
         raise InvalidInputError("this model does not generate text; send the request to a chat model")

@@ -8,9 +8,9 @@ texts with the same parameters is one call of `generate`, and lasts as long as i
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -22,6 +22,7 @@ from serve_app.contract import (
     ModelArgs,
     UserConfig,
 )
+from serve_app.engine.admission import Admission
 from serve_app.engine.base import (
     Answer,
     EncodedSequence,
@@ -38,13 +39,13 @@ from serve_app.engine.continuous.batcher import ContinuousBatcher
 from serve_app.engine.continuous.continuation import Continuation
 from serve_app.engine.continuous.figures import Figures
 from serve_app.engine.generation import GenerationRequest, Quantity, TooMuchError
+from serve_app.engine.records import Observers, current_record
 from serve_app.engine.streamed import StreamedGeneration
 from serve_app.engine.streams import Streams
 from serve_app.http.errors import (
     InvalidInputError,
     ModelFailedError,
     ModelNotReadyError,
-    OverloadedError,
     RequestTimeoutError,
     ServingError,
 )
@@ -83,15 +84,14 @@ class BatchEngine(Engine):
         self._user_config = user_config
         streams = Streams(model.batches_at_once, model.prepare_thread, side=model.has_side_stream)
         limits = _batch_limits(user_config, model)
+        self.observers = Observers()
         self._batcher = (
-            Batcher(model.forward, limits, streams)
+            Batcher(model.forward, limits, streams, self.observers)
             if model.steps is None
-            else ContinuousBatcher(model.steps, limits, streams)
+            else ContinuousBatcher(model.steps, limits, streams, self.observers)
         )
         self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="text")
-        self._requests = 0
-        # Those of large requests.
-        self._tokens = 0
+        self._admission = Admission()
 
     @property
     def input_limit(self) -> InputLimit:
@@ -117,7 +117,7 @@ class BatchEngine(Engine):
         parameters = self._parameters(overrides)
         limit = self._limit(truncate)
         seconds = self._user_config.request_timeout_seconds
-        with self._acquire_slot():
+        with self._place():
             try:
                 async with asyncio.timeout(seconds):
                     return await self._answer(texts, parameters, limit)
@@ -129,7 +129,7 @@ class BatchEngine(Engine):
         limit = self._limit(request.truncate)
         self._require_places(request)
         with ExitStack() as held:
-            held.enter_context(self._acquire_slot())
+            held.enter_context(self._place())
             loop = asyncio.get_running_loop()
             continuation = await loop.run_in_executor(
                 self._text_thread, self.model.continuation, request, parameters, limit
@@ -138,7 +138,7 @@ class BatchEngine(Engine):
             assert isinstance(self._batcher, ContinuousBatcher)
             continuation = replace(continuation, new_tokens=request.bounded(continuation.new_tokens))
             self._require_room(request, continuation.new_tokens)
-            held.enter_context(self._acquire_tokens(continuation.tokens))
+            held.enter_context(self._large(continuation.tokens))
             stream = self._batcher.stream(continuation, request.owner)
             return StreamedGeneration(
                 stream, continuation, self.model, self._user_config.request_timeout_seconds, held.pop_all()
@@ -154,7 +154,7 @@ class BatchEngine(Engine):
         """How full the replica is, if its model is computed in steps; a health check alone is no load."""
         if not isinstance(self._batcher, ContinuousBatcher):
             return None
-        return self._batcher.load if self._requests else 0.0
+        return self._batcher.load if self._admission.requests else 0.0
 
     def end_streams(self) -> None:
         """Let every stream end with an error, because the replica is about to stop."""
@@ -221,38 +221,13 @@ class BatchEngine(Engine):
                 limit=limit,
             )
 
-    @contextmanager
-    def _acquire_slot(self) -> Iterator[None]:
-        limit = self._user_config.max_requests
-        if self._requests >= limit:
-            raise OverloadedError(f"{self._requests} requests are in this replica, which takes {limit}")
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
+    def _place(self) -> AbstractContextManager[None]:
+        return self._admission.place(self._user_config.max_requests)
 
-    @contextmanager
-    def _acquire_tokens(self, tokens: int) -> Iterator[None]:
-        """Count the tokens of a request that is larger than one text may be, or refuse it.
-
-        Such requests together get as many as the replica would hold of texts of the greatest length; one gets
-        in whatever its size. Others need only a slot.
-        """
-        if tokens <= self.input_limit.max_tokens:
-            yield
-            return
-        limit = self._user_config.max_requests * self.input_limit.max_tokens
-        if self._tokens and self._tokens + tokens > limit:
-            raise OverloadedError(
-                f"the request has {tokens} tokens, and large requests with {self._tokens} are in this "
-                f"replica, which takes {limit}"
-            )
-        self._tokens += tokens
-        try:
-            yield
-        finally:
-            self._tokens -= tokens
+    def _large(self, tokens: int) -> AbstractContextManager[None]:
+        """Count the tokens of a large request; all get what the replica holds of the longest texts."""
+        longest = self.input_limit.max_tokens
+        return self._admission.tokens(tokens, longest, self._user_config.max_requests * longest)
 
     async def _answer(
         self,
@@ -263,14 +238,17 @@ class BatchEngine(Engine):
     ) -> Answer:
         encoded = await self._encode(texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
-        with self._acquire_tokens(sum(sequence.tokens for sequence in sequences)):
+        with self._large(sum(sequence.tokens for sequence in sequences)):
             try:
                 outputs = await (submit or self._batcher.submit)(sequences)
             except Exception as error:
                 logger.exception("the model failed on %d sequences", len(sequences))
                 raise ModelFailedError from error
-            predictions = await self._decode(texts, encoded, outputs, parameters)
-            return Answer(predictions, sum(sequence.length for sequence in sequences))
+            length = sum(sequence.length for sequence in sequences)
+            if (record := current_record()) is not None:
+                record.input_tokens += length
+                record.output_tokens += self.model.output_tokens(outputs)
+            return Answer(await self._decode(texts, encoded, outputs, parameters), length)
 
     async def _encode(
         self, texts: Sequence[Input], parameters: TaskParameters, limit: InputLimit

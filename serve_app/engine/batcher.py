@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from serve_app.engine.base import Progress
 from serve_app.engine.batch_planner import BatchItem, BatchLimits, plan_batches
+from serve_app.engine.records import Observers
 from serve_app.engine.streams import Streams
 from serve_app.engine.waiting import QueueEntry, WaitingRequest, WaitingRequests
 
@@ -60,9 +61,16 @@ class Batcher:
     `limits` may be replaced at any time; the next batch obeys the new ones.
     """
 
-    def __init__(self, forward: Forward, limits: BatchLimits, streams: Streams | None = None) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        limits: BatchLimits,
+        streams: Streams | None = None,
+        observers: Observers | None = None,
+    ) -> None:
         self.forward = forward
         self.limits = limits
+        self._observers = observers or Observers()
         self._streams = streams or Streams()
         self._free_streams = asyncio.Semaphore(self._streams.count)
         self._queue = WaitingRequests()
@@ -232,18 +240,26 @@ class Batcher:
         self._running.add(progress)
         loop = asyncio.get_running_loop()
         sequences = [entry.sequence for entry in entries]
+        began = time.monotonic()
         try:
             outputs = await loop.run_in_executor(executor, self.forward, sequences, progress)
             results = list(zip(entries, outputs, strict=True))
         except Exception as error:
             failure = error
+            self._note(entries, began, failed=True)
         else:
+            self._note(entries, began)
             for entry, output in results:
                 entry.request.set_output(entry.number, output)
             return
         finally:
             self._running.discard(progress)
         await self._retry_individually(entries, failure, executor)
+
+    def _note(self, entries: Sequence[QueueEntry], began: float, *, failed: bool = False) -> None:
+        records = (entry.request.record for entry in entries)
+        tokens = sum(entry.sequence.tokens for entry in entries)
+        self._observers.note_batch(records, sequences=len(entries), tokens=tokens, began=began, failed=failed)
 
     async def _retry_individually(
         self, batch: Sequence[QueueEntry], error: Exception, executor: Executor

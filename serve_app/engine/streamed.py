@@ -37,6 +37,9 @@ class StreamedGeneration:
         self._timeout = timeout
         self._held = held
         self._closed = False
+        self._record = request.record
+        if self._record is not None:
+            self._record.input_tokens += continuation.length
         # A client that does not read holds nothing once its text is done.
         request.answer.add_done_callback(lambda _: held.close())
 
@@ -52,6 +55,8 @@ class StreamedGeneration:
                     logger.error("the model failed on a sequence", exc_info=growth)
                     raise ModelFailedError from growth
                 self.generated_tokens += 1
+                if self._record is not None:
+                    self._record.output_tokens += 1
                 self.cached_tokens = growth.known
                 yield Part(growth.text, (self._token(growth.choice),), growth.reason)
                 if growth.reason is not None:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from serve_app.engine.batch_planner import BatchItem
+from serve_app.engine.records import current_record
 
 
 class WaitingRequest:
@@ -25,6 +26,9 @@ class WaitingRequest:
         # Requests of the same owner take their turns as one; a client may ask for several texts at once.
         self.owner: object = self
         self.arrived = time.monotonic()
+        self.record = current_record()
+        if self.record is not None and self.record.queued is None:
+            self.record.queued = self.arrived
         # Whether the figures of the model have it; health checks are nobody's requests.
         self.counted = True
         self.tokens = sum(sequence.tokens for sequence in sequences)

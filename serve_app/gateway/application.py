@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from serve_app.access.folder import AccessFolder
 from serve_app.contract import DEPLOYMENT_OPTIONS, GATEWAY_DEPLOYMENT, GatewayArgs
 from serve_app.gateway.browser_page import for_browsers, page_route
 from serve_app.gateway.model_index import ModelIndex, ModelState
@@ -23,8 +24,9 @@ from serve_app.gateway.openapi import openapi_route
 from serve_app.gateway.proxy_watch import ProxyWatch
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.repository import repository_routes
-from serve_app.gateway.rpc import answer_rpc
+from serve_app.gateway.rpc import Gate, answer_rpc
 from serve_app.gateway.server import EXTENSIONS, SERVER_NAME, SERVER_VERSION
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
@@ -49,14 +51,15 @@ class Gateway(InferenceMethods):
 
     def __init__(self) -> None:
         self._index = ModelIndex(_applications)
+        self._visible = VisibleModels(self._index, AccessFolder.of_environment())
         self._relay = Relay(self._index)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
-        return ProxyWatch(gateway_application(self._index, self._relay))
+        return ProxyWatch(gateway_application(self._index, self._relay, self._visible))
 
-    async def answer_rpc(self, method: str, request: bytes) -> Reply:
-        return await answer_rpc(self._index, self._relay, method, request)
+    async def answer_rpc(self, method: str, request: bytes, metadata: Mapping[str, str]) -> Reply:
+        return await answer_rpc(Gate(self._index, self._visible, self._relay, metadata), method, request)
 
 
 def _applications() -> Mapping[str, Any]:
@@ -66,20 +69,34 @@ def _applications() -> Mapping[str, Any]:
     return applications
 
 
-def gateway_application(index: ModelIndex, relay: Relay) -> ASGIApp:
-    models = _model_routes(index, relay)
+def gateway_application(index: ModelIndex, relay: Relay, visible: VisibleModels | None = None) -> ASGIApp:
+    """Return the gateway's ASGI application; without `visible`, every client may ask every model."""
+    visible = visible or VisibleModels(index, AccessFolder(None))
+    models = _model_routes(visible, relay)
+    versions = version_routes(models, "/v2/models/{name}")
     routes = [
-        *_server_routes(index),
-        *repository_routes(index),
-        *_openai_routes(index),
+        *_server_routes(index, visible),
+        *repository_routes(visible),
+        *_openai_routes(visible),
         *models,
-        *version_routes(models, "/v2/models/{name}"),
+        *(_guarded(route, visible) for route in versions),
         page_route(),
     ]
     return application([*routes, openapi_route(routes, SERVER_NAME, SERVER_VERSION)], error_reply)
 
 
-def _server_routes(index: ModelIndex) -> list[Route]:
+def _guarded(route: Route, visible: VisibleModels) -> Route:
+    """Return a route of one model, which answers only those who may ask it."""
+
+    async def handle(request: Request) -> Response:
+        await visible.require(request.headers, request.path_params["name"])
+        answer: Response = await route.endpoint(request)
+        return answer
+
+    return Route(route.path, handle, methods=list(route.methods or ()))
+
+
+def _server_routes(index: ModelIndex, visible: VisibleModels) -> list[Route]:
     """Return the routes for the server as a whole."""
 
     async def server(request: Request) -> Response:
@@ -95,7 +112,7 @@ def _server_routes(index: ModelIndex) -> list[Route]:
         return _json({"ready": True})
 
     async def models(request: Request) -> Response:
-        return _json({"models": [state.as_json() for state in await index.all()]})
+        return _json({"models": [state.as_json() for state in await visible.all(request.headers)]})
 
     handlers = {
         "/": for_browsers(server),
@@ -109,11 +126,11 @@ def _server_routes(index: ModelIndex) -> list[Route]:
     return [Route(path, handler, methods=["GET"]) for path, handler in handlers.items()]
 
 
-def _openai_routes(index: ModelIndex) -> list[Route]:
+def _openai_routes(visible: VisibleModels) -> list[Route]:
     """Return OpenAI's routes about models; KServe's first protocol has other members at the same paths."""
 
     async def models(request: Request) -> Response:
-        states = await index.all()
+        states = await visible.all(request.headers)
         ready = [state for state in states if state.answers]
         return _json(
             {
@@ -124,7 +141,7 @@ def _openai_routes(index: ModelIndex) -> list[Route]:
         )
 
     async def model(request: Request) -> Response:
-        return _json(_openai_model(await index.resolve(request.path_params["name"])))
+        return _json(_openai_model(await visible.resolve(request.headers, request.path_params["name"])))
 
     return [
         Route("/v1/models", models, methods=["GET"]),
@@ -138,16 +155,20 @@ def _openai_model(state: ModelState) -> dict[str, Any]:
     return about | {"name": state.name, "ready": state.answers}
 
 
-def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
+def _model_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
     """Return the routes for one model, which the body or the path names."""
 
     async def info(request: Request) -> Response:
-        return response(await relay.send(request.path_params["name"], INFO, b"", {}))
+        name = request.path_params["name"]
+        await visible.require(request.headers, name)
+        return response(await relay.send(name, INFO, b"", dict(request.headers)))
 
     def route_of(path: str, verb: str, media_types: MediaTypes = MEDIA_TYPES) -> Route:
         async def call(request: Request) -> Response:
+            visible.check_key(request.headers)
             body = await read_body(request, media_types)
             name = request.path_params.get("name") or _model_in(body)
+            await visible.require(request.headers, name)
             async with cancel_on_disconnect(request):
                 ask = relay.stream if may_stream(verb, body) else relay.send
                 reply = await ask(name, verb, body, dict(request.headers))
@@ -157,15 +178,15 @@ def _model_routes(index: ModelIndex, relay: Relay) -> list[Route]:
 
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
-        await index.resolve(name)
+        await visible.resolve(request.headers, name)
         return _json({"name": name, "ready": True})
 
     async def describe(request: Request) -> Response:
         # A model that rests is not woken up for that.
         name = request.path_params["name"]
-        if not (await index.resolve(name)).replicas:
+        if not (await visible.resolve(request.headers, name)).replicas:
             return await model_ready(request)
-        return response(await relay.send(name, METADATA, b"", {}))
+        return response(await relay.send(name, METADATA, b"", dict(request.headers)))
 
     return [
         *(route_of(path, path.strip("/")) for path in ENTRANCES),

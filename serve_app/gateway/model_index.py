@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from serve_app.access.policy import unknown_model
 from serve_app.contract import GATEWAY_APPLICATION, UserConfig, route_prefix
-from serve_app.http.errors import ModelNotReadyError, UnknownModelError
-from serve_app.text import application_cause, quoted
+from serve_app.http.errors import ModelNotReadyError
+from serve_app.text import application_cause
 
 # States older than this are refreshed in the background; the request that finds them stale does not wait.
 FRESH_SECONDS: Final = 1.0
@@ -44,6 +45,8 @@ class ModelState:
     recovers: bool = False
     request_timeout_seconds: float = UserConfig().request_timeout_seconds
     task: str = ""
+    # Names of the keys that may ask; all of them if there are none.
+    allow: tuple[str, ...] = ()
 
     @property
     def answers(self) -> bool:
@@ -83,12 +86,22 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
     if status != RUNNING or not loaded:
         parts = (deployment["message"] for deployment in deployments)
         reason = application_cause(parts, application["message"])
-    limits = [seconds for deployment in deployments if (seconds := _request_timeout(deployment)) is not None]
-    limit = limits[0] if limits else UserConfig().request_timeout_seconds
+    settings = [_user_config(deployment) for deployment in deployments]
+    limits = [each["request_timeout_seconds"] for each in settings if "request_timeout_seconds" in each]
     recovers = status == UNHEALTHY and all(
         _word(deployment["status_trigger"]) == HEALTH_CHECK_FAILED for deployment in deployments
     )
-    return ModelState(name, status, loaded, reason, replicas[STOPPING], recovers, limit, _task(application))
+    return ModelState(
+        name,
+        status,
+        loaded,
+        reason,
+        replicas[STOPPING],
+        recovers,
+        limits[0] if limits else UserConfig().request_timeout_seconds,
+        _task(application),
+        tuple(key for each in settings for key in each.get("allow", ())),
+    )
 
 
 def _task(application: Mapping[str, Any]) -> str:
@@ -102,11 +115,10 @@ def _word(value: Any) -> str:
     return str(value.value if isinstance(value, Enum) else value)
 
 
-def _request_timeout(deployment: Mapping[str, Any]) -> float | None:
-    """Return `limits.requestTimeoutSeconds` of the endpoint; None if it is the default."""
-    user_config = deployment.get("deployment_config", {}).get("user_config") or {}
-    seconds: float | None = user_config.get("request_timeout_seconds")
-    return seconds
+def _user_config(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of the endpoint that are not the defaults."""
+    settings: Mapping[str, Any] = deployment.get("deployment_config", {}).get("user_config") or {}
+    return settings
 
 
 class ModelIndex:
@@ -124,6 +136,14 @@ class ModelIndex:
 
         Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
         """
+        state = await self.known(name)
+        if not state.answers and not (or_recovers and state.recovers):
+            because = f": {state.reason}" if state.reason else ""
+            raise ModelNotReadyError(f"{name} is {state.status}{because}", state=state.status)
+        return state
+
+    async def known(self, name: str) -> ModelState:
+        """Return the state of the model `name`, whether it answers or not; raise UnknownModelError."""
         self._refresh_if_stale()
         state = self._states.get(name)
         if state is None or not state.answers:
@@ -131,13 +151,13 @@ class ModelIndex:
             await self._refresh_or_keep()
             state = self._states.get(name)
         if state is None:
-            known = sorted(self._states)
-            shown = ", ".join(known) if known else "there are none"
-            raise UnknownModelError(f"no model is named {quoted(name)}; known models: {shown}", models=known)
-        if not state.answers and not (or_recovers and state.recovers):
-            because = f": {state.reason}" if state.reason else ""
-            raise ModelNotReadyError(f"{name} is {state.status}{because}", state=state.status)
+            raise unknown_model(name, sorted(self._states))
         return state
+
+    @property
+    def last(self) -> list[ModelState]:
+        """The states of all models as Serve has reported them last, sorted by name."""
+        return [self._states[name] for name in sorted(self._states)]
 
     async def check_waiting(self, name: str) -> None:
         """Raise as `resolve` does if a request that `name` has not answered yet is waiting in vain."""
@@ -151,7 +171,7 @@ class ModelIndex:
     async def all(self) -> list[ModelState]:
         """Return the fresh states of all models, sorted by name."""
         await self.refresh()
-        return [self._states[name] for name in sorted(self._states)]
+        return self.last
 
     async def refresh(self) -> None:
         """Ask Serve now; concurrent callers share one call.

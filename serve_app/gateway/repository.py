@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve_app.contract import StrictModel
-from serve_app.gateway.model_index import ModelIndex, ModelState
+from serve_app.gateway.model_index import ModelState
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.body import read_body
 from serve_app.http.errors import JSON_TYPE, FixedRepositoryError, MalformedBodyError
 from serve_app.protocols.bodies import parse_body
@@ -28,12 +29,13 @@ class IndexRequest(StrictModel):
     ready: bool | None = None
 
 
-def repository_routes(index: ModelIndex) -> list[Route]:
+def repository_routes(visible: VisibleModels) -> list[Route]:
     """Return the routes of the extension."""
 
     async def list_models(request: Request) -> Response:
+        states = await visible.all(request.headers)
         ready_only = await _ready_only(request)
-        listed = [_as_listed(state) for state in await index.all() if state.answers or not ready_only]
+        listed = [_as_listed(state) for state in states if state.answers or not ready_only]
         return Response(to_json(listed), media_type=JSON_TYPE)
 
     async def refuse(request: Request) -> Response:

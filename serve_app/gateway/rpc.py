@@ -1,65 +1,80 @@
 """The gateway's answers over gRPC: about the server, and for the models that the proxy cannot place."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.server import EXTENSIONS, SERVER_NAME, SERVER_VERSION
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import ModelNotReadyError, Reply
 from serve_app.protocols.open_inference_tensors import PLATFORM, VERSION, check_version
 from serve_app.rpc.messages import new, parse
 from serve_app.rpc.service import rpc_reply
 
-Answer = Callable[[ModelIndex, Relay, bytes], Awaitable[Reply]]
+
+@dataclass(frozen=True)
+class Gate:
+    """What a call is answered with: the models, how they are asked, and the client's metadata."""
+
+    index: ModelIndex
+    visible: VisibleModels
+    relay: Relay
+    metadata: Mapping[str, str]
 
 
-async def answer_rpc(index: ModelIndex, relay: Relay, method: str, request: bytes) -> Reply:
+Answer = Callable[[Gate, bytes], Awaitable[Reply]]
+
+
+async def answer_rpc(gate: Gate, method: str, request: bytes) -> Reply:
     """Return the reply to the serialized `request`; raise a ServingError if there is none."""
-    return await _ANSWERS[method](index, relay, request)
+    return await _ANSWERS[method](gate, request)
 
 
-async def _live(index: ModelIndex, relay: Relay, request: bytes) -> Reply:
+async def _live(gate: Gate, request: bytes) -> Reply:
     return rpc_reply(new("ServerLiveResponse", live=True))
 
 
-async def _ready(index: ModelIndex, relay: Relay, request: bytes) -> Reply:
+async def _ready(gate: Gate, request: bytes) -> Reply:
     # As over HTTP: one model that does not load must not take the others out of rotation.
     try:
-        await index.all()
+        await gate.index.all()
     except ModelNotReadyError:
         return rpc_reply(new("ServerReadyResponse", ready=False))
     return rpc_reply(new("ServerReadyResponse", ready=True))
 
 
-async def _server(index: ModelIndex, relay: Relay, request: bytes) -> Reply:
+async def _server(gate: Gate, request: bytes) -> Reply:
     return rpc_reply(
         new("ServerMetadataResponse", name=SERVER_NAME, version=SERVER_VERSION, extensions=EXTENSIONS)
     )
 
 
-async def _model_ready(index: ModelIndex, relay: Relay, request: bytes) -> Reply:
+async def _model_ready(gate: Gate, request: bytes) -> Reply:
     """Answer whether a model answers; an unknown one is an error, as in the protocol."""
     message = parse("ModelReadyRequest", request)
     try:
-        await index.resolve(message.name)
+        await gate.visible.resolve(gate.metadata, message.name)
     except ModelNotReadyError:
         return rpc_reply(new("ModelReadyResponse", ready=False))
     check_version(message.name, message.version)
     return rpc_reply(new("ModelReadyResponse", ready=True))
 
 
-async def _model(index: ModelIndex, relay: Relay, request: bytes) -> Reply:
+async def _model(gate: Gate, request: bytes) -> Reply:
     message = parse("ModelMetadataRequest", request)
     # A model that rests is not woken up for that.
-    if (await index.resolve(message.name)).replicas:
-        return await relay.send(message.name, "ModelMetadata", request, {})
+    if (await gate.visible.resolve(gate.metadata, message.name)).replicas:
+        return await gate.relay.send(message.name, "ModelMetadata", request, gate.metadata)
     check_version(message.name, message.version)
     return rpc_reply(new("ModelMetadataResponse", name=message.name, versions=[VERSION], platform=PLATFORM))
 
 
-async def _infer(index: ModelIndex, relay: Relay, request: bytes) -> Reply:
-    return await relay.send(parse("ModelInferRequest", request).model_name, "ModelInfer", request, {})
+async def _infer(gate: Gate, request: bytes) -> Reply:
+    name = parse("ModelInferRequest", request).model_name
+    await gate.visible.require(gate.metadata, name)
+    return await gate.relay.send(name, "ModelInfer", request, gate.metadata)
 
 
 _ANSWERS: Final[Mapping[str, Answer]] = {

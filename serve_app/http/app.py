@@ -19,6 +19,7 @@ from serve_app.http.errors import (
     UnexpectedError,
     UnknownPathError,
 )
+from serve_app.http.request_id import WithRequestId
 from serve_app.http.streaming import StreamedReply, StreamedResponse
 
 logger = logging.getLogger("ray.serve")
@@ -47,7 +48,7 @@ def application(routes: Sequence[Route], error_reply: ErrorReply) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return _WithoutTrailingSlash(app)
+    return WithRequestId(_WithoutTrailingSlash(app))
 
 
 def response(reply: Reply | StreamedReply) -> Response:

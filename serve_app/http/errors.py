@@ -4,6 +4,7 @@ The body is `{"error": <sentence>, "code": <word>}`; the Open Inference Protocol
 The HAProxy command imports this module and must start fast, so it imports neither pydantic nor starlette.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -56,6 +57,19 @@ class MalformedRequestError(ServingError):
         super().__init__(
             "this is no HTTP request that the server can read; look at its first line and headers"
         )
+
+
+class UnauthorizedError(ServingError):
+    """The client has sent no key, or one that is not known."""
+
+    status, code = 401, "unauthorized"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class NotAllowedError(ServingError):
+    """The client's key may not ask this model."""
+
+    status, code = 403, "not_allowed"
 
 
 class UnknownModelError(ServingError):
@@ -147,6 +161,16 @@ class OverloadedError(ServingError):
 
     status, code = 429, "overloaded"
     headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class RateLimitedError(ServingError):
+    """The key has used up what it may ask of the endpoint for now; `seconds` later there is some again."""
+
+    status, code = 429, "rate_limited"
+
+    def __init__(self, message: str, seconds: float, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.headers = {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 class ModelNotReadyError(ServingError):

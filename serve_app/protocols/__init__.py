@@ -10,11 +10,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from serve_app.access.folder import AccessFolder
+from serve_app.access.front import Arrival, Front
 from serve_app.engine.base import Engine
+from serve_app.engine.records import Observers, RequestRecord, Transport
 from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
-from serve_app.http.errors import JSON_TYPE, Reply
+from serve_app.http.errors import JSON_TYPE, Reply, ServingError
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.generation.chat_completions import CHAT_COMPLETIONS, chat_completions
 from serve_app.protocols.generation.completions import COMPLETIONS, completions
@@ -30,6 +33,7 @@ from serve_app.protocols.rerank import rerank
 from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.tei import classify, embed, info, is_classify_request
 from serve_app.protocols.versions import version_routes
+from serve_app.rpc.service import rpc_error
 
 Verb = Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply | StreamedReply]]
 
@@ -83,19 +87,30 @@ CALLS: Final[Mapping[str, Verb]] = {**VERBS, METADATA: _metadata, INFO: _info, *
 """What the gateway asks of a model by Serve's handle."""
 
 
+def error_reply_to_call(verb: str, error: ServingError) -> Reply:
+    """Return the reply for an error of one of CALLS, which the gateway relays."""
+    return rpc_error(error) if verb in RPC_CALLS else error_reply(verb, error)
+
+
 MEDIA_TYPES: Final[MediaTypes] = {JSON_TYPE: None, BINARY_TYPE: HEADER_LENGTH}
 """The media types of their bodies, each with the header that it requires."""
 
 
-def model_application(engine: Engine) -> ASGIApp:
-    """Return the ASGI application of `engine`'s model, whose paths are below its route prefix."""
+def model_application(engine: Engine, front: Front | None = None) -> ASGIApp:
+    """Return the ASGI application of `engine`'s model behind `front`; paths are below its route prefix.
+
+    Without a front, everybody may ask.
+    """
+    front = front or Front(engine.args.name, AccessFolder(None), Observers())
 
     def route_of(path: str, verb: Verb) -> Route:
         async def call(request: Request) -> Response:
-            body = await read_body(request, MEDIA_TYPES)
-            async with cancel_on_disconnect(request):
-                reply = await verb(engine, body, request.headers)
-            return response(reply)
+            async def work(record: RequestRecord) -> Reply | StreamedReply:
+                record.body = await read_body(request, MEDIA_TYPES)
+                async with cancel_on_disconnect(request):
+                    return await verb(engine, record.body, request.headers)
+
+            return response(await front.answer(Arrival(path, Transport.HTTP, request.headers), work))
 
         return Route(f"/{path}", call, methods=["POST"])
 
@@ -109,10 +124,23 @@ def model_application(engine: Engine) -> ASGIApp:
         # Serve sends requests to a replica only after its model is loaded and has answered a first text.
         return Response(to_json({"name": engine.args.name, "ready": True}), media_type=JSON_TYPE)
 
-    routes = [
+    queries = [
         Route("/", describe, methods=["GET"]),
         Route("/info", about, methods=["GET"]),
         Route("/ready", ready, methods=["GET"]),
-        *(route_of(path, verb) for path, verb in VERBS.items()),
     ]
-    return application([*routes, *version_routes(routes, name=engine.args.name)], error_reply)
+    verbs = [route_of(path, verb) for path, verb in VERBS.items()]
+    versions = version_routes([*queries, *verbs], name=engine.args.name)
+    guarded = [_guarded(route, front) for route in (*queries, *versions)]
+    return application([*guarded, *verbs], error_reply)
+
+
+def _guarded(route: Route, front: Front) -> Route:
+    """Return the route, which answers only those who may ask this model."""
+
+    async def handle(request: Request) -> Response:
+        front.caller_of(request.headers)
+        answer: Response = await route.endpoint(request)
+        return answer
+
+    return Route(route.path, handle, methods=list(route.methods or ()))

@@ -14,8 +14,6 @@ from serve_app.engine.base import Engine
 from serve_app.http.errors import (
     InvalidInputError,
     Reply,
-    ServingError,
-    UnexpectedError,
     UnknownModelError,
     UnknownPathError,
 )
@@ -33,7 +31,7 @@ from serve_app.protocols.open_inference_tensors import (
     unpacked,
 )
 from serve_app.rpc.messages import PARAMETER_CHOICE, new, parse
-from serve_app.rpc.service import rpc_error, rpc_reply
+from serve_app.rpc.service import rpc_reply
 from serve_app.text import quoted
 
 logger = logging.getLogger("ray.serve")
@@ -91,19 +89,13 @@ async def answer_rpc(engine: Engine, method: str, request: bytes) -> Reply:
 
 def _relayed(method: str) -> Callable[[Engine, bytes, Mapping[str, str]], Awaitable[Reply]]:
     async def call(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Reply:
-        try:
-            return await answer_rpc(engine, method, body)
-        except ServingError as error:
-            return rpc_error(error)
-        except Exception:
-            logger.exception("unexpected error on %s", method)
-            return rpc_error(UnexpectedError())
+        return await answer_rpc(engine, method, body)
 
     return call
 
 
 RPC_CALLS: Final = {method: _relayed(method) for method in _ANSWERS}
-"""What the gateway asks of a model by Serve's handle; errors are replies that have a sentence as body."""
+"""What the gateway asks of a model by Serve's handle."""
 
 
 def _columns(request: Any) -> list[InputColumn]:

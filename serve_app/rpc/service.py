@@ -14,6 +14,7 @@ import grpc
 
 from serve_app.contract import MAX_BODY_BYTES
 from serve_app.http.errors import BodyTooLargeError, Reply, ServingError, UnexpectedError
+from serve_app.http.request_id import REQUEST_ID, id_of
 from serve_app.rpc.messages import METHODS, SERVICE, publish_for_reflection
 
 RPC_TYPE: Final = "application/grpc"
@@ -23,6 +24,8 @@ MAX_DETAILS: Final = 500
 # The status codes of errors, by the status that they have over HTTP.
 STATUS_CODES: Final[Mapping[int, grpc.StatusCode]] = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,6 +35,8 @@ STATUS_CODES: Final[Mapping[int, grpc.StatusCode]] = {
     500: grpc.StatusCode.INTERNAL,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+
+_OF_LIMITS: Final = ("x-ratelimit-", "Retry-After")
 
 logger = logging.getLogger("ray.serve")
 
@@ -66,10 +71,10 @@ class InferenceMethods:
     """The service's methods, for a deployment whose `answer_rpc` answers them."""
 
     @abstractmethod
-    async def answer_rpc(self, method: str, request: bytes) -> Reply:
+    async def answer_rpc(self, method: str, request: bytes, metadata: Mapping[str, str]) -> Reply:
         """Return the reply to the serialized `request`: a message, or a sentence with the status of an error.
 
-        May raise a ServingError.
+        `metadata` is the client's, with a request id. May raise a ServingError.
         """
 
     async def ServerLive(self, request: bytes, grpc_context: Any) -> Serialized:
@@ -95,17 +100,20 @@ class InferenceMethods:
 
         Ray would log an exception with its traceback, so the status is set without one.
         """
+        metadata = _metadata(context)
         try:
             if len(request) > MAX_BODY_BYTES:
                 raise BodyTooLargeError(
                     f"the message is larger than {MAX_BODY_BYTES} bytes; send fewer texts in one request"
                 )
-            reply = await self.answer_rpc(method, request)
+            reply = await self.answer_rpc(method, request, metadata)
         except ServingError as error:
             reply = rpc_error(error)
         except Exception:
             logger.exception("unexpected error on %s", method)
             reply = rpc_error(UnexpectedError())
+        limits = [(name, value) for name, value in reply.headers.items() if name.startswith(_OF_LIMITS)]
+        context.set_trailing_metadata([(REQUEST_ID, metadata[REQUEST_ID]), *limits])
         if reply.status == 200:
             return Serialized(reply.body)
         context.set_code(STATUS_CODES.get(reply.status, grpc.StatusCode.INTERNAL))
@@ -113,6 +121,12 @@ class InferenceMethods:
         return Serialized()
 
 
+def _metadata(context: Any) -> dict[str, str]:
+    """Return the client's metadata that is text, with a request id."""
+    given = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+    return given | {REQUEST_ID: id_of(given.get(REQUEST_ID))}
+
+
 def rpc_error(error: ServingError) -> Reply:
     """Return the reply whose body is the sentence of `error`."""
-    return Reply(str(error).encode(), RPC_TYPE, error.status)
+    return Reply(str(error).encode(), RPC_TYPE, error.status, error.headers)

@@ -11,6 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 
 from serve_app.contract import ParameterValue
 from serve_app.engine.base import EncodedSequence, NotFiniteError, Output, Progress
+from serve_app.engine.continuous.continuation import Continued
 from serve_app.loading.proof import Changed, generation_changed
 from serve_app.parameters import GenerationParameters
 from serve_app.tasks.pretrained_task import FULL_BATCHES, PretrainedTask
@@ -135,6 +136,20 @@ class GeneratingTask(PretrainedTask):
         """Return the new token ids for each sequence."""
         return list(self.new_tokens(batch, self.generated(batch, progress)).cpu())
 
+    def output_tokens(self, outputs: Sequence[Any]) -> int:
+        # Models whose answer does not repeat the prompt begin it with a token that nobody has generated.
+        begin = 0 if self.repeats_prompt else 1
+        return sum(
+            len(output.tokens) if isinstance(output, Continued) else _length(output[begin:], self._ends)
+            for output in outputs
+        )
+
+    @property
+    def _ends(self) -> torch.Tensor:
+        """The tokens that end a text."""
+        stated = self._pretrained.model.generation_config.eos_token_id
+        return torch.tensor(stated if isinstance(stated, list) else [-1 if stated is None else stated])
+
     def changed(self, *, exact: bool) -> Changed:
         return partial(generation_changed, exact=exact)
 
@@ -144,15 +159,13 @@ class GeneratingTask(PretrainedTask):
 
     def proof_answers(self, batch: Sequence[EncodedSequence]) -> list[torch.Tensor]:
         """Return the new tokens of each text, each followed by its logits."""
-        stated = self._pretrained.model.generation_config.eos_token_id
-        ends = torch.tensor(stated if isinstance(stated, list) else [-1 if stated is None else stated])
         with torch.inference_mode():
             generated = self.generated(batch, _Awaited((), 0), **_PROOF)
         logits = torch.stack(generated.logits, dim=1).float().cpu()
         # The first token of a decoder is not generated.
         tokens = self.new_tokens(batch, generated.sequences).cpu()[:, -logits.shape[1] :]
         answers = torch.cat([tokens[:, :, None].float(), logits], dim=-1)
-        return [row[: _length(row[:, 0].long(), ends)] for row in answers]
+        return [row[: _length(row[:, 0].long(), self._ends)] for row in answers]
 
 
 def _length(tokens: torch.Tensor, ends: torch.Tensor) -> int:

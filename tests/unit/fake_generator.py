@@ -48,7 +48,7 @@ async def generating(**user_config):
     try:
         yield engine, model.steps
         await until(lambda: not engine._batcher.busy)
-        assert (engine._requests, engine._tokens) == (0, 0)
+        assert (engine._admission.requests, engine._admission.large_tokens) == (0, 0)
         assert model.steps.faults == []
     finally:
         model.steps.free.set()

@@ -55,10 +55,10 @@ def test_the_place_of_a_client_that_leaves_is_free():
             first = await fake_model.fill(engine, model, 1)
             client = Client("waits")
             asked = asyncio.create_task(client.ask(engine))
-            await until(lambda: engine._requests == 2)
+            await until(lambda: engine._admission.requests == 2)
             client.gone.set()
             await asked
-            assert engine._requests == 1
+            assert engine._admission.requests == 1
             model.free.set()
             await asyncio.gather(*first)
             await engine.predict(["last"])

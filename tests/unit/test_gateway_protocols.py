@@ -5,9 +5,11 @@ import pytest
 from starlette.testclient import TestClient
 from tritonclient.grpc import service_pb2 as theirs
 
+from serve_app.access.folder import AccessFolder
 from serve_app.gateway import rpc
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.http.streaming import StreamedReply, data_event
 from serve_app.rpc.service import InferenceMethods
@@ -51,8 +53,9 @@ class Gateway(InferenceMethods):
         self.index = ModelIndex(self.serve)
         self.relay = FakeRelay(self.index)
 
-    async def answer_rpc(self, method, request):
-        return await rpc.answer_rpc(self.index, self.relay, method, request)
+    async def answer_rpc(self, method, request, metadata):
+        gate = rpc.Gate(self.index, VisibleModels(self.index, AccessFolder(None)), self.relay, metadata)
+        return await rpc.answer_rpc(gate, method, request)
 
 
 @pytest.fixture
@@ -173,7 +176,7 @@ def test_a_model_that_rests_is_not_woken_up_for_its_metadata():
 
 def test_inference_is_relayed_with_its_bytes():
     sent = run(
-        Gateway().answer_rpc("ModelInfer", theirs.ModelInferRequest(model_name="a").SerializeToString())
+        Gateway().answer_rpc("ModelInfer", theirs.ModelInferRequest(model_name="a").SerializeToString(), {})
     )
     assert sent.body == b'["a", "ModelInfer"]'
 

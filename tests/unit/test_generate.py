@@ -86,7 +86,7 @@ def test_one_that_is_closed_frees_what_it_held(begun):
                     await anext(parts)
                 await generation.aclose()
                 await generation.aclose()
-                assert engine._requests == 0
+                assert engine._admission.requests == 0
             await until(lambda: not engine._batcher.busy)
             assert steps.computed < 300
 
@@ -141,7 +141,7 @@ def test_a_reader_that_is_cancelled_frees_what_it_held():
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-            assert engine._requests == 0
+            assert engine._admission.requests == 0
             steps.free.set()
 
     run(scenario())
@@ -154,7 +154,7 @@ def test_without_a_first_token_in_time_it_is_given_up():
             generation = await engine.generate(request())
             with pytest.raises(RequestTimeoutError, match=r"no first token within 0\.05 seconds"):
                 await parts_of(generation)
-            assert engine._requests == 0
+            assert engine._admission.requests == 0
             steps.free.set()
 
     run(scenario())
@@ -196,7 +196,7 @@ def test_a_text_that_is_done_holds_nothing_although_nobody_reads_it():
     async def scenario():
         async with generating(**ONE_AT_A_TIME) as (engine, _):
             unread = [await engine.generate(request()) for _ in range(2)]
-            await until(lambda: not engine._requests)
+            await until(lambda: not engine._admission.requests)
             await parts_of(await engine.generate(request()))
             assert [len(await parts_of(each)) for each in unread] == [6, 6]
 
@@ -223,7 +223,7 @@ def test_large_ones_together_have_a_limit_of_tokens():
                 OverloadedError, match="the request has 103 tokens, and large requests with 103"
             ):
                 await engine.generate(request(max_new_tokens=100))
-            assert engine._requests == 1
+            assert engine._admission.requests == 1
             small = await engine.generate(request())
             await small.aclose()
             await large.aclose()
@@ -261,10 +261,10 @@ def test_one_that_is_cancelled_before_it_is_accepted_frees_what_it_held():
         async with generating(**ONE_AT_A_TIME) as (engine, _):
             waiting = asyncio.create_task(engine.generate(request()))
             await asyncio.sleep(0)
-            assert engine._requests == 1
+            assert engine._admission.requests == 1
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            assert engine._requests == 0
+            assert engine._admission.requests == 0
 
     run(scenario())
 
@@ -317,7 +317,7 @@ def test_a_model_without_steps_does_not_stream():
         async with fake_model.serving() as (engine, _):
             with pytest.raises(InvalidInputError, match="does not generate text"):
                 await engine.generate(GenerationRequest("hello"))
-            assert engine._requests == 0
+            assert engine._admission.requests == 0
 
     run(scenario())
 

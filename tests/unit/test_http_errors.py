@@ -328,7 +328,7 @@ def test_a_fault_of_the_program_has_the_shape_of_errors_too(client):
 
 def test_a_full_replica_says_when_to_come_back():
     fake = fake_model.service(max_ongoing_requests=1, max_queued_requests=1)
-    fake.engine._requests = 2
+    fake.engine._admission._requests = 2
     with TestClient(model_application(fake.engine)) as client:
         response = client.post("/predict", json={"text": "a"})
     require_error(response, 429)

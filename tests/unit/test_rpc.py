@@ -10,11 +10,13 @@ from tritonclient.grpc import service_pb2 as theirs
 from serve_app.contract import MAX_BODY_BYTES
 from serve_app.http.errors import (
     ClientGoneError,
+    MalformedBodyError,
     ModelNotReadyError,
     OverloadedError,
     RequestTimeoutError,
     ServingError,
 )
+from serve_app.protocols import error_reply_to_call
 from serve_app.protocols.open_inference_rpc import RPC_CALLS, answer_rpc
 from serve_app.rpc import messages
 from serve_app.rpc.messages import METHODS, SERVICE, new, parse
@@ -28,7 +30,16 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 class Context:
     """Imitates Ray's gRPC context."""
 
-    status, details = None, ""
+    status, details, trailing = None, "", ()
+
+    def __init__(self, metadata=()):
+        self._metadata = metadata
+
+    def invocation_metadata(self):
+        return list(self._metadata)
+
+    def set_trailing_metadata(self, trailing):
+        self.trailing = trailing
 
     def set_code(self, status):
         self.status = status
@@ -43,7 +54,7 @@ class Replica(InferenceMethods):
     def __init__(self, fake):
         self.engine = fake.engine
 
-    async def answer_rpc(self, method, request):
+    async def answer_rpc(self, method, request, metadata):
         return await answer_rpc(self.engine, method, request)
 
 
@@ -53,7 +64,7 @@ class Failing(InferenceMethods):
     def __init__(self, error):
         self.error = error
 
-    async def answer_rpc(self, method, request):
+    async def answer_rpc(self, method, request, metadata):
         raise self.error
 
 
@@ -311,8 +322,9 @@ def test_the_gateway_gets_a_message_or_a_sentence():
     async def scenario():
         engine = fake_model.service().engine
         good = await RPC_CALLS["ModelInfer"](engine, request("a").SerializeToString(), {})
-        bad = await RPC_CALLS["ModelInfer"](engine, b"\xff", {})
-        return good, bad
+        with pytest.raises(MalformedBodyError) as bad:
+            await RPC_CALLS["ModelInfer"](engine, b"\xff", {})
+        return good, error_reply_to_call("ModelInfer", bad.value)
 
     good, bad = asyncio.run(scenario())
     assert theirs.ModelInferResponse.FromString(good.body).model_name == "sentiment"

@@ -158,6 +158,16 @@ class Batching(ApiModel):
     )
 
 
+class PerKeyLimits(ApiModel):
+    """What each key may ask of the endpoint; without keys, all clients together."""
+
+    requests_per_minute: int = Field(default=0, ge=0, le=1_000_000, description="0 sets no limit.")
+    tokens_per_minute: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="Tokens read and generated; 0 sets no limit."
+    )
+    requests_at_once: int = Field(default=0, ge=0, le=100_000, description="0 sets no limit.")
+
+
 class Limits(ApiModel):
     """What a client may ask of one replica."""
 
@@ -169,6 +179,17 @@ class Limits(ApiModel):
     max_input_tokens: int = Field(default=512, ge=1, le=1_048_576, description="Tokens of one text.")
     truncate_input: bool = Field(
         default=False, description="Cut longer texts at maxInputTokens instead of answering 422."
+    )
+    per_key: PerKeyLimits = Field(default_factory=PerKeyLimits)
+
+
+class Access(ApiModel):
+    """Who may ask the endpoint."""
+
+    allow: list[Annotated[str, Field(max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]] = Field(
+        default=[],
+        max_length=256,
+        description="Names of keys; without any, all that the release lets in.",
     )
 
 
@@ -188,6 +209,7 @@ class ModelEndpointSpec(ApiModel):
     scaling: Scaling = Field(default_factory=Scaling)
     batching: Batching = Field(default_factory=Batching)
     limits: Limits = Field(default_factory=Limits)
+    access: Access = Field(default_factory=Access)
     health: Health = Field(default_factory=Health)
     suspend: bool = Field(default=False, description="Keep the object, serve nothing.")
     runtime: str = Field(

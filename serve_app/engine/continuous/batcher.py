@@ -23,6 +23,7 @@ from serve_app.engine.continuous.continuation import Continuation, RunningSequen
 from serve_app.engine.continuous.figures import Figures
 from serve_app.engine.continuous.pace import Pace
 from serve_app.engine.continuous.places import WORTH_COPYING, Places, common_prefix
+from serve_app.engine.records import Observers
 from serve_app.engine.streams import Streams
 from serve_app.engine.waiting import WaitingRequest, WaitingRequests
 
@@ -46,8 +47,11 @@ class ContinuousBatcher:
     one sequence alone always gets in. They may be replaced at any time.
     """
 
-    def __init__(self, steps: Steps, limits: BatchLimits, streams: Streams) -> None:
+    def __init__(
+        self, steps: Steps, limits: BatchLimits, streams: Streams, observers: Observers | None = None
+    ) -> None:
         self.limits = limits
+        self._observers = observers or Observers()
         self.figures = Figures()
         self._steps = steps
         self._streams = streams
@@ -261,10 +265,20 @@ class ContinuousBatcher:
         try:
             choices = await self._compute(rows)
         except Exception as error:
+            self._note(plan, began, failed=True)
             return await self._retry_individually(plan, error)
         pieces = sum(count for _, count in plan if count > 1)
         self._pace.note(time.monotonic() - began, sum(count == 1 for _, count in plan), pieces)
+        self._note(plan, began)
         return _advance(plan, choices)
+
+    def _note(self, plan: Plan, began: float, *, failed: bool = False) -> None:
+        if plan:
+            records = (each.entry.request.record for each, _ in plan)
+            tokens = sum(count for _, count in plan)
+            self._observers.note_batch(
+                records, sequences=len(plan), tokens=tokens, began=began, failed=failed
+            )
 
     async def _compute(self, rows: Sequence[Row]) -> list[Choice | None]:
         if not rows:
