@@ -37,6 +37,7 @@ class AccessFolder:
         self._policy = Policy() if folder is None else Policy(KeysMode.REQUIRED)
         self._seen: tuple[object, ...] = ()
         self._checked = float("-inf")
+        self._complaint = ""
 
     @classmethod
     def of_environment(cls) -> "AccessFolder":
@@ -60,9 +61,11 @@ class AccessFolder:
                 return
             policy = policy_of(_settings(folder), _keys(folder))
         except (OSError, ValueError) as error:
-            logger.error("%s does not say who may ask: %s", folder, error)
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                logger.error("%s does not say who may ask: %s", folder, error)
             return
-        self._policy, self._seen = policy, seen
+        self._policy, self._seen, self._complaint = policy, seen, ""
         for complaint in policy.keys.complaints:
             logger.error("%s", complaint)
         logger.info("keys are %s; %d are known", policy.mode, len(policy.keys.names))

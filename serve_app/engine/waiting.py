@@ -1,14 +1,15 @@
 """Requests that wait for the model, and whose turn it is. Pure but for the futures of the answers.
 
 Requests are served in turn, one sequence of each, so that a request of many sequences delays a small one by a
-batch or two and not until it is over.
+batch or two and not until it is over. Before requests, the keys that send them take turns, so that one that
+sends many requests does not delay another key's.
 """
 
 import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -27,6 +28,8 @@ class WaitingRequest:
         self.owner: object = self
         self.arrived = time.monotonic()
         self.record = current_record()
+        # The name of the client's key.
+        self.caller = self.record.caller if self.record is not None else ""
         if self.record is not None and self.record.queued is None:
             self.record.queued = self.arrived
         # Whether the figures of the model have it; health checks are nobody's requests.
@@ -72,11 +75,19 @@ class QueueEntry:
         return self.request.sequences[self.number]
 
 
+# The requests of one key in the order of their turns: each with its next sequences, and the tokens of those
+# that have had a turn.
+_Turns = deque[tuple[WaitingRequest, Iterator[int], int]]
+
+
 class WaitingRequests:
     """All requests with sequences that are in no batch yet, in the order of their turns."""
 
     def __init__(self) -> None:
         self._turns: list[WaitingRequest] = []
+        # When the keys that have been served had their last turn, counted in turns.
+        self._served: dict[str, int] = {}
+        self._turn = 0
 
     def __len__(self) -> int:
         """Return the number of sequences that wait."""
@@ -96,28 +107,42 @@ class WaitingRequests:
         self._turns.append(request)
 
     def next(self, most: int, most_tokens: int, up_to: float = math.inf) -> list[QueueEntry]:
-        """Return up to `most` sequences that are next, one of each request in turn.
+        """Return up to `most` sequences that are next: one of each key in turn, and of its requests in turn.
 
         A request has no further turn once its own have more than `most_tokens`. Requests of more than `up_to`
         tokens are left out. The sequences go on waiting until they are taken.
         """
         self.forget_those_that_are_over()
-        turns = deque(
-            (request, islice(request.remaining, most), 0)
-            for request in self._turns
-            if request.tokens <= up_to
-        )
+        callers = self._turns_of_callers(most, up_to)
         entries: list[QueueEntry] = []
-        while turns and len(entries) < most:
+        while callers and len(entries) < most:
+            turns = callers.popleft()
             request, numbers, tokens = turns.popleft()
             number = next(numbers, None)
             if number is not None and tokens < most_tokens:
                 entries.append(QueueEntry(request, number))
                 turns.append((request, numbers, tokens + entries[-1].sequence.tokens))
+                callers.append(turns)
+            elif turns:
+                # The turn is that of the key's next request.
+                callers.appendleft(turns)
         return entries
+
+    def _turns_of_callers(self, most: int, up_to: float) -> deque[_Turns]:
+        """Return the turns of each key's requests, first those of the key that has waited longest for one."""
+        of_caller: dict[str, _Turns] = {}
+        for request in self._turns:
+            if request.tokens <= up_to:
+                turns = of_caller.setdefault(request.caller, deque())
+                turns.append((request, islice(request.remaining, most), 0))
+        return deque(
+            of_caller[caller] for caller in sorted(of_caller, key=lambda name: self._served.get(name, 0))
+        )
 
     def take(self, entries: Collection[QueueEntry]) -> None:
         """Take sequences out; it is the turn of the other requests then."""
+        self._turn += 1
+        self._served |= dict.fromkeys((entry.request.caller for entry in entries), self._turn)
         taken: dict[WaitingRequest, set[int]] = {}
         for entry in entries:
             taken.setdefault(entry.request, set()).add(entry.number)

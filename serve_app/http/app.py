@@ -19,7 +19,6 @@ from serve_app.http.errors import (
     UnexpectedError,
     UnknownPathError,
 )
-from serve_app.http.request_id import WithRequestId
 from serve_app.http.streaming import StreamedReply, StreamedResponse
 
 logger = logging.getLogger("ray.serve")
@@ -48,7 +47,7 @@ def application(routes: Sequence[Route], error_reply: ErrorReply) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return WithRequestId(_WithoutTrailingSlash(app))
+    return _WithoutTrailingSlash(app)
 
 
 def response(reply: Reply | StreamedReply) -> Response:

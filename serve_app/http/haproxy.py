@@ -27,9 +27,11 @@ from serve_app.http.errors import (
     OverloadedError,
     ServingError,
     UnexpectedError,
+    UnknownPathError,
 )
 from serve_app.http.haproxy_grpc import with_grpc_rules
 from serve_app.http.known_replicas import APPLICATION, GATEWAY, REPLICA, with_known_replicas, with_servers
+from serve_app.http.request_id import PATTERN
 
 # The largest `limits.requestTimeoutSeconds`, and time for the answer. `endpoint_operator` may not be imported
 # here; a test compares both.
@@ -44,6 +46,7 @@ _OVERLOADED: Final = OverloadedError("the model has too many requests waiting")
 # HAProxy does not send such a request again: the request may be the reason why the replica died.
 _NO_REPLICA: Final = ModelNotReadyError("no replica answered this request; send it again")
 _NO_ROUTE: Final = ModelNotReadyError("the service has no route yet, because it is starting; send it again")
+_NO_ROUTES: Final = UnknownPathError("there is nothing at /-/routes; GET /v2/models lists the models")
 _MALFORMED: Final = MalformedRequestError()
 _UNEXPECTED: Final = UnexpectedError()
 
@@ -76,6 +79,8 @@ _DEFAULTS: Final = """\
 # HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer, which Ray is told to make
 # 256 KiB.
 _RULES: Final = """\
+    # Serve gives each request without an id one, and each answer the same.
+    http-request del-header x-request-id if !{{ req.fhdr(x-request-id) -m reg {request_id} }}
     # A request to one of these paths becomes one to the model that its body names, if it has a backend.
     acl by_body path {entrances}
     http-request wait-for-body time {seconds:g}s if METH_POST by_body
@@ -83,6 +88,8 @@ _RULES: Final = """\
     http-request set-var-fmt(txn.backend) http-%[var(txn.model)] if METH_POST by_body
     acl names_model var(txn.backend),nbsrv ge 1
     http-request set-path /v2/models/%[var(txn.model)]%[path,regsub(/$,)] if METH_POST by_body names_model
+    # Ray would list the paths of all models, whoever asks.
+    http-request return status 404 errorfile "{unknown_path}" if {{ path_beg -i /-/routes }}
     # KServe's path becomes one below the model's own.
     http-request replace-path ^/v1/models/([^/:]+):predict/?$ /v2/models/\\\\1/v1:predict if METH_POST
 {cors}\
@@ -112,7 +119,9 @@ _CORS: Final = """\
     http-after-response set-header access-control-max-age 600 if for_origin
     http-after-response add-header vary origin
 """
-_CORS_HEADERS: Final = "content-type, content-encoding, authorization, inference-header-content-length"
+_CORS_HEADERS: Final = (
+    "content-type, content-encoding, authorization, x-api-key, x-request-id, inference-header-content-length"
+)
 # Origins with commas between them, or "*".
 CORS_VARIABLE: Final = "MODEL_ENDPOINTS_CORS_ORIGINS"
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
@@ -149,6 +158,7 @@ def with_rules(config: str, folder: Path) -> str:
     defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, error_files=error_files)
     no_route = _answer_file(_NO_ROUTE, folder, "no_route")
     rules = _RULES.format(
+        request_id=PATTERN,
         cors=_cors(os.environ.get(CORS_VARIABLE, "")),
         entrances=" ".join(f"{path} {path}/" for path in ENTRANCES),
         seconds=BODY_TIMEOUT_SECONDS,
@@ -157,6 +167,7 @@ def with_rules(config: str, folder: Path) -> str:
         malformed=_answer_file(_MALFORMED, folder),
         no_route=no_route,
         no_replica=_answer_file(_NO_REPLICA, folder),
+        unknown_path=_answer_file(_NO_ROUTES, folder),
     )
     config = _replace(_ERROR_FILE, "", config, "error files")
     config = _replace(_HARD_STOP, rf"\g<1> {LONGEST_REQUEST_SECONDS}s\n", config, "hard-stop-after")

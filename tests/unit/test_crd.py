@@ -1,4 +1,6 @@
 import re
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -102,16 +104,15 @@ def test_parameters_of_one_name_that_have_no_common_schema_are_refused(one, othe
 
 def test_a_section_that_is_left_out_gets_its_defaults():
     sections = {path for path, schema in leaves("object") if "default" in schema} - {"status"}
-    assert sections == {f"spec.{name}" for name in ("resources", "scaling", "batching", "limits", "health")}
+    names = ("resources", "scaling", "batching", "limits", "limits.perKey", "access", "health")
+    assert sections == {f"spec.{name}" for name in names}
 
 
 def test_the_defaults_of_the_schema_are_those_of_the_models():
     spec = parse_endpoint(manifest()).spec.model_dump(by_alias=True, mode="json")
     for path, schema in schemas(ROOT["properties"]["spec"]):
-        section, _, field = path.partition(".")
         if "default" in schema:
-            value = spec[section][field] if field else spec[section]
-            assert schema["default"] == value, path
+            assert schema["default"] == reduce(getitem, path.split("."), spec), path
 
 
 def test_only_the_model_is_required():

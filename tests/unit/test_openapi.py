@@ -33,7 +33,7 @@ def routes_of(app, prefix=""):
     """Return (path, method) of each route of an application."""
     return {
         (prefix + route.path.rstrip("/") if prefix else route.path, method)
-        for route in app._app._app.routes
+        for route in app._app.routes
         for method in route.methods - {"HEAD"}
     }
 

@@ -34,7 +34,9 @@ DEFAULTS = {
         "requestTimeoutSeconds": 60,
         "maxInputTokens": 512,
         "truncateInput": False,
+        "perKey": {"requestsPerMinute": 0, "tokensPerMinute": 0, "requestsAtOnce": 0},
     },
+    "access": {"allow": []},
     "health": {"periodSeconds": 10, "timeoutSeconds": 30, "gracefulShutdownSeconds": 20},
     "suspend": False,
     "runtime": "",
@@ -51,6 +53,9 @@ INTEGERS = {
     "limits.maxOngoingRequests": (1, 10_000),
     "limits.maxQueuedRequests": (1, 100_000),
     "limits.maxInputTokens": (1, 1_048_576),
+    "limits.perKey.requestsPerMinute": (0, 1_000_000),
+    "limits.perKey.tokensPerMinute": (0, 1_000_000_000),
+    "limits.perKey.requestsAtOnce": (0, 100_000),
 }
 NUMBERS = {
     "scaling.upscaleDelaySeconds": (0, 3600),
@@ -71,7 +76,7 @@ STRINGS = [
     "resources.memory",
     "runtime",
 ]
-SECTIONS = ["model", "resources", "scaling", "batching", "limits", "health"]
+SECTIONS = ["model", "resources", "scaling", "batching", "limits", "limits.perKey", "access", "health"]
 FLAGS = ["limits.truncateInput", "suspend"]
 EVERY_FIELD = [*SECTIONS, *INTEGERS, *NUMBERS, *STRINGS, *FLAGS, "model.parameters"]
 
@@ -179,7 +184,7 @@ def test_a_value_beyond_a_bound_is_refused_with_the_bound(path, bounds):
     ("where", "allowed"),
     [
         ("", "apiVersion, kind, metadata, spec, status"),
-        ("spec.", "batching, health, limits, model, resources, runtime, scaling, suspend"),
+        ("spec.", "access, batching, health, limits, model, resources, runtime, scaling, suspend"),
         ("spec.model.", "dtype, parameters, revision, task, uri"),
         ("spec.resources.", "count, cpus, memory, profile"),
         ("spec.batching.", "maxBatchSize, maxBatchTokens, maxWaitMilliseconds"),

@@ -9,9 +9,11 @@ from serve_app.engine.waiting import WaitingRequest, WaitingRequests
 from tests.harness.builders import run
 
 
-def request(*tokens):
+def request(*tokens, caller=""):
     sequences = [SimpleNamespace(tokens=each, group=None) for each in tokens]
-    return WaitingRequest(sequences, asyncio.get_running_loop().create_future())
+    made = WaitingRequest(sequences, asyncio.get_running_loop().create_future())
+    made.caller = caller
+    return made
 
 
 def waiting(*requests):
@@ -42,6 +44,41 @@ def test_one_sequence_of_each_request_in_turn(options, expected):
         return shown(waiting(*requests), requests, **options)
 
     assert run(scenario()) == expected.split()
+
+
+def test_keys_take_turns_before_their_requests_do():
+    async def scenario():
+        requests = [request(1, 1, caller="noisy"), request(1, caller="noisy"), request(1, 1, caller="quiet")]
+        return shown(waiting(*requests), requests)
+
+    assert run(scenario()) == ["a0", "c0", "b0", "c1", "a1"]
+
+
+def test_a_key_that_has_had_no_turn_is_next_however_late_it_comes():
+    async def scenario():
+        noisy = [request(1, caller="noisy") for _ in range(9)]
+        queue = waiting(*noisy)
+        served = []
+        for _ in range(3):
+            queue.append(request(1, caller="quiet"))
+            entries = queue.next(1, 100)
+            served.append(entries[0].request.caller)
+            queue.take(entries)
+            entries = queue.next(1, 100)
+            served.append(entries[0].request.caller)
+            queue.take(entries)
+        return served
+
+    # Both have a turn again and again, although one of them always waits with more.
+    assert run(scenario()) == ["noisy", "quiet"] * 3
+
+
+def test_what_is_too_large_for_its_key_leaves_the_turn_to_the_next_one():
+    async def scenario():
+        requests = [request(5, 5, caller="noisy"), request(1, caller="noisy"), request(1, caller="quiet")]
+        return shown(waiting(*requests), requests, most_tokens=5)
+
+    assert run(scenario()) == ["a0", "c0", "b0"]
 
 
 def test_whoever_was_served_comes_after_the_others_and_keeps_its_order():

@@ -27,8 +27,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/part-of: {{ .Chart.Name }}
 {{- end -}}
 
+{{/* Labels as a selector of the API server. */}}
+{{- define "model-endpoints.selector" -}}
+{{- $parts := list -}}
+{{- range $label, $value := . }}{{ $parts = append $parts (printf "%s=%s" $label $value) }}{{ end -}}
+{{- join "," $parts -}}
+{{- end -}}
+
 {{- define "model-endpoints.authSecret" -}}
 {{- default (printf "%s-auth" (include "model-endpoints.fullname" .)) .Values.auth.secretName -}}
+{{- end -}}
+
+{{/* Name of the Secret with the keys of clients. */}}
+{{- define "model-endpoints.keysSecret" -}}
+{{- default (printf "%s-keys" (include "model-endpoints.fullname" .)) .Values.access.secretName -}}
 {{- end -}}
 
 {{/* Name of the store that the chart runs for Ray's head. */}}
@@ -68,6 +80,9 @@ publishes no image, and a name that nobody owns could be taken by anybody.
   "serveApiUrl" (printf "http://%s-head-svc:8265" $name)
   "servicePort" (.Values.service.port | int | toString)
   "defaultRuntime" (toString .Values.runtime.default)
+  "keysSecret" (include "model-endpoints.keysSecret" .)
+  "accessConfigMap" (printf "%s-access" $name)
+  "podSelector" (include "model-endpoints.rayLabels" . | fromYaml | include "model-endpoints.selector")
 -}}
 {{- if .Values.auth.enabled }}{{ $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" }}{{ end -}}
 {{- with .Values.externalUrl }}{{ $_ := set $settings "externalUrl" . }}{{ end -}}

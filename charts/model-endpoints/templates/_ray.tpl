@@ -3,6 +3,9 @@
 {{/* Where the CA bundle is mounted. */}}
 {{- define "model-endpoints.caFolder" -}}/etc/model-endpoints/ca{{- end -}}
 
+{{/* Where the policy and the keys of clients are mounted. */}}
+{{- define "model-endpoints.accessFolder" -}}/etc/model-endpoints{{- end -}}
+
 {{/* Hosts that are never asked through a proxy: this pod, the cluster's Services, and those of the values. */}}
 {{- define "model-endpoints.noProxy" -}}
 {{- concat (list "localhost" "127.0.0.1" "::1" ".svc" ".svc.cluster.local") .Values.proxy.noProxy | uniq | join "," -}}
@@ -44,6 +47,7 @@ large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodi
   "RAY_USAGE_STATS_ENABLED" "0"
   "RAY_worker_niceness" "0"
   "MODEL_ENDPOINTS_FORK_WORKERS" (ternary (ternary "serve" "models" (eq $component "head")) "off" .Values.ray.forkWorkers)
+  "MODEL_ENDPOINTS_ACCESS" (include "model-endpoints.accessFolder" .)
   "TOKENIZERS_PARALLELISM" "false"
   "HOME" "/home/ray"
   "HF_HOME" "/cache/huggingface"
@@ -87,6 +91,9 @@ large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodi
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /home/ray}
 - {name: cache, mountPath: /cache}
+{{- /* Always mounted, since a mount that comes later would replace the Ray cluster. */}}
+- {name: access, mountPath: {{ include "model-endpoints.accessFolder" . }}/access, readOnly: true}
+- {name: keys, mountPath: {{ include "model-endpoints.accessFolder" . }}/keys, readOnly: true}
 {{- if .Values.hub.tokenSecret.name }}
 - {name: hub-token, mountPath: /var/run/secrets/hub, readOnly: true}
 {{- end }}
@@ -122,6 +129,8 @@ large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodi
 {{- else }}
 - {name: cache, emptyDir: {}}
 {{- end }}
+- {name: access, configMap: {name: {{ include "model-endpoints.fullname" . }}-access}}
+- {name: keys, secret: {secretName: {{ include "model-endpoints.keysSecret" . }}, optional: true, defaultMode: 288}}
 {{- with .Values.hub.tokenSecret }}
 {{- if .name }}
 - {name: hub-token, secret: {secretName: {{ .name }}, items: [{key: {{ .key }}, path: token}]}}

@@ -18,7 +18,14 @@ from rich.table import Table
 
 from endpoint_operator.cli.display import example
 from endpoint_operator.cli.inputs import fail, messages
-from endpoint_operator.cli.model_client import DEFAULT_URL, ModelClient, Parameters, Url, task_parameters
+from endpoint_operator.cli.model_client import (
+    DEFAULT_URL,
+    ModelClient,
+    Parameters,
+    Url,
+    key_headers,
+    task_parameters,
+)
 from endpoint_operator.load.closed import Sender, send_until
 from endpoint_operator.load.connections import Connections
 from endpoint_operator.load.timing import Summary, summarize
@@ -109,7 +116,7 @@ def measure(address: str, requests: Sequence[Mapping[str, Any]], clients: int, s
 
 
 async def _measure(address: str, contents: Sequence[bytes], clients: int, seconds: float) -> Level:
-    connections = Connections(address, PATIENCE_SECONDS, clients)
+    connections = Connections(address, PATIENCE_SECONDS, clients, key_headers())
     sender = Sender(connections, contents)
     begun = time.perf_counter()
     await send_until(sender, clients, begun + seconds)

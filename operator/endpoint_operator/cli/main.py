@@ -46,12 +46,25 @@ def run(
         str | None,
         typer.Option(help="Join the Ray whose dashboard has this URL, instead of starting one."),
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File with a line 'name: key' for each key; clients need one then."),
+    ] = None,
+    optional_keys: Annotated[
+        bool, typer.Option("--optional-keys", help="Let clients without a key in, too.")
+    ] = False,
+    hide_models: Annotated[
+        bool, typer.Option("--hide-models", help="Answer 404 for models that a key may not ask, not 403.")
+    ] = False,
 ) -> None:
     """Serve the manifests on this machine, and follow the files as they change."""
+    from endpoint_operator.local.access import KeysOptions
     from endpoint_operator.local.service import CannotServeError, Options, serve_manifests
 
     try:
-        serve_manifests(files, Options(host, port, grpc_port, models, ray_dashboard), Display(Console()))
+        access = None if keys is None else KeysOptions(keys.absolute(), optional_keys, hide_models)
+        options = Options(host, port, grpc_port, models, ray_dashboard, access)
+        serve_manifests(files, options, Display(Console()))
     except CannotServeError as error:
         raise fail(str(error)) from error
 

@@ -1,6 +1,7 @@
 """Requests of the commands to a model service; whatever goes wrong ends the command with one sentence."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -24,6 +25,16 @@ Parameters = Annotated[
         metavar="KEY=VALUE", help="A parameter of the task, or a JSON object of several; may be repeated."
     ),
 ]
+
+
+# An option would show the key to everybody who lists processes.
+KEY_VARIABLE: Final = "MODEL_ENDPOINTS_KEY"
+
+
+def key_headers() -> dict[str, str]:
+    """Return the header with the key of the environment; none without a key."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 class ModelClient:
@@ -59,7 +70,12 @@ class ModelClient:
     def _send(self, method: str, address: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
             response = httpx.request(
-                method, address, json=body, timeout=TIMEOUT_SECONDS, trust_env=not _is_this_machine(address)
+                method,
+                address,
+                json=body,
+                headers=key_headers(),
+                timeout=TIMEOUT_SECONDS,
+                trust_env=not _is_this_machine(address),
             )
         except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
             # The last two are about a proxy that the environment names and httpx cannot use.

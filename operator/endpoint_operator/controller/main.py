@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import kopf
 
 from endpoint_operator.api.profiles import InvalidProfilesError
+from endpoint_operator.controller.access_watch import AccessWatch
 from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.handlers import Memo, registry
 from endpoint_operator.controller.leadership.election import (
@@ -107,7 +108,12 @@ async def _work(
         settings.behind_seconds,
     )
     reconciler = Reconciler(settings, client, profiles, dashboard, metrics, heartbeat)
-    loop = asyncio.create_task(reconciler.run(), name="reconciler")
+    tasks = [asyncio.create_task(reconciler.run(), name="reconciler")]
+    if settings.keys_secret:
+        watch = AccessWatch(
+            client.pods(), settings.keys_secret, settings.access_config_map, settings.pod_selector
+        )
+        tasks.append(asyncio.create_task(watch.run(), name="access watch"))
     try:
         await _wait_for_access(client)
         logger.info("Watching ModelEndpoints and RayServices of namespace %s.", settings.namespace)
@@ -120,8 +126,9 @@ async def _work(
         )
     finally:
         await gate.drain(WRITES_END_SECONDS)
-        loop.cancel()
-        await asyncio.gather(loop, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _asked_to_end() -> asyncio.Event:

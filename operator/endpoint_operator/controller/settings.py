@@ -76,6 +76,15 @@ class Settings(Deadlines):
         le=LONGEST_SECONDS,
         description="How long nobody leads after the leader was lost.",
     )
+    keys_secret: str = Field(
+        default="", max_length=253, description="Secret with the keys of clients; empty: it is not followed."
+    )
+    access_config_map: str = Field(
+        default="", max_length=253, description="ConfigMap that says whether clients need keys."
+    )
+    pod_selector: str = Field(
+        default="", description="Labels of Ray's pods, which mount both; as in kubectl get pods -l."
+    )
     http_port: int = Field(default=8080, ge=0, le=65535, description="/healthz and /metrics; 0 takes any.")
     debounce_seconds: float = Field(
         default=0.5, ge=0, le=60, description="Time without events before a reconciliation."

@@ -17,6 +17,7 @@ from endpoint_operator.kube.errors import KubeError, NotFoundError, api_errors
 from endpoint_operator.kube.gate import WriteGate
 from endpoint_operator.kube.kinds import MODEL_ENDPOINT, RAY_SERVICE, Kind
 from endpoint_operator.kube.lease import LeaseClient
+from endpoint_operator.kube.pods import PodsClient
 
 FIELD_MANAGER: Final = "model-endpoints-operator"
 PAGE_SIZE: Final = 500
@@ -93,6 +94,10 @@ class KubeClient:
     def lease(self, name: str, timeout: float) -> LeaseClient:
         """Return the requests for a Lease of the RayService; each takes at most `timeout` seconds."""
         return LeaseClient(self._objects, self._scope.namespace, name, timeout, self.get_ray_service)
+
+    def pods(self) -> PodsClient:
+        """Return the requests about the pods of the namespace."""
+        return PodsClient(self._objects, self._scope.namespace, self._timeout, self._gate)
 
     async def check_access(self) -> None:
         """Raise KubeError unless both kinds exist and may be read."""

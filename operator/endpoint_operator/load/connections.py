@@ -5,6 +5,7 @@ General clients cost a fifth of a small machine at 700 requests a second, which 
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,12 +18,15 @@ class Connections:
     Those at rest are used again; a request that finds none waits.
     """
 
-    def __init__(self, url: str, patience_seconds: float, most: int) -> None:
+    def __init__(
+        self, url: str, patience_seconds: float, most: int, headers: Mapping[str, str] | None = None
+    ) -> None:
         parts = urlsplit(url)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host, self._port = parts.hostname or "localhost", parts.port or (443 if self._tls else 80)
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._head: Final = (
-            f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+            f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n{more}"
         ).encode()
         self._patience = patience_seconds
         self._free = asyncio.Semaphore(most)

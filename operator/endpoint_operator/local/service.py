@@ -13,6 +13,7 @@ from watchfiles import watch
 
 from endpoint_operator.api.profiles import LocalMachine, Profiles
 from endpoint_operator.api.types import ModelEndpoint
+from endpoint_operator.local.access import KeysFileError, KeysFolder, KeysOptions, keys_folder
 from endpoint_operator.local.manifests import ManifestError, Workspace
 from endpoint_operator.local.ray import (
     detect_machine,
@@ -50,6 +51,7 @@ class Options:
     grpc_port: int = GRPC_PORT
     models: Path | None = None
     ray_dashboard: str | None = None
+    keys: KeysOptions | None = None
 
 
 class CannotServeError(Exception):
@@ -84,8 +86,10 @@ class LocalService:
         client: ServeClient,
         reporter: Reporter,
         said: Iterable[ManifestError] = (),
+        keys: KeysFolder | None = None,
     ) -> None:
         """`said` are errors of the workspace that were reported before."""
+        self._keys = keys
         self._workspace = workspace
         self._said = frozenset(said)
         self._profiles = profiles
@@ -155,7 +159,8 @@ class LocalService:
         answered = time.monotonic()
         # The watch begins only now, so files edited while the models were loading are read once.
         unread = True
-        folders = {path if path.is_dir() else path.parent for path in self._workspace.arguments}
+        followed = [*self._workspace.arguments, *([self._keys.source] if self._keys else [])]
+        folders = {path if path.is_dir() else path.parent for path in followed}
         for changes in watch(
             *folders,
             stop_event=stop,
@@ -178,6 +183,11 @@ class LocalService:
                 self._reporter.complain(str(error))
 
     def _take_over(self) -> None:
+        if self._keys is not None:
+            try:
+                self._keys.write()
+            except KeysFileError as error:
+                self._reporter.complain(f"{error}\n  the keys of before go on")
         for problem in self._workspace.reread():
             if problem not in self._said:
                 self._reporter.complain(f"{problem}\n  what was running goes on unchanged")
@@ -210,11 +220,15 @@ def serve_manifests(arguments: Sequence[Path], options: Options, reporter: Repor
     machine = detect_machine()
     try:
         require_room(workspace.endpoints, machine)
-        with stop_request() as stop, _chosen_ray(machine, options, reporter) as client:
-            service = LocalService(workspace, machine, client, reporter, problems)
+        with (
+            keys_folder(options.keys) as keys,
+            stop_request() as stop,
+            _chosen_ray(machine, options, reporter) as client,
+        ):
+            service = LocalService(workspace, machine, client, reporter, problems, keys)
             with stop.graceful() as event:
                 _serve(service, workspace.endpoints, event, reporter)
-    except (RayUnavailableError, NoRoomError) as error:
+    except (KeysFileError, RayUnavailableError, NoRoomError) as error:
         raise CannotServeError(str(error)) from error
     except KeyboardInterrupt:
         reporter.say("\nStopped at once.")
@@ -262,6 +276,8 @@ def _chosen_ray(
     machine: LocalMachine, options: Options, reporter: Reporter
 ) -> AbstractContextManager[ServeClient]:
     if options.ray_dashboard is not None:
+        if options.keys is not None:
+            raise RayUnavailableError("--keys: the processes of a Ray that runs already do not see them")
         return joined_ray(options.ray_dashboard)
     require_ray()
     if options.port == options.grpc_port:
