@@ -90,7 +90,7 @@ def test_the_operator_owns_the_serve_config(default):
 
 def test_the_operator_reads_the_same_profiles_as_kuberay():
     documents = template("--values", str(SCENARIOS[0]))
-    [config_map] = of_kind(documents, "ConfigMap")
+    [config_map] = [each for each in of_kind(documents, "ConfigMap") if "profiles.yaml" in each["data"]]
     profiles = parse_profiles(yaml.safe_load(config_map["data"]["profiles.yaml"]))
     [service] = of_kind(documents, "RayService")
     groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
@@ -183,6 +183,10 @@ def test_the_operator_may_do_only_what_it_does(default):
         ("ray.io", "rayservices", "patch", "models-model-endpoints"),
         ("events.k8s.io", "events", "create"),
         ("events.k8s.io", "events", "list"),
+        ("", "secrets", "get", "models-model-endpoints-keys"),
+        ("", "configmaps", "get", "models-model-endpoints-access"),
+        ("", "pods", "list"),
+        ("", "pods", "patch"),
         ("coordination.k8s.io", "leases", "create"),
         ("coordination.k8s.io", "leases", "get", "models-model-endpoints-operator"),
         ("coordination.k8s.io", "leases", "update", "models-model-endpoints-operator"),

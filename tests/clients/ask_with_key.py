@@ -1,4 +1,4 @@
-"""OpenAI's client with a key that may ask three times a minute: it waits for its turn without being told to.
+"""OpenAI's client with a key that may ask twelve times a minute: it waits for its turn without being told to.
 
 Arguments: the URL, the key, and the model. Prints how many vectors it got, and after how many seconds.
 """
@@ -9,7 +9,7 @@ import time
 
 import openai
 
-TIMES = 4
+TIMES = 14
 
 
 def main(url, key, model):

@@ -139,14 +139,10 @@ def test_a_file_that_is_no_file_of_keys_leaves_those_of_before(service, keys_fil
 
 
 def test_the_client_of_openai_waits_for_its_turn_by_itself(service):
-    # Eleven of twelve are used up; one comes back in five seconds.
-    for _ in range(10):
-        answer = predict(service, LIMITED, "/v2/models/minilm/predict")
-        assert answer.status_code == 200
-    assert answer.headers["x-ratelimit-limit-requests"] == "12"
     got = asked("clients.txt", "ask_with_key.py", service.url(""), LIMITED, "minilm")
-    assert got["vectors"] == 4
-    assert got["seconds"] > 5
+    assert got["vectors"] == 14
+    # Twelve come at once, and then one in five seconds.
+    assert 5 < got["seconds"] < 60
     assert "not known" in got["refused"]
 
 
