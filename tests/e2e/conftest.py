@@ -29,6 +29,7 @@ ORDER = (
     "test_models",
     "test_gpu",
     "test_security",
+    "test_keys",
     "test_helm",
     "test_upgrade",
     "test_availability",
