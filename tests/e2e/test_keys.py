@@ -1,4 +1,4 @@
-"""Two teams and three models: keys on the cluster, their rotation under load, limits, and where no key may be."""
+"""Two teams and three models: keys on the cluster, rotation under load, limits, and where no key may be."""
 
 import json
 import threading
@@ -117,9 +117,9 @@ def test_a_key_is_replaced_under_load(release, teams, note):
 
 
 def test_limits_are_told_and_hold_for_each_key(release, teams):
-    answers = [ask(release, "of-all", B) for _ in range(35)]
+    answers = [ask(release, "of-all", B) for _ in range(45)]
     refused = [answer for answer in answers if answer.status_code == 429]
-    assert 1 <= len(refused) <= 5
+    assert 1 <= len(refused) <= 15
     assert all(1 <= int(answer.headers["retry-after"]) <= 2 for answer in refused)
     assert refused[0].headers["x-ratelimit-limit-requests"] == "30"
     assert status(release, "of-all", NEW) == 200
