@@ -13,12 +13,14 @@ from serve_app.gateway.application import gateway_application
 from serve_app.gateway.browser_page import prefers_html
 from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.relay import Relay
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import Reply, ServingError
 from serve_app.protocols import CALLS, METADATA
 from serve_app.protocols.shapes import error_reply
 from tests.harness.asgi import served
 from tests.harness.browser import browsing
 from tests.unit.fake_model import FakeModel, FakeRanker, UserConfig
+from tests.unit.test_access_front import KEYS, access_folder
 from tests.unit.test_model_index import FAILED, FakeServe, application
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -82,6 +84,23 @@ def page(url):
         page.origin = urlsplit(url).netloc
         yield page
         assert {urlsplit(request).netloc for request in page.requests} == {page.origin}
+
+
+def test_a_key_is_asked_for_and_sent_and_shown_to_nobody(tmp_path):
+    index = ModelIndex(states())
+    visible = VisibleModels(index, access_folder(tmp_path))
+    app = gateway_application(index, Relay(index, lambda name: Handle()), visible)
+    with served(app) as url, browsing() as page:
+        page.open(f"{url}/")
+        page.wait("!document.getElementById('key-form').hidden")
+        page.wait_for_text("send a key", "#trouble")
+        page.tab_to("#key")
+        page.write(KEYS["a"])
+        page.press("Enter")
+        page.wait("document.querySelectorAll('#models a').length === 4")
+        page.wait_for_text("Bearer $KEY", "#command")
+        assert KEYS["a"] not in page.value("document.body.innerText")
+        assert all(KEYS["a"] not in request for request in page.requests)
 
 
 @pytest.mark.parametrize(

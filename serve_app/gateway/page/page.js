@@ -20,8 +20,15 @@ let parameters = [];
 let shape = "";
 let latest = 0;
 
+/** Return the header with the key that was typed; it is kept nowhere. */
+function keyHeader() {
+  const key = part("key").value.trim();
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
 async function json(where) {
-  const response = await fetch(address(where), { headers: { accept: "application/json" } });
+  const response = await fetch(address(where), { headers: { accept: "application/json", ...keyHeader() } });
+  if (response.status === 401) part("key-form").hidden = false;
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error ?? `${response.status}`);
   return answer;
@@ -223,7 +230,8 @@ function showCommand() {
     return;
   }
   const url = address(`${path(chosen)}/predict`);
-  say("command", `curl -s ${quoted(url)} \\\n  -H 'content-type: application/json' \\\n  -d ${quoted(body)}`);
+  const key = part("key").value.trim() ? ` \\\n  -H "authorization: Bearer $KEY"` : "";
+  say("command", `curl -s ${quoted(url)}${key} \\\n  -H 'content-type: application/json' \\\n  -d ${quoted(body)}`);
   say("copied", "");
 }
 
@@ -250,7 +258,7 @@ async function send() {
   try {
     const response = await fetch(address(`${path(chosen)}/predict`), {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...keyHeader() },
       body: JSON.stringify(body),
     });
     const text = await response.text();
@@ -331,6 +339,10 @@ part("form").addEventListener("submit", (event) => {
 part("form").addEventListener("input", showCommand);
 part("form").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+});
+part("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  look();
 });
 part("copy").addEventListener("click", copy);
 addEventListener("hashchange", () => {
