@@ -119,14 +119,25 @@ def _infinity(engine: str) -> Callable[[Job, int, Path, Console], Sequence[str]]
 
     def command(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
         tool = python_of(PEERS / "infinity.txt", console).with_name("infinity_emb")
+        model = job.model.folder if engine == "torch" else _exported(job, folder, console)
         return [
-            str(tool), "v2", "--model-id", str(job.model.folder), "--served-model-name", job.model.name,
+            str(tool), "v2", "--model-id", str(model), "--served-model-name", job.model.name,
             "--engine", engine, "--device", job.machine.device, "--dtype", job.dtype,
             "--no-bettertransformer", "--batch-size", str(MAX_BATCH), "--log-level", "error",
             "--host", "127.0.0.1", "--port", str(port),
         ]  # fmt: skip
 
     return command
+
+
+def _exported(job: Job, folder: Path, console: Console) -> Path:
+    """Return a folder with the model in ONNX's format, written by optimum as infinity's documentation says."""
+    target = folder / "onnx"
+    tool = python_of(PEERS / "infinity.txt", console).with_name("optimum-cli")
+    task = "text-classification" if job.model.task == RANKING else "feature-extraction"
+    command = [str(tool), "export", "onnx", "--model", str(job.model.folder), "--task", task, str(target)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return target
 
 
 def _article(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
