@@ -31,6 +31,10 @@ DEPLOYMENT_OPTIONS: Final[dict[str, Any]] = {
 # The gateway is an application like any other, so no endpoint may take its name.
 GATEWAY_APPLICATION: Final = "gateway"
 
+# Where the gateway says what models have used, to whoever has Ray's own token.
+USAGE_PATH: Final = "/v2/usage"
+MINUTE_SECONDS: Final = 60
+
 # Environment variable of Ray's processes: which modules a node's fork server imports for its workers.
 FORK_WORKERS_VARIABLE: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
 
@@ -142,6 +146,41 @@ class UserConfig(StrictModel):
     def max_requests(self) -> int:
         """How many requests may be inside one replica, running and queued together."""
         return self.max_ongoing_requests + self.max_queued_requests
+
+
+class UsagePart(BaseModel):
+    """A part of the gateway's report on usage; members that another version adds are ignored."""
+
+    model_config = StrictModel.model_config | ConfigDict(extra="ignore")
+
+
+class UsageMinute(UsagePart):
+    """What replicas did in one minute, which begins at a multiple of 60 seconds since 1970.
+
+    A replica counts its own seconds by its own clock. It computes while at least one batch runs; a batch
+    counts in the minute in which it ends.
+    """
+
+    begin: int
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    compute_seconds: float = 0.0
+    replica_seconds: float = 0.0
+
+
+class ModelUsage(UsagePart):
+    """The usage of a model: what is known of the last two hours, and until when nothing is added to it."""
+
+    until: int
+    minutes: list[UsageMinute]
+
+
+class UsageReport(UsagePart):
+    """The answer of `GET /v2/usage`: seconds since 1970, and the models that have had replicas."""
+
+    now: int
+    models: dict[str, ModelUsage]
 
 
 class GatewayArgs(StrictModel):

@@ -26,6 +26,7 @@ from serve_app.protocols.open_inference_rpc import answer_rpc
 from serve_app.replica.metrics import GenerationMetrics
 from serve_app.replica.shutdown import LEAD_SECONDS, grace_of_shutdown
 from serve_app.replica.siblings import Siblings
+from serve_app.replica.usage import UsageWriter
 from serve_app.rpc.service import InferenceMethods
 from serve_app.scaling import LOAD
 from serve_app.telemetry.startup import StartupTimer
@@ -45,6 +46,9 @@ class Model(InferenceMethods):
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
         """Load the model. The sentence of a SourceError or ModelLoadError reaches the endpoint's status."""
         startup = StartupTimer.of_this_worker()
+        # What it reserves counts while it loads, too.
+        self._usage = UsageWriter.of_this_replica()
+        self._usage.start()
         # These phases take seconds, and the replica must answer Ray's own calls meanwhile.
         with startup.phase("fetch"):
             folder = await asyncio.to_thread(fetch, args.uri, args.revision)
@@ -54,6 +58,7 @@ class Model(InferenceMethods):
             model = await asyncio.to_thread(task_class, folder, args.dtype)
         startup.split("load", "prove", model.proof_seconds)
         self._engine = BatchEngine(args, model, UserConfig())
+        self._usage.observe(self._engine.observers)
         self._front = Front(args.name, AccessFolder.of_environment(), self._engine.observers)
         self._siblings = Siblings(self._front.limiter)
         self._engine.commit = commit_of(args.uri, folder)

@@ -4,6 +4,7 @@ HAProxy sends most requests straight to a replica of the model (`http/haproxy.py
 without a replica, and requests in which HAProxy finds no model, come here.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from serve_app.gateway.relay import Relay
 from serve_app.gateway.repository import repository_routes
 from serve_app.gateway.rpc import Gate, answer_rpc
 from serve_app.gateway.server import EXTENSIONS, SERVER_NAME, SERVER_VERSION
+from serve_app.gateway.usage import usage_route
 from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
@@ -80,6 +82,7 @@ def gateway_application(index: ModelIndex, relay: Relay, visible: VisibleModels 
         *_openai_routes(visible),
         *models,
         *(_guarded(route, visible) for route in versions),
+        usage_route(time.time),
         page_route(),
     ]
     return application([*routes, openapi_route(routes, SERVER_NAME, SERVER_VERSION)], error_reply)

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from serve_app.contract import USAGE_PATH, UsageReport
 from serve_app.gateway import answers
 from serve_app.gateway.answers import ErrorAnswer
 from serve_app.gateway.repository import IndexRequest
@@ -152,6 +153,9 @@ _QUERIES: Final[Mapping[str, Operation]] = {
     ),
     f"{_MODEL}/ready": Operation("Whether a model answers", (answers.ModelReady,), errors=_OF_QUERIES),
     "/page/{file}": Operation("A file of the page for browsers", errors=(404,)),
+    USAGE_PATH: Operation(
+        "What models have used, minute by minute; needs Ray's own token", (UsageReport,), errors=(404, 500)
+    ),
     OPENAPI_PATH: Operation("This document"),
 }
 _OTHERS: Final[Mapping[str, Operation]] = {

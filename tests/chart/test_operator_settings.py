@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
+from endpoint_operator.api.profiles import read_profiles
 from endpoint_operator.controller.settings import PREFIX, Settings
 from hack.errors import CommandError
-from tests.chart.rendering import EVERYTHING, environment, of_kind, operator_pod, template
+from tests.chart.rendering import EVERYTHING, environment, of_kind, operator_pod, ray_pods, template
 
 
 def given(*options):
@@ -23,6 +24,7 @@ def test_settings_reach_the_operator_under_the_names_that_it_reads():
     assert settings.ray_service == "models-model-endpoints"
     assert settings.lease == "models-model-endpoints-operator"
     assert settings.serve_api_url == "http://models-model-endpoints-head-svc:8265"
+    assert settings.usage_url == "http://models-model-endpoints-head-svc:8000"
     assert variables.keys() <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 
 
@@ -65,7 +67,10 @@ def test_a_port_that_nobody_could_find_is_refused(port):
 
 @pytest.mark.parametrize(
     "setting",
-    ["namespace", "rayService", "profilesFile", "lease", "serveApiUrl", "serveApiTokenFile", "servicePort"],
+    [
+        *("namespace", "rayService", "profilesFile", "lease", "servicePort"),
+        *("serveApiUrl", "serveApiTokenFile", "usageUrl"),
+    ],
 )
 def test_a_setting_that_the_chart_makes_is_refused(setting):
     with pytest.raises(CommandError, match=f"operator.settings.{setting} is set by the chart"):
@@ -90,6 +95,29 @@ def test_changed_profiles_reach_the_operator_at_once():
     after, _ = operator_pod(template(f"{one},profiles[0].maxWorkers=9"))
     assert before["metadata"]["annotations"] != after["metadata"]["annotations"]
     assert before == operator_pod(template(one, "--set=service.type=NodePort"))[0]
+
+
+def test_without_a_token_nobody_is_asked_what_models_have_used():
+    assert "OPERATOR_USAGE_URL" not in given("--set=auth.enabled=false")
+
+
+def test_a_price_reaches_the_operator_and_no_pod_of_ray():
+    one = "--set=profiles[0].name=cpu,profiles[0].cpus=4,profiles[0].memory=16Gi"
+    before, after = template(one), template(one, "--set-json=profiles[0].price=0.25")
+    assert ray_pods(before) == ray_pods(after)
+    assert of_kind(before, "RayService") == of_kind(after, "RayService")
+    [profiles] = [
+        read_profiles(each["data"]["profiles.yaml"], "the ConfigMap")
+        for each in of_kind(after, "ConfigMap")
+        if each["metadata"]["name"].endswith("-profiles")
+    ]
+    assert profiles.by_name["cpu"].price == 0.25
+
+
+@pytest.mark.parametrize("price", ["-1", '"0.25"', "1000001"])
+def test_a_price_is_a_number_that_is_not_negative(price):
+    with pytest.raises(CommandError, match="/profiles/0/price"):
+        template(f"--set-json=profiles[0].price={price}")
 
 
 def deployment(*options):

@@ -184,7 +184,7 @@ def a_scene(
         account = Account(http, namespace)
         account.create()
         dashboard = stack.enter_context(dashboard_of(ray))
-        asked = {"SERVE_API_URL": dashboard.url} if with_dashboard else {}
+        asked = {"SERVE_API_URL": dashboard.url, "USAGE_URL": dashboard.url} if with_dashboard else {}
         operator = _operator(folder, server, proxy, account, {**settings, **asked})
         stack.callback(operator.kill)
         history = stack.enter_context(recorded(http, namespace))

@@ -1,10 +1,11 @@
 """The operator's loop over a small world, with what it writes noted."""
 
-from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.loop import Reconciler
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.probes import Heartbeat
 from endpoint_operator.controller.profiles_file import ProfilesFile
+from endpoint_operator.controller.ray.dashboard import DashboardClient
+from endpoint_operator.controller.ray.usage import UsageClient
 from endpoint_operator.controller.settings import Settings
 from endpoint_operator.kube.errors import ConflictError
 from tests.unit.small_world import World
@@ -92,11 +93,13 @@ class Scene:
         self.client = FakeClient(self.world)
         self.metrics = Metrics()
         self.heartbeat = Heartbeat()
+        self.usage = UsageClient("", None, 60)
         self.reconciler = Reconciler(
             Settings(namespace="models", ray_service="ray", profiles_file=path, **settings),
             self.client,
             ProfilesFile(path),
             DashboardClient("", None, 10, 30),
+            self.usage,
             self.metrics,
             self.heartbeat,
         )

@@ -76,6 +76,8 @@ class World:
         self.dashboard_overdue = False
         self.dashboard_awaited = False
         self.dashboard_locked_out = False
+        # What the models have used; None if nobody is asked.
+        self.usage = None
         self._version = 0
         self.service = {
             "metadata": {"uid": "ray", "resourceVersion": "0", "generation": 1},
@@ -145,6 +147,7 @@ class World:
             ),
             listed=frozenset(endpoint.name for endpoint in ours),
             rejection=self.rejection,
+            usage=self.usage,
         )
 
     def answer(self, **states):

@@ -94,11 +94,11 @@ def kubeconfig(tmp_path, monkeypatch):
     return path
 
 
-@pytest.fixture(params=["status", "plan"])
+@pytest.fixture(params=["status", "usage", "plan"])
 def command(request, tmp_path):
     """Arguments of each command that asks a cluster."""
     (tmp_path / "a.yaml").write_text(manifest_text("a"))
-    return [request.param] if request.param == "status" else ["plan", tmp_path / "a.yaml"]
+    return [request.param] if request.param != "plan" else ["plan", tmp_path / "a.yaml"]
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(kubeconfig, command):

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from endpoint_operator.controller import dashboard as module
-from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.observed.rayservice import Replicas
+from endpoint_operator.controller.ray import dashboard as module
+from endpoint_operator.controller.ray.dashboard import DashboardClient
 from tests.harness.builders import until
 from tests.unit.http_double import serving
 

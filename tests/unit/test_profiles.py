@@ -159,7 +159,7 @@ def test_a_malformed_file_is_refused_with_the_place(document, problem):
 def test_an_unknown_field_of_a_profile_is_named_with_the_fields_of_a_profile():
     assert problems_of({"profiles": [CPU | {"gpus": 1}]}) == [
         "profiles.0.gpus: unknown field; allowed here: accelerators, cpus, maxWorkers, memory, minWorkers, "
-        "name, nodeSelector, tolerations"
+        "name, nodeSelector, price, tolerations"
     ]
 
 

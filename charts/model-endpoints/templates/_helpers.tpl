@@ -84,10 +84,14 @@ publishes no image, and a name that nobody owns could be taken by anybody.
   "accessConfigMap" (printf "%s-access" $name)
   "podSelector" (include "model-endpoints.rayLabels" . | fromYaml | include "model-endpoints.selector")
 -}}
-{{- if .Values.auth.enabled }}{{ $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" }}{{ end -}}
+{{- if .Values.auth.enabled -}}
+{{- $_ := set $settings "serveApiTokenFile" "/var/run/secrets/ray/auth_token" -}}
+{{/* The gateway says what models have used only to whoever has the token. */}}
+{{- $_ := set $settings "usageUrl" (printf "http://%s-head-svc:8000" $name) -}}
+{{- end -}}
 {{- with .Values.externalUrl }}{{ $_ := set $settings "externalUrl" . }}{{ end -}}
 {{- range $setting, $value := .Values.operator.settings -}}
-{{- if or (hasKey $settings $setting) (has $setting (list "namespace" "serveApiTokenFile" "externalUrl")) -}}
+{{- if or (hasKey $settings $setting) (has $setting (list "namespace" "serveApiTokenFile" "usageUrl" "externalUrl")) -}}
 {{- fail (printf "operator.settings.%s is set by the chart from other values: remove it" $setting) -}}
 {{- end -}}
 {{/* Numbers of a values file are floats, and a large one would be written with an exponent. */}}

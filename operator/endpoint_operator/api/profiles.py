@@ -97,6 +97,7 @@ class Profile(ApiModel):
     tolerations: list[Toleration] = Field(default_factory=list)
     min_workers: int = Field(default=0, ge=0)
     max_workers: int = Field(default=1, ge=0)
+    price: float | None = Field(default=None, ge=0, le=1_000_000, description="Of one worker, an hour.")
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         MEMORY_RULE,

@@ -220,6 +220,29 @@ class Rollout(StatusModel):
         return self.phase is RolloutPhase.BACKING_OFF and self.reason not in STEPPED_ASIDE
 
 
+class Usage(StatusModel):
+    """What the endpoint has used since the object was created, as sums over its replicas."""
+
+    requests: int = Field(default=0, ge=0, description="Without refusals and errors of the server.")
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0, description="Tokens that were generated.")
+    compute_seconds: float = Field(default=0, ge=0, description="In which a replica ran the model.")
+    replica_seconds: float = Field(default=0, ge=0, description="In which there was a replica.")
+    idle_share: float | None = Field(
+        default=None, ge=0, le=1, description="Part of the replicas' seconds in which none ran the model."
+    )
+    memory_share: float | None = Field(
+        default=None, ge=0, le=1, description="Part of a worker's memory that one replica reserves."
+    )
+    cost: float | None = Field(
+        default=None,
+        ge=0,
+        description="The replicas' seconds at the price of their profile, for their share of a worker.",
+    )
+    since: str = Field(default="", max_length=64, description="Begin of the first minute that is in it.")
+    until: str = Field(default="", max_length=64, description="End of the last minute that is in it.")
+
+
 class ModelEndpointStatus(StatusModel):
     """What the operator has seen."""
 
@@ -235,6 +258,7 @@ class ModelEndpointStatus(StatusModel):
     last_good: GoodVersion | None = None
     previous_good: GoodVersion | None = None
     rollout: Rollout | None = None
+    usage: Usage | None = None
 
     @property
     def reason(self) -> str:

@@ -86,12 +86,24 @@ async def show_rows(
                 show(reader.namespace, rows)
 
 
+async def read_endpoints(
+    context: str | None, namespace: str | None, ray_service: str | None
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the namespace and its decoded endpoints, or those of one RayService."""
+    async with connect_reader(context, namespace) as reader:
+        return reader.namespace, await _endpoints(reader, ray_service)
+
+
 async def _rows(reader: KubeReader, ray_service: str | None) -> Rows:
+    return endpoint_rows(await _endpoints(reader, ray_service))
+
+
+async def _endpoints(reader: KubeReader, ray_service: str | None) -> list[dict[str, Any]]:
     manifests = await reader.endpoints()
-    if ray_service is not None:
-        service = await reader.ray_service(ray_service)
-        manifests = [manifest for manifest in manifests if _belongs(manifest, service)]
-    return endpoint_rows(manifests)
+    if ray_service is None:
+        return manifests
+    service = await reader.ray_service(ray_service)
+    return [manifest for manifest in manifests if _belongs(manifest, service)]
 
 
 def _belongs(manifest: Mapping[str, Any], service: RayServiceView) -> bool:

@@ -16,6 +16,7 @@ from endpoint_operator.cli.plan import plan
 from endpoint_operator.cli.plan_chart import plan_chart
 from endpoint_operator.cli.predict import predict
 from endpoint_operator.cli.status import status
+from endpoint_operator.cli.usage import usage
 from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.serveconfig.compiler import compile_serve_config
 from serve_app.contract import GRPC_PORT
@@ -101,6 +102,7 @@ def render(
 app.command()(plan)
 app.command()(plan_chart)
 app.command()(status)
+app.command()(usage)
 app.command()(predict)
 app.command()(bench)
 

@@ -13,7 +13,6 @@ from typing import Final
 
 from endpoint_operator.api.status import REASONS
 from endpoint_operator.controller.apply import Applier
-from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.debounce import Debouncer
 from endpoint_operator.controller.decide.desired import DesiredState, Observation, Policy, desired_state
 from endpoint_operator.controller.decide.rollout import Clock
@@ -22,6 +21,8 @@ from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.observe import IncompleteListError, Observer
 from endpoint_operator.controller.probes import Heartbeat
 from endpoint_operator.controller.profiles_file import ProfilesFile
+from endpoint_operator.controller.ray.dashboard import DashboardClient
+from endpoint_operator.controller.ray.usage import UsageClient
 from endpoint_operator.controller.settings import Settings
 from endpoint_operator.kube.client import KubeClient
 from endpoint_operator.kube.errors import ConflictError, KubeError
@@ -49,14 +50,16 @@ class Reconciler:
         client: KubeClient,
         profiles: ProfilesFile,
         dashboard: DashboardClient,
+        usage: UsageClient,
         metrics: Metrics,
         heartbeat: Heartbeat,
     ) -> None:
         self._settings = settings
         self._dashboard = dashboard
+        self._usage = usage
         self._metrics = metrics
         self._heartbeat = heartbeat
-        self._observer = Observer(settings, client, profiles, dashboard, metrics)
+        self._observer = Observer(settings, client, profiles, dashboard, usage, metrics)
         self._applier = Applier(settings, client, self._observer, metrics)
         self._debouncer = Debouncer(settings.debounce_seconds, settings.debounce_limit_seconds)
         self._policy = Policy(settings.serve_config_limit_bytes, _base_url(settings))
@@ -81,11 +84,15 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled; an error is logged, and the next attempt follows after a pause."""
-        asking = asyncio.create_task(self._dashboard.run(self._debouncer.trigger))
+        asking = [
+            asyncio.create_task(client.run(self._debouncer.trigger))
+            for client in (self._dashboard, self._usage)
+        ]
         try:
             await self._run()
         finally:
-            asking.cancel()
+            for task in asking:
+                task.cancel()
 
     async def _run(self) -> None:
         failures = 0
@@ -141,6 +148,7 @@ class Reconciler:
     def _show(self, desired: DesiredState) -> None:
         self._metrics.renders.inc()
         self._metrics.show_endpoints(self._settings.namespace, desired.reasons)
+        self._metrics.show_usages(self._settings.namespace, desired.statuses)
         self._metrics.upgrade_blocking_endpoints.set(len(desired.blocking))
         self._dashboard.hurry(any(REASONS[reason].reconciling for reason in desired.reasons.values()))
 

@@ -13,7 +13,6 @@ import kopf
 
 from endpoint_operator.api.profiles import InvalidProfilesError
 from endpoint_operator.controller.access_watch import AccessWatch
-from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.handlers import Memo, registry
 from endpoint_operator.controller.leadership.election import (
     ANSWER_WITHIN,
@@ -25,6 +24,8 @@ from endpoint_operator.controller.loop import Reconciler
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.probes import Heartbeat, health_server
 from endpoint_operator.controller.profiles_file import ProfilesFile
+from endpoint_operator.controller.ray.dashboard import DashboardClient
+from endpoint_operator.controller.ray.usage import UsageClient
 from endpoint_operator.controller.settings import Settings, SettingsError
 from endpoint_operator.kube.client import FIELD_MANAGER, KubeClient, Scope, connect
 from endpoint_operator.kube.errors import KubeError
@@ -107,7 +108,8 @@ async def _work(
         settings.serve_api_seconds,
         settings.behind_seconds,
     )
-    reconciler = Reconciler(settings, client, profiles, dashboard, metrics, heartbeat)
+    usage = UsageClient(settings.usage_url, settings.serve_api_token_file, settings.usage_seconds)
+    reconciler = Reconciler(settings, client, profiles, dashboard, usage, metrics, heartbeat)
     tasks = [asyncio.create_task(reconciler.run(), name="reconciler")]
     if settings.keys_secret:
         watch = AccessWatch(

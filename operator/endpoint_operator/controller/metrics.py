@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as Count
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from endpoint_operator.api.status import REASONS, REFUSALS, Reason
+from endpoint_operator.api.status import REASONS, REFUSALS, ModelEndpointStatus, Reason, Usage
 
 _PREFIX = "model_endpoints_operator"
 
@@ -35,6 +36,39 @@ class _EndpointStates(Collector):
         yield family
 
 
+# Bounds of a histogram of durations.
+_SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+
+# What of the usage is shown of each endpoint.
+_USAGE: Final = {
+    "compute_seconds": "Seconds in which a replica ran the model",
+    "replica_seconds": "Seconds in which there was a replica, as a sum over the replicas",
+    "cost": "What the replicas have cost, by the price of their profile",
+}
+
+
+class _EndpointUsages(Collector):
+    """Counters of each endpoint's usage, as its status has it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._namespace = ""
+        self._usages: Mapping[str, Usage] = {}
+        registry.register(self)
+
+    def show(self, namespace: str, usages: Mapping[str, Usage]) -> None:
+        self._namespace, self._usages = namespace, usages
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        for member, text in _USAGE.items():
+            family = CounterMetricFamily(
+                f"model_endpoints_endpoint_{member}", text, labels=("namespace", "name")
+            )
+            for name, usage in self._usages.items():
+                if (value := getattr(usage, member)) is not None:
+                    family.add_metric((self._namespace, name), float(value))
+            yield family
+
+
 class Metrics:
     """All metrics, in registries of their own: one for who leads, and one for the work of the leader.
 
@@ -47,6 +81,7 @@ class Metrics:
         self._leader = Gauge(f"{_PREFIX}_leader", "1 if this operator leads, and writes", registry=self._own)
         self._registry = CollectorRegistry()
         self._states = _EndpointStates(self._registry)
+        self._usages = _EndpointUsages(self._registry)
         self._endpoints = self._gauge("endpoints", "ModelEndpoints by the reason of their state", "reason")
         self._rejected = self._gauge("rejected_endpoints", "ModelEndpoints whose spec is not accepted")
         self.upgrade_blocking_endpoints = self._gauge(
@@ -75,12 +110,7 @@ class Metrics:
         self._last_success = self._gauge(
             "last_success_timestamp_seconds", "Unix time of the last success, or of the start"
         )
-        self.seconds = Histogram(
-            f"{_PREFIX}_reconcile_time_seconds",
-            "Duration of a reconciliation",
-            registry=self._registry,
-            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-        )
+        self.seconds = self._histogram("reconcile_time_seconds", "Duration of a reconciliation")
 
     def show_endpoints(self, namespace: str, reasons: Mapping[str, Reason]) -> None:
         """Show the state of each endpoint, and count them by reason."""
@@ -89,6 +119,11 @@ class Metrics:
         for reason in Reason:
             self._endpoints.labels(reason).set(counted[reason])
         self._rejected.set(sum(counted[reason] for reason in REFUSALS))
+
+    def show_usages(self, namespace: str, statuses: Mapping[str, ModelEndpointStatus]) -> None:
+        """Show what each endpoint has used, of those of which it is known."""
+        usages = {name: status.usage for name, status in statuses.items() if status.usage is not None}
+        self._usages.show(namespace, usages)
 
     def exposition(self, last_success: float) -> bytes:
         """Return the metrics in Prometheus' text format; `last_success` is a Unix time."""
@@ -99,6 +134,9 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"{_PREFIX}_{name}", text, registry=self._registry, buckets=_SECONDS)
 
     def _count(self, name: str, text: str, labels: Iterable[str] = ()) -> Count:
         return Count(f"{_PREFIX}_{name}", text, labels, registry=self._registry)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from endpoint_operator.api.profiles import Profiles
+from endpoint_operator.api.profiles import ClusterProfiles, Profiles
 from endpoint_operator.api.rules import NAME_PATTERN
 from endpoint_operator.api.runtime import belongs
 from endpoint_operator.api.status import ModelEndpointStatus, Reason
 from endpoint_operator.controller.concurrency import gather_limited
-from endpoint_operator.controller.dashboard import DashboardClient
 from endpoint_operator.controller.decide.desired import Observation
 from endpoint_operator.controller.metrics import Metrics
 from endpoint_operator.controller.observed.endpoint import (
@@ -27,7 +26,10 @@ from endpoint_operator.controller.observed.endpoint import (
 from endpoint_operator.controller.observed.ray_view import RayView
 from endpoint_operator.controller.observed.rayservice import RayService, parse_ray_service
 from endpoint_operator.controller.observed.rejection import Rejection, rejection_in
+from endpoint_operator.controller.observed.usage import UsageView
 from endpoint_operator.controller.profiles_file import ProfilesFile
+from endpoint_operator.controller.ray.dashboard import DashboardClient
+from endpoint_operator.controller.ray.usage import UsageClient
 from endpoint_operator.controller.settings import Settings
 from endpoint_operator.kube.client import KubeClient
 from endpoint_operator.kube.errors import KubeError
@@ -51,7 +53,7 @@ class IncompleteListError(Exception):
 class _Compiled:
     """What the specs compile to with some profiles: by uid and generation."""
 
-    profiles: Profiles
+    profiles: ClusterProfiles
     gateway: str
     endpoints: dict[tuple[str, int], CompiledEndpoint]
 
@@ -65,12 +67,14 @@ class Observer:
         client: KubeClient,
         profiles: ProfilesFile,
         dashboard: DashboardClient,
+        usage: UsageClient,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._client = client
         self._profiles = profiles
         self._dashboard = dashboard
+        self._usage = usage
         self._metrics = metrics
         self._endpoints: dict[str, ObservedEndpoint] = {}
         self._compiled: _Compiled | None = None
@@ -118,7 +122,9 @@ class Observer:
             )
         service = await self.read_service()
         self._metrics.generation_lag.set(service.generation_lag if service else 0)
-        self._dashboard.ask(service.active.cluster if service and service.active else "")
+        cluster = service.active.cluster if service and service.active else ""
+        self._dashboard.ask(cluster)
+        self._usage.wanted = bool(cluster)
         ours = [each for each in self._endpoints.values() if not each.deleting and self._serves(each)]
         compiled = self._compile(ours)
         return Observation(
@@ -128,6 +134,7 @@ class Observer:
             view=self._view(service),
             listed=frozenset(name for name, each in self._endpoints.items() if not each.deleting),
             rejection=await self._rejection(service),
+            usage=UsageView(report, compiled.profiles.by_name) if (report := self._usage.report) else None,
         )
 
     def _view(self, service: RayService | None) -> RayView:

@@ -112,6 +112,12 @@ class Settings(Deadlines):
     )
     serve_api_token_file: Path | None = Field(default=None, description="Holds the dashboard's token.")
     serve_api_seconds: float = Field(default=10, gt=0, description="Interval of requests to the dashboard.")
+    usage_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="URL of Ray Serve, whose gateway says what models have used; empty for none.",
+    )
+    usage_seconds: float = Field(default=60, gt=0, description="Interval of requests to it.")
 
     @model_validator(mode="after")
     def _look_often_enough(self) -> Self:

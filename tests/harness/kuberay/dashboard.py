@@ -1,4 +1,4 @@
-"""A double of the dashboard of Ray's head, for what the operator asks of it."""
+"""A double of Ray's head for what the operator asks of it: the dashboard, and the gateway's usage."""
 
 import json
 import threading
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from serve_app.contract import USAGE_PATH, UsageReport
 from tests.harness.kuberay.controller import KubeRay
 
 
@@ -19,17 +20,26 @@ class Dashboard:
         self.down = False
         self.delay_seconds = 0.0
         self.requests = 0
+        # What the gateway says that models have used; None for one that does not say it.
+        self.usage: UsageReport | None = None
 
 
 class _Handler(BaseHTTPRequestHandler):
     dashboard: Dashboard
 
     def do_GET(self) -> None:
+        if self.path == USAGE_PATH:
+            usage = self.dashboard.usage
+            self._answer(404 if usage is None else 200, usage.model_dump_json() if usage else "{}")
+            return
         self.dashboard.requests += 1
         time.sleep(self.dashboard.delay_seconds)
         details = None if self.dashboard.down else self.dashboard.ray.details()
-        body = json.dumps(details or {}).encode()
-        self.send_response(200 if details is not None else 503)
+        self._answer(200 if details is not None else 503, json.dumps(details or {}))
+
+    def _answer(self, status: int, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -45,6 +45,7 @@ def to_status(
         last_good=observed.status.last_good,
         previous_good=observed.status.previous_good,
         rollout=observed.status.rollout,
+        usage=observed.status.usage,
     )
 
 

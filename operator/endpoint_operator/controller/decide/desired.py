@@ -27,10 +27,12 @@ from endpoint_operator.controller.decide.rollout import (
 from endpoint_operator.controller.decide.selection import SelectedVersion, kept_entry, select_version
 from endpoint_operator.controller.decide.situation import Situation, situation_of
 from endpoint_operator.controller.decide.upgrade import serves_on_active, upgrade_block
+from endpoint_operator.controller.decide.usage import with_usage
 from endpoint_operator.controller.observed.endpoint import CompiledEndpoint, ObservedEndpoint
 from endpoint_operator.controller.observed.ray_view import RayView
 from endpoint_operator.controller.observed.rayservice import Replicas
 from endpoint_operator.controller.observed.rejection import Rejection
+from endpoint_operator.controller.observed.usage import UsageView
 from endpoint_operator.serveconfig.document import fingerprint, to_document
 from serve_app.contract import GATEWAY_APPLICATION
 
@@ -49,6 +51,8 @@ class Observation:
     listed: frozenset[str]
     # What KubeRay's events say of the live Serve config.
     rejection: Rejection = Rejection.NONE
+    # What the models have used; None while nobody says it.
+    usage: UsageView | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def desired_state(observed: Observation, policy: Policy, clock: Clock) -> Desire
     situation = situation_of(observed.view, observed.rejection, clock)
     isolation = Isolation()
     endpoints = _with_next_rollouts(observed, situation, isolation)
+    endpoints = _with_usages(endpoints, observed.usage, situation, isolation)
     selected = _select(endpoints, observed.compiled, situation, isolation)
     room = policy.document_limit - len(to_document({GATEWAY_APPLICATION: observed.gateway}).encode())
     selected = apply_size_budget(endpoints, selected, situation.live, room)
@@ -130,6 +135,18 @@ def _with_next_rollouts(
     rollouts |= _bisect(before, rollouts, versions, situation)
 
     return [_updated(each, rollouts.get(each.name), versions.get(each.name)) for each in observed.endpoints]
+
+
+def _with_usages(
+    endpoints: list[ObservedEndpoint], usage: UsageView | None, situation: Situation, isolation: Isolation
+) -> list[ObservedEndpoint]:
+    if usage is None:
+        return endpoints
+
+    def updated(endpoint: ObservedEndpoint) -> ObservedEndpoint:
+        return with_usage(endpoint, usage, situation.live.get(endpoint.name), len(endpoints))
+
+    return [isolation.run(each.name, partial(updated, each), each) for each in endpoints]
 
 
 def _updated(

@@ -119,15 +119,19 @@ class DashboardClient:
     async def _applications(self) -> Mapping[str, ApplicationReport]:
         # A new connection each time: the Kubernetes Service may lead to another Ray cluster by now.
         async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as http:
-            answer = await http.get(f"{self._url}/api/serve/applications/", headers=self._headers())
+            answer = await http.get(
+                f"{self._url}/api/serve/applications/", headers=authorization(self._token_file)
+            )
         answer.raise_for_status()
         return parse_serve_details(answer.json())
 
-    def _headers(self) -> dict[str, str]:
-        if self._token_file is None:
-            return {}
-        # Read each time, because a mounted Secret can change.
-        return {"Authorization": f"Bearer {self._token_file.read_text(encoding='utf-8').strip()}"}
+
+def authorization(token_file: Path | None) -> dict[str, str]:
+    """Return the header with Ray's token; none without a file. Raises OSError."""
+    if token_file is None:
+        return {}
+    # Read each time, because a mounted Secret can change.
+    return {"Authorization": f"Bearer {token_file.read_text(encoding='utf-8').strip()}"}
 
 
 def _is_about_the_token(error: Exception) -> bool:
