@@ -131,7 +131,7 @@ def _infinity(engine: str) -> Callable[[Job, int, Path, Console], Sequence[str]]
 
 
 def _exported(job: Job, folder: Path, console: Console) -> Path:
-    """Return a folder with the model in ONNX's format, written by optimum as infinity's documentation says."""
+    """Return a folder with the model in ONNX's format, written by optimum as infinity's pages say."""
     target = folder / "onnx"
     tool = python_of(PEERS / "infinity.txt", console).with_name("optimum-cli")
     task = "text-classification" if job.model.task == RANKING else "feature-extraction"

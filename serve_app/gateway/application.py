@@ -160,11 +160,11 @@ def _openai_model(state: ModelState) -> dict[str, Any]:
 
 def _model_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
     """Return the routes for one model, which the body or the path names."""
+    return [*_verb_routes(visible, relay), *_query_routes(visible, relay)]
 
-    async def info(request: Request) -> Response:
-        name = request.path_params["name"]
-        await visible.require(request.headers, name)
-        return response(await relay.send(name, INFO, b"", dict(request.headers)))
+
+def _verb_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
+    """Return those of requests with a body, which the model answers."""
 
     def route_of(path: str, verb: str, media_types: MediaTypes = MEDIA_TYPES) -> Route:
         async def call(request: Request) -> Response:
@@ -179,6 +179,21 @@ def _model_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
 
         return Route(path, call, methods=["POST"])
 
+    return [
+        *(route_of(path, path.strip("/")) for path in ENTRANCES),
+        *(route_of(f"/v2/models/{{name}}/{verb}".rstrip("/"), verb) for verb in VERBS),
+        route_of("/v1/models/{name}:predict", V1_PREDICT, {JSON_TYPE: None}),
+    ]
+
+
+def _query_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
+    """Return those that ask what a model is, and whether it answers."""
+
+    async def info(request: Request) -> Response:
+        name = request.path_params["name"]
+        await visible.require(request.headers, name)
+        return response(await relay.send(name, INFO, b"", dict(request.headers)))
+
     async def model_ready(request: Request) -> Response:
         name = request.path_params["name"]
         await visible.resolve(request.headers, name)
@@ -192,9 +207,6 @@ def _model_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
         return response(await relay.send(name, METADATA, b"", dict(request.headers)))
 
     return [
-        *(route_of(path, path.strip("/")) for path in ENTRANCES),
-        *(route_of(f"/v2/models/{{name}}/{verb}".rstrip("/"), verb) for verb in VERBS),
-        route_of("/v1/models/{name}:predict", V1_PREDICT, {JSON_TYPE: None}),
         Route("/v2/models/{name}", describe, methods=["GET"]),
         Route("/v2/models/{name}/info", info, methods=["GET"]),
         Route("/v2/models/{name}/ready", model_ready, methods=["GET"]),

@@ -6,12 +6,15 @@ import httpx
 
 from endpoint_operator.api.types import GROUP, PLURAL
 
+# The name that the chart gives to the Secret of keys.
+KEYS_OF: Final = "{}-keys"
 _READ: Final = ["get", "list", "watch"]
 
 
 def rules_of(ray_service: str) -> list[dict[str, Any]]:
     """Return the rights of the operator of this RayService, those of the chart's operator-rbac.yaml."""
     services = {"apiGroups": ["ray.io"], "resources": ["rayservices"]}
+    core = {"apiGroups": [""]}
     leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
     return [
         {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": _READ},
@@ -19,6 +22,9 @@ def rules_of(ray_service: str) -> list[dict[str, Any]]:
         services | {"verbs": _READ},
         services | {"resourceNames": [ray_service], "verbs": ["patch"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]},
+        core | {"resources": ["secrets"], "resourceNames": [KEYS_OF.format(ray_service)], "verbs": ["get"]},
+        core | {"resources": ["configmaps"], "resourceNames": [f"{ray_service}-access"], "verbs": ["get"]},
+        core | {"resources": ["pods"], "verbs": ["list", "patch"]},
         leases | {"verbs": ["create"]},
         leases | {"resourceNames": [f"{ray_service}-operator"], "verbs": ["get", "update"]},
     ]

@@ -8,8 +8,8 @@ from kubernetes.aio import client
 from endpoint_operator.kube.errors import NotFoundError, api_errors
 from endpoint_operator.kube.gate import WriteGate
 
-_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1"
-_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1"
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MERGE: Final = "application/merge-patch+json; charset=utf-8"
 
 
