@@ -7,7 +7,9 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.serve.service import MODELS, manifest, running
@@ -77,6 +79,9 @@ def traced(tmp_path_factory, collector):
     """A service with traces and an access log."""
     folder = tmp_path_factory.mktemp("manifests")
     (folder / "sentiment.yaml").write_text(json.dumps(endpoint()))
+    (folder / "causal.yaml").write_text(
+        json.dumps(manifest("causal", "file:///models/random-causal", "text-generation"))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
@@ -147,6 +152,37 @@ def test_the_gateway_hands_the_trace_on(traced, collector):
     traced.wait_for("the spans", lambda: "model" in collector.of_trace(trace), seconds=10)
     [line] = wait_for_lines(traced, 1, request_id="through-the-gateway")
     assert (line["transport"], line["trace_id"]) == ("gateway", trace)
+
+
+@pytest.mark.parametrize(("compression", "transport"), [(None, "grpc"), ("gzip", "gateway")])
+def test_a_call_over_grpc_is_traced_and_logged_too(traced, collector, compression, transport):
+    """The proxy cannot read the model's name in a compressed message, so the gateway hands it on."""
+    trace = ("3" if compression is None else "4") * 32
+    headers = {"traceparent": f"00-{trace}-{PARENT}-01", "x-request-id": f"by-{transport}"}
+    with triton.InferenceServerClient(f"127.0.0.1:{traced.grpc_port}") as client:
+        tensor = triton.InferInput("text", [1], "BYTES")
+        tensor.set_data_from_numpy(np.array([b"a text " * 200], dtype=object))
+        client.infer("sentiment", [tensor], headers=headers, compression_algorithm=compression)
+    name = "inference.GRPCInferenceService/ModelInfer"
+    traced.wait_for("the spans", lambda: {name, "model"} <= collector.of_trace(trace).keys(), seconds=10)
+    assert _attributes(collector.of_trace(trace)[name])["rpc.response.status_code"] == "OK"
+    [line] = wait_for_lines(traced, 1, request_id=f"by-{transport}")
+    assert (line["verb"], line["transport"], line["status"]) == ("ModelInfer", transport, 200)
+
+
+def test_a_stream_is_over_with_its_last_token(traced, collector):
+    trace = "5" * 32
+    body = {"model": "causal", "prompt": "a b c", "max_tokens": 40, "stream": True, "ignore_eos": True}
+    headers = {"traceparent": f"00-{trace}-{PARENT}-01", "x-request-id": "a-stream"}
+    answer = traced.http.post("/v1/completions", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    [line] = wait_for_lines(traced, 1, request_id="a-stream")
+    assert (line["streamed"], line["status"], line["response_bytes"]) == (True, 200, None)
+    assert 0 < line["first_output_milliseconds"] < line["milliseconds"]
+    assert line["output_tokens"] > 20
+    traced.wait_for("the spans", lambda: "answer" in collector.of_trace(trace), seconds=10)
+    # Each token is a batch; only the first ones have spans.
+    assert len(collector.of_trace(trace)["model"].links) == 16
 
 
 def test_the_command_prints_a_line_for_each_request_without_texts_and_keys(traced):
