@@ -281,6 +281,8 @@ def _chosen_ray(
     if options.ray_dashboard is not None:
         if options.keys is not None:
             raise RayUnavailableError("--keys: the processes of a Ray that runs already do not see them")
+        if options.access_log:
+            raise RayUnavailableError("--access-log: the processes of a Ray that runs already cannot be told")
         return joined_ray(options.ray_dashboard)
     require_ray()
     if options.port == options.grpc_port:
