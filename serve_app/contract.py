@@ -41,9 +41,14 @@ FORK_WORKERS_VARIABLE: Final = "MODEL_ENDPOINTS_FORK_WORKERS"
 # Environment variable of Ray's processes: the folder to use in place of /models on a machine without it.
 MODELS_VARIABLE: Final = "MODEL_ENDPOINTS_MODELS"
 
-
 # Environment variable of Ray's processes: the folder that says who may ask (access/folder.py).
 ACCESS_VARIABLE: Final = "MODEL_ENDPOINTS_ACCESS"
+
+# Environment variable of Ray's processes: the file, FIFO or terminal for access and payload logs.
+LINES_VARIABLE: Final = "MODEL_ENDPOINTS_LINES"
+
+# Environment variable of Ray's processes: with 1, replicas write a line for each request.
+ACCESS_LOG_VARIABLE: Final = "MODEL_ENDPOINTS_ACCESS_LOG"
 
 
 class ForkWorkers(StrEnum):
@@ -80,6 +85,9 @@ class Task(StrEnum):
     TRANSLATION = "translation"
     QUESTION_ANSWERING = "question-answering"
 
+
+# What is logged of requests and answers: nothing, no texts, or the bodies of a part of them.
+PayloadLog = Literal["none", "metadata", "sampled"]
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 
@@ -134,6 +142,8 @@ class UserConfig(StrictModel):
     request_timeout_seconds: float = 60.0
     max_input_tokens: int = 512
     truncate_input: bool = False
+    payload_log: PayloadLog = "none"
+    payload_log_percent: float = 1.0
     parameters: dict[str, ParameterValue] = Field(default_factory=dict)
     # Names of the keys that may ask; all of them if it is empty.
     allow: list[str] = Field(default_factory=list)

@@ -26,6 +26,7 @@ from serve_app.protocols.open_inference_rpc import answer_rpc
 from serve_app.replica.metrics import GenerationMetrics
 from serve_app.replica.shutdown import LEAD_SECONDS, grace_of_shutdown
 from serve_app.replica.siblings import Siblings
+from serve_app.replica.telemetry import Telemetry
 from serve_app.replica.usage import UsageWriter
 from serve_app.rpc.service import InferenceMethods
 from serve_app.scaling import LOAD
@@ -41,6 +42,9 @@ _SHUTDOWN_POLL_SECONDS: Final = 0.5
 @serve.ingress()
 class Model(InferenceMethods):
     """One replica of a model."""
+
+    # None until the model is loaded.
+    _telemetry: Telemetry | None = None
 
     # Serve awaits the constructor, which the type system does not allow.
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
@@ -61,6 +65,8 @@ class Model(InferenceMethods):
         self._usage.observe(self._engine.observers)
         self._front = Front(args.name, AccessFolder.of_environment(), self._engine.observers)
         self._siblings = Siblings(self._front.limiter)
+        replica = serve.get_replica_context().replica_tag
+        self._telemetry = Telemetry(self._engine.observers, args.name, replica)
         self._engine.commit = commit_of(args.uri, folder)
         with startup.phase("warm_up"):
             await _warm_up(self._engine)
@@ -79,8 +85,16 @@ class Model(InferenceMethods):
         settings = UserConfig.model_validate(user_config)
         self._engine.reconfigure(settings)
         self._front.reconfigure(settings)
+        assert self._telemetry is not None
+        self._telemetry.reconfigure(settings)
         if self._front.limiter.applies:
             self._siblings.watch()
+
+    async def __del__(self) -> None:
+        """Hand over what is logged and traced. Serve awaits this after the last request."""
+        if self._telemetry is not None:
+            # Up to some seconds, in which Serve still asks how the replica is.
+            await asyncio.to_thread(self._telemetry.close)
 
     async def check_health(self) -> None:
         """Raise if the model does not answer. Serve replaces the replica after three failures."""

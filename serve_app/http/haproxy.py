@@ -31,7 +31,7 @@ from serve_app.http.errors import (
 )
 from serve_app.http.haproxy_grpc import with_grpc_rules
 from serve_app.http.known_replicas import APPLICATION, GATEWAY, REPLICA, with_known_replicas, with_servers
-from serve_app.http.request_id import PATTERN
+from serve_app.http.request_id import PATTERN, REQUEST_ID
 
 # The largest `limits.requestTimeoutSeconds`, and time for the answer. `endpoint_operator` may not be imported
 # here; a test compares both.
@@ -79,8 +79,13 @@ _DEFAULTS: Final = """\
 # HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer, which Ray is told to make
 # 256 KiB.
 _RULES: Final = """\
-    # Serve gives each request without an id one, and each answer the same.
-    http-request del-header x-request-id if !{{ req.fhdr(x-request-id) -m reg {request_id} }}
+    # Each request has one id, and each answer the same, also one that the proxy makes.
+    acl one_id req.fhdr_cnt({id_header}) eq 1
+    acl good_id req.fhdr({id_header}) -m reg {request_id}
+    http-request set-header {id_header} %[uuid] if !one_id || !good_id
+    http-request set-var(txn.request_id) req.fhdr({id_header})
+    acl knows_id var(txn.request_id) -m found
+    http-after-response set-header {id_header} %[var(txn.request_id)] if knows_id
     # A request to one of these paths becomes one to the model that its body names, if it has a backend.
     acl by_body path {entrances}
     http-request wait-for-body time {seconds:g}s if METH_POST by_body
@@ -158,6 +163,7 @@ def with_rules(config: str, folder: Path) -> str:
     defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, error_files=error_files)
     no_route = _answer_file(_NO_ROUTE, folder, "no_route")
     rules = _RULES.format(
+        id_header=REQUEST_ID,
         request_id=PATTERN,
         cors=_cors(os.environ.get(CORS_VARIABLE, "")),
         entrances=" ".join(f"{path} {path}/" for path in ENTRANCES),

@@ -1,4 +1,8 @@
-"""The id of a request: the client's, if it is one, or a new one. Ray Serve gives it to each HTTP answer."""
+"""The id of a request: the client's, if it is one, or a new one.
+
+Over HTTP, HAProxy's rules see to it that each request has one and each answer the same. Without HAProxy, Ray
+Serve does.
+"""
 
 import re
 import uuid

@@ -1,1 +1,1 @@
-"""What a replica that generates tells Ray, and learns from it."""
+"""What a replica tells of its requests, and what it learns from Ray."""

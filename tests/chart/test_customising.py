@@ -150,6 +150,13 @@ def test_of_two_variables_with_one_name_the_nearer_one_wins(customised):
     assert not {"OWN", "HEAD"} & cpu.keys()
 
 
+def test_lines_of_replicas_go_to_the_container_and_the_access_log_is_off_by_default(plain):
+    for documents, expected in [(plain, None), (template("--set=logging.accessLog=true"), "1")]:
+        for pod in ray_pods(documents):
+            assert variables(pod)["MODEL_ENDPOINTS_LINES"] == "/proc/1/fd/1"
+            assert variables(pod).get("MODEL_ENDPOINTS_ACCESS_LOG") == expected
+
+
 def test_a_profile_may_replace_a_default_variable():
     _, worker = ray_pods(with_profiles({"env": [{"name": "HF_HOME", "value": "/elsewhere"}]}))
     assert variables(worker)["HF_HOME"] == "/elsewhere"

@@ -30,6 +30,7 @@ ORDER = (
     "test_gpu",
     "test_security",
     "test_keys",
+    "test_logs",
     "test_helm",
     "test_upgrade",
     "test_availability",

@@ -11,6 +11,7 @@ names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name != 
 
 # Quarters survive every way of writing a number down.
 seconds = st.integers(4, 4 * 3600).map(lambda quarters: quarters / 4)
+percents = st.integers(0, 400).map(lambda quarters: quarters / 4)
 
 uris = st.sampled_from(
     ["hf://org/name", "file:///models/a", "pvc://claim/a/b", "package://models_inside", "file:///models/ü"]
@@ -81,6 +82,7 @@ def manifests(draw, names=names):
             "truncateInput": draw(st.booleans()),
         },
         health={"periodSeconds": draw(seconds), "timeoutSeconds": draw(seconds)},
+        logging={"mode": draw(st.sampled_from(["none", "metadata", "sampled"])), "percent": draw(percents)},
         suspend=draw(st.booleans()),
     )
 

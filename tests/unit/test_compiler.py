@@ -39,6 +39,8 @@ TUNABLE_FIELDS = [
     ("limits.requestTimeoutSeconds", 5, {"user_config"}),
     ("limits.maxInputTokens", 64, {"user_config"}),
     ("limits.truncateInput", True, {"user_config"}),
+    ("logging.mode", "sampled", {"user_config"}),
+    ("logging.percent", 50, {"user_config"}),
     # A fixed number becomes bounds.
     ("scaling.minReplicas", 0, {"num_replicas", "autoscaling_config"}),
     ("scaling.maxReplicas", 4, {"num_replicas", "autoscaling_config"}),

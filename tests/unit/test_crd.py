@@ -104,7 +104,16 @@ def test_parameters_of_one_name_that_have_no_common_schema_are_refused(one, othe
 
 def test_a_section_that_is_left_out_gets_its_defaults():
     sections = {path for path, schema in leaves("object") if "default" in schema} - {"status"}
-    names = ("resources", "scaling", "batching", "limits", "limits.perKey", "access", "health")
+    names = (
+        "resources",
+        "scaling",
+        "batching",
+        "limits",
+        "limits.perKey",
+        "access",
+        "health",
+        "logging",
+    )
     assert sections == {f"spec.{name}" for name in names}
 
 

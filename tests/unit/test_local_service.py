@@ -7,7 +7,8 @@ import yaml
 
 from endpoint_operator.local.manifests import Workspace
 from endpoint_operator.local.serve_client import RayUnavailableError
-from endpoint_operator.local.service import LocalService
+from endpoint_operator.local.service import CannotServeError, LocalService, Options, serve_manifests
+from serve_app.contract import ACCESS_LOG_VARIABLE
 from tests.harness.builders import MACHINE, manifest
 
 
@@ -109,3 +110,12 @@ def test_a_stop_while_models_are_fetched_is_obeyed(folder):
     # The terminal stops at the first look; the models never come.
     states = service.wait_until_settled(stop)
     assert [state.settled for state in states.values()] == [False]
+
+
+def test_an_access_log_of_a_ray_that_runs_already_is_refused(folder, monkeypatch):
+    # The test's own environment is left as it was.
+    monkeypatch.setenv(ACCESS_LOG_VARIABLE, "")
+    (folder / "broken.yaml").unlink()
+    options = Options(ray_dashboard="http://127.0.0.1:9", access_log=True)
+    with pytest.raises(CannotServeError, match="--access-log: the processes of a Ray that runs already"):
+        serve_manifests([folder], options, Terminal(threading.Event()))

@@ -89,6 +89,8 @@ CHANGES = [
     ("limits.perKey.requestsPerMinute", {}, {"limits": {"perKey": {"requestsPerMinute": 3}}}, 0, 3),
     ("limits.perKey.tokensPerMinute", {}, {"limits": {"perKey": {"tokensPerMinute": 3}}}, 0, 3),
     ("limits.perKey.requestsAtOnce", {}, {"limits": {"perKey": {"requestsAtOnce": 3}}}, 0, 3),
+    ("logging.mode", {}, {"logging": {"mode": "metadata"}}, "none", "metadata"),
+    ("logging.percent", {}, {"logging": {"percent": 5}}, 1, 5),
     ("health.periodSeconds", {}, {"health": {"periodSeconds": 3}}, 10, 3),
     ("health.timeoutSeconds", {}, {"health": {"timeoutSeconds": 3}}, 30, 3),
     ("health.gracefulShutdownSeconds", {}, {"health": {"gracefulShutdownSeconds": 3}}, 20, 3),

@@ -38,6 +38,7 @@ DEFAULTS = {
     },
     "access": {"allow": []},
     "health": {"periodSeconds": 10, "timeoutSeconds": 30, "gracefulShutdownSeconds": 20},
+    "logging": {"mode": "none", "percent": 1},
     "suspend": False,
     "runtime": "",
 }
@@ -66,6 +67,7 @@ NUMBERS = {
     "limits.requestTimeoutSeconds": (0.1, 3600),
     "health.periodSeconds": (1, 3600),
     "health.timeoutSeconds": (1, 3600),
+    "logging.percent": (0, 100),
 }
 STRINGS = [
     "model.uri",
@@ -74,9 +76,20 @@ STRINGS = [
     "model.dtype",
     "resources.profile",
     "resources.memory",
+    "logging.mode",
     "runtime",
 ]
-SECTIONS = ["model", "resources", "scaling", "batching", "limits", "limits.perKey", "access", "health"]
+SECTIONS = [
+    "model",
+    "resources",
+    "scaling",
+    "batching",
+    "limits",
+    "limits.perKey",
+    "access",
+    "health",
+    "logging",
+]
 FLAGS = ["limits.truncateInput", "suspend"]
 EVERY_FIELD = [*SECTIONS, *INTEGERS, *NUMBERS, *STRINGS, *FLAGS, "model.parameters"]
 
@@ -184,7 +197,7 @@ def test_a_value_beyond_a_bound_is_refused_with_the_bound(path, bounds):
     ("where", "allowed"),
     [
         ("", "apiVersion, kind, metadata, spec, status"),
-        ("spec.", "access, batching, health, limits, model, resources, runtime, scaling, suspend"),
+        ("spec.", "access, batching, health, limits, logging, model, resources, runtime, scaling, suspend"),
         ("spec.model.", "dtype, parameters, revision, task, uri"),
         ("spec.resources.", "count, cpus, memory, profile"),
         ("spec.batching.", "maxBatchSize, maxBatchTokens, maxWaitMilliseconds"),

@@ -28,7 +28,9 @@ variables win over those of all pods, and these over the defaults.
 {{/* HAProxy with our rules in front of the replicas, and Ray's own settings for throughput. By default, Ray's workers have
 the lowest priority, and all threads of a model then wait for the one that another program has preempted. By default, two late
 answers to checks take a replica out of rotation, which a busy machine does to all at once. Answers through the gateway may be as
-large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodies of up to 256 KiB; by default, 15. A controller that was started again waits longer for the replicas that run. */}}
+large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodies of up to 256 KiB; by default, 15. A controller that was started again waits longer for the replicas that run.
+What replicas log of requests goes to the container's standard output, which is that of its first process; Ray keeps that of
+replicas in files. */}}
 {{- $defaults := dict
   "RAY_SERVE_ENABLE_HA_PROXY" "1"
   "RAY_SERVE_HAPROXY_BINARY_PATH" "/opt/model-endpoints/bin/model-endpoints-haproxy"
@@ -46,6 +48,7 @@ large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodi
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" "1"
   "RAY_USAGE_STATS_ENABLED" "0"
   "RAY_worker_niceness" "0"
+  "MODEL_ENDPOINTS_LINES" "/proc/1/fd/1"
   "MODEL_ENDPOINTS_FORK_WORKERS" (ternary (ternary "serve" "models" (eq $component "head")) "off" .Values.ray.forkWorkers)
   "MODEL_ENDPOINTS_ACCESS" (include "model-endpoints.accessFolder" .)
   "TOKENIZERS_PARALLELISM" "false"
@@ -59,6 +62,7 @@ large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodi
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if .Values.logging.accessLog }}{{ $_ := set $defaults "MODEL_ENDPOINTS_ACCESS_LOG" "1" }}{{ end -}}
 {{- with .Values.service.corsOrigins }}{{ $_ := set $defaults "MODEL_ENDPOINTS_CORS_ORIGINS" (join "," .) }}{{ end -}}
 {{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
 {{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}

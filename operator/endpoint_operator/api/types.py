@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from endpoint_operator.api.rules import MEMORY_RULE, NAME_PATTERN, URI_PATTERN, Rule, at_most, matches
-from serve_app.contract import GATEWAY_APPLICATION, Dtype, ParameterValue, TaskField
+from serve_app.contract import GATEWAY_APPLICATION, Dtype, ParameterValue, PayloadLog, TaskField
 from serve_app.parameters import InvalidParameterError, parse_parameters
 
 GROUP: Final = "serving.modelendpoint.dev"
@@ -201,6 +201,16 @@ class Health(ApiModel):
     graceful_shutdown_seconds: float = Field(default=20, ge=0, le=3600)
 
 
+class Logging(ApiModel):
+    """What is logged of requests and answers."""
+
+    mode: PayloadLog = Field(
+        default="none",
+        description="metadata: events of all requests, without texts; sampled: of a part, with their bodies.",
+    )
+    percent: float = Field(default=1, ge=0, le=100, description="How many of the requests sampled logs.")
+
+
 class ModelEndpointSpec(ApiModel):
     """What the author wants."""
 
@@ -211,6 +221,7 @@ class ModelEndpointSpec(ApiModel):
     limits: Limits = Field(default_factory=Limits)
     access: Access = Field(default_factory=Access)
     health: Health = Field(default_factory=Health)
+    logging: Logging = Field(default_factory=Logging)
     suspend: bool = Field(default=False, description="Keep the object, serve nothing.")
     runtime: str = Field(
         default="",

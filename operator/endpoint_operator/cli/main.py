@@ -57,6 +57,9 @@ def run(
     hide_models: Annotated[
         bool, typer.Option("--hide-models", help="Answer 404 for models that a key may not ask, not 403.")
     ] = False,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Print a JSON line for each request.")
+    ] = False,
 ) -> None:
     """Serve the manifests on this machine, and follow the files as they change."""
     from endpoint_operator.local.access import KeysOptions
@@ -64,7 +67,7 @@ def run(
 
     try:
         access = None if keys is None else KeysOptions(keys.absolute(), optional_keys, hide_models)
-        options = Options(host, port, grpc_port, models, ray_dashboard, access)
+        options = Options(host, port, grpc_port, models, ray_dashboard, access, access_log)
         serve_manifests(files, options, Display(Console()))
     except CannotServeError as error:
         raise fail(str(error)) from error

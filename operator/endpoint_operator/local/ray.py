@@ -18,9 +18,10 @@ import psutil
 
 from endpoint_operator.api.profiles import LocalMachine
 from endpoint_operator.local.ports import free_port, require_free
+from endpoint_operator.local.replica_lines import printed_lines
 from endpoint_operator.local.room import logical_cpus
 from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
-from serve_app.contract import FORK_WORKERS_VARIABLE, ForkWorkers
+from serve_app.contract import FORK_WORKERS_VARIABLE, LINES_VARIABLE, ForkWorkers
 
 # Longer than the graceful shutdown of an endpoint with default settings.
 STOP_TIMEOUT_SECONDS: Final = 60.0
@@ -108,29 +109,30 @@ def require_ray() -> None:
 def started_ray(machine: LocalMachine, host: str, port: int, grpc_port: int) -> Iterator[ServeClient]:
     """Start Ray and Serve on this machine; when the block ends, drain the replicas and stop everything."""
     token = secrets.token_hex(32)
-    environment = os.environ | _environment(token)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "endpoint_operator.local.ray_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        # Ray writes the same into its log files.
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        dashboard = _dashboard_of(process, _ray_settings(machine, host, port, grpc_port))
-        haproxy = environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
-        yield ServeClient(dashboard, token, haproxy=haproxy)
-    except KeyboardInterrupt:
-        _kill(process)
-        raise
-    except BaseException:
-        _end(process)
-        raise
-    else:
-        _end(process)
+    with printed_lines() as lines:
+        environment = {LINES_VARIABLE: str(lines)} | os.environ | _environment(token)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "endpoint_operator.local.ray_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ray writes the same into its log files.
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+            text=True,
+        )
+        try:
+            dashboard = _dashboard_of(process, _ray_settings(machine, host, port, grpc_port))
+            haproxy = environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+            yield ServeClient(dashboard, token, haproxy=haproxy)
+        except KeyboardInterrupt:
+            _kill(process)
+            raise
+        except BaseException:
+            _end(process)
+            raise
+        else:
+            _end(process)
 
 
 def _ray_settings(machine: LocalMachine, host: str, port: int, grpc_port: int) -> dict[str, Any]:

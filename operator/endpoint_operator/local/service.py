@@ -27,7 +27,7 @@ from endpoint_operator.local.serve_client import RayUnavailableError, ServeClien
 from endpoint_operator.local.state import EndpointState, State, read_state
 from endpoint_operator.local.stopping import stop_request
 from endpoint_operator.serveconfig.compiler import Rejection, compile_serve_config
-from serve_app.contract import GATEWAY_APPLICATION, GRPC_PORT, MODELS_VARIABLE
+from serve_app.contract import ACCESS_LOG_VARIABLE, GATEWAY_APPLICATION, GRPC_PORT, MODELS_VARIABLE
 
 POLL_SECONDS: Final = 0.5
 # Serve reports the old state for a moment after it has accepted a new config.
@@ -52,6 +52,7 @@ class Options:
     models: Path | None = None
     ray_dashboard: str | None = None
     keys: KeysOptions | None = None
+    access_log: bool = False
 
 
 class CannotServeError(Exception):
@@ -217,6 +218,8 @@ def serve_manifests(arguments: Sequence[Path], options: Options, reporter: Repor
         raise CannotServeError("there is no endpoint to serve in " + ", ".join(map(str, arguments)))
     if options.models is not None:
         os.environ[MODELS_VARIABLE] = str(options.models.resolve())
+    if options.access_log:
+        os.environ[ACCESS_LOG_VARIABLE] = "1"
     machine = detect_machine()
     try:
         require_room(workspace.endpoints, machine)
@@ -278,6 +281,8 @@ def _chosen_ray(
     if options.ray_dashboard is not None:
         if options.keys is not None:
             raise RayUnavailableError("--keys: the processes of a Ray that runs already do not see them")
+        if options.access_log:
+            raise RayUnavailableError("--access-log: the processes of a Ray that runs already cannot be told")
         return joined_ray(options.ray_dashboard)
     require_ray()
     if options.port == options.grpc_port:

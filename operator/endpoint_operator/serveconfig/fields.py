@@ -125,6 +125,8 @@ FIELDS: Final = (
     Field("limits.perKey.tokensPerMinute", "user_config.key_tokens_per_minute"),
     Field("limits.perKey.requestsAtOnce", "user_config.key_requests_at_once"),
     Field("access.allow", "user_config.allow"),
+    Field("logging.mode", "user_config.payload_log"),
+    Field("logging.percent", "user_config.payload_log_percent"),
     Field("health.periodSeconds", "health_check_period_s"),
     Field("health.timeoutSeconds", "health_check_timeout_s"),
     Field("health.gracefulShutdownSeconds", "graceful_shutdown_timeout_s"),
