@@ -1,6 +1,5 @@
 """Requests about pods and what they mount; of Secrets and ConfigMaps, only the metadata is ever read."""
 
-import json
 from typing import Any, Final, cast
 
 from kubernetes.aio import client
@@ -10,7 +9,7 @@ from endpoint_operator.kube.gate import WriteGate
 
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_MERGE: Final = "application/merge-patch+json; charset=utf-8"
+_MERGE: Final = "application/merge-patch+json"
 
 
 class PodsClient:
@@ -51,7 +50,7 @@ class PodsClient:
 
     async def annotate(self, name: str, annotation: str, value: str) -> None:
         """Give the pod an annotation; a pod that is gone is left alone."""
-        body = json.dumps({"metadata": {"annotations": {annotation: value}}})
+        body = {"metadata": {"annotations": {annotation: value}}}
         try:
             with api_errors(f"annotate the pod {name!r}"):
                 async with self._gate.write():
@@ -67,7 +66,7 @@ class PodsClient:
         *,
         accept: str,
         query: list[tuple[str, str]] | None = None,
-        body: str | None = None,
+        body: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         headers = {"Accept": accept} | ({"Content-Type": _MERGE} if body is not None else {})
         request = await self._api.param_serialize(
