@@ -293,13 +293,20 @@ def _end_group(started: "subprocess.Popen[bytes]") -> None:
     started.wait()
 
 
-def wait_for_answer(url: str, body: str, started: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for_answer(
+    url: str,
+    body: str,
+    started: "subprocess.Popen[bytes]",
+    log: Path,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Wait until the URL answers with 200."""
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=START_SECONDS, trust_env=False) as http:
         while time.monotonic() < deadline and started.poll() is None:
             try:
-                answer = http.post(url, content=body, headers={"content-type": "application/json"})
+                own = {"content-type": "application/json", **(headers or {})}
+                answer = http.post(url, content=body, headers=own)
                 if answer.status_code == 200:
                     return
             except httpx.TransportError:
