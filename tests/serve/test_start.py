@@ -21,6 +21,7 @@ from endpoint_operator.local.ports import free_port
 from endpoint_operator.local.ray import detect_machine, started_ray
 from endpoint_operator.serveconfig.compiler import compile_entry
 from serve_app.contract import Task
+from serve_app.gateway.public_reason import NOT_LOADED
 from tests.load import load_on
 from tests.serve import tiny_models
 from tests.serve.bad_requests import assert_error
@@ -170,14 +171,16 @@ def test_without_haproxy_the_gateway_answers_for_the_models(second):
     assert second.http.post("/predict", json={"model": "good", "text": "good"}).status_code == 200
     assert_error(second.http.get("/v2/models/other/ready"), 404)
     second.write("lost.yaml", manifest("lost", "file:///nowhere", "fill-mask"))
-    second.wait_for("its failure", lambda: "no folder" in second.models().get("lost", {}).get("reason", ""))
+    second.wait_for(
+        "its failure", lambda: "lost: Failed: file:///nowhere: there is no folder" in second.output()
+    )
     for response in (
         second.http.get("/v2/models/lost/ready", timeout=8),
         second.http.post("/v2/models/lost/predict", json=GOOD, timeout=8),
         second.http.post("/predict", json={"model": "lost", **GOOD}, timeout=8),
     ):
         assert_error(response, 503)
-        assert "there is no folder" in response.json()["error"]
+        assert NOT_LOADED in response.json()["error"]
 
 
 def test_a_killed_command_leaves_no_process_and_no_other_service_notices(service, second):
