@@ -18,7 +18,7 @@ RAISED = (
 )
 UNSCHEDULED = (
     "Deployment 'Model' in application 'a' has 1 replicas that have taken more than 30s to be scheduled. "
-    'This may be due to waiting for the cluster to auto-scale. Resources required for each replica: {"CPU": 9}, '
+    'Resources required for each replica: {"CPU": 9}, '
     "total resources available: {}. Use `ray status` for more details."
 )
 INITIALIZING = (
