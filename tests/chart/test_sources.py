@@ -1,4 +1,4 @@
-"""Where models may come from: the rules that the operator and the replicas read, and the tokens of endpoints."""
+"""Where models may come from: the rules for the operator and the replicas, and tokens of endpoints."""
 
 import json
 
