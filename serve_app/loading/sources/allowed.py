@@ -18,7 +18,7 @@ from serve_app.source_rules import objection
 # In the folder that ACCESS_VARIABLE names.
 RULES_FILE: Final = "access/sources"
 
-# The operator reads an edited list at once, and the kubelet may take a minute or more to change the file here.
+# The operator reads an edited list at once; the kubelet may take a minute or more to change the file here.
 PATIENCE_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 1.0
 
