@@ -93,7 +93,7 @@ def test_a_key_is_asked_for_and_sent_and_shown_to_nobody(tmp_path):
     app = gateway_application(index, Relay(index, lambda name: Handle()), visible)
     with served(app) as url, browsing() as page:
         page.open(f"{url}/")
-        page.wait("!document.getElementById('key-form').hidden")
+        page.wait("document.getElementById('key-form')?.hidden === false")
         page.wait_for_text("send a key", "#trouble")
         page.tab_to("#key")
         page.write(KEYS["a"])
