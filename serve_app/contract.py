@@ -120,6 +120,9 @@ class StrictModel(BaseModel):
 # Ray and YAML hand over plain strings; only the enum's own values pass.
 TaskField = Annotated[Task, Field(strict=False)]
 
+# The name of a Kubernetes Secret, which is also that of a file; empty for none.
+SecretName = Annotated[str, Field(max_length=253, pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$")]
+
 
 class ModelArgs(StrictModel):
     """Identity of one model application: a change restarts its replicas."""
@@ -129,6 +132,7 @@ class ModelArgs(StrictModel):
     revision: str = ""
     task: TaskField
     dtype: Dtype = "auto"
+    token_secret: SecretName = ""
 
 
 class UserConfig(StrictModel):

@@ -55,7 +55,7 @@ class Model(InferenceMethods):
         self._usage.start()
         # These phases take seconds, and the replica must answer Ray's own calls meanwhile.
         with startup.phase("fetch"):
-            folder = await asyncio.to_thread(fetch, args.uri, args.revision)
+            folder = await asyncio.to_thread(fetch, args.uri, args.revision, args.token_secret)
         with startup.phase("import"):
             task_class = await asyncio.to_thread(_task_class, args)
         with startup.phase("load"):

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from serve_app.access.policy import unknown_model
 from serve_app.contract import GATEWAY_APPLICATION, UserConfig, route_prefix
+from serve_app.gateway.public_reason import public_reason
 from serve_app.http.errors import ModelNotReadyError
-from serve_app.text import application_cause
 
 # States older than this are refreshed in the background; the request that finds them stale does not wait.
 FRESH_SECONDS: Final = 1.0
@@ -33,8 +33,8 @@ logger = logging.getLogger("ray.serve")
 class ModelState:
     """One model as Serve sees it; `status` is that of its Serve application.
 
-    `stopping` replicas still finish what they have begun. `recovers` says that a replica was lost, and that
-    no attempt to replace it has failed.
+    `reason` is for clients. `stopping` replicas still finish what they have begun. `recovers` says that a
+    replica was lost, and that no attempt to replace it has failed.
     """
 
     name: str
@@ -85,7 +85,7 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
     loaded = sum(replicas[state] for state in _LOADED)
     if status != RUNNING or not loaded:
         parts = (deployment["message"] for deployment in deployments)
-        reason = application_cause(parts, application["message"])
+        reason = public_reason(status, parts, application["message"])
     settings = [_user_config(deployment) for deployment in deployments]
     limits = [each["request_timeout_seconds"] for each in settings if "request_timeout_seconds" in each]
     recovers = status == UNHEALTHY and all(

@@ -150,7 +150,8 @@ class _Prover:
                 proof = self._tried(step, rehearsal, expected)
             except Exception as error:
                 logger.info("%s: %s", self._folder, step, exc_info=True)
-                self._reasons.append(f"{step}: {words(error)}")
+                # Clients read it in the metadata, and where the folder is does not concern them.
+                self._reasons.append(f"{step}: {words(error).replace(str(self._folder), 'the folder')}")
                 continue
             if proof is not None:
                 return replace(proof, seconds=time.monotonic() - started - self._loading_seconds)

@@ -174,11 +174,14 @@ def _declaration(output: Output) -> dict[str, Any]:
 
 
 def model_facts(engine: Engine) -> dict[str, Any]:
-    """Return how the model runs here, for `parameters` of its metadata."""
+    """Return how the model runs here, for `parameters` of its metadata.
+
+    A model of a hub has its public name there. Which folder another one is in does not concern clients.
+    """
     limit = engine.input_limit
     return {
         "task": engine.args.task,
-        "uri": engine.args.uri,
+        "uri": engine.args.uri if engine.args.uri.startswith("hf://") else "",
         "revision": engine.args.revision,
         "commit": engine.commit,
         "max_input_tokens": limit.max_tokens,

@@ -36,7 +36,7 @@ STATUS_CODES: Final[Mapping[int, grpc.StatusCode]] = {
     503: grpc.StatusCode.UNAVAILABLE,
 }
 
-_OF_LIMITS: Final = ("x-ratelimit-", "Retry-After")
+_OF_LIMITS: Final = ("x-ratelimit-", "retry-after")
 
 logger = logging.getLogger("ray.serve")
 
@@ -112,7 +112,9 @@ class InferenceMethods:
         except Exception:
             logger.exception("unexpected error on %s", method)
             reply = rpc_error(UnexpectedError())
-        limits = [(name, value) for name, value in reply.headers.items() if name.startswith(_OF_LIMITS)]
+        # gRPC takes names in small letters only.
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        limits = [(name, value) for name, value in headers.items() if name.startswith(_OF_LIMITS)]
         context.set_trailing_metadata([(REQUEST_ID, metadata[REQUEST_ID]), *limits])
         if reply.status == 200:
             return Serialized(reply.body)

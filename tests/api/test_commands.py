@@ -75,6 +75,17 @@ def test_the_profiles_of_the_cluster_decide_what_fits(served, modelendpoint, tmp
     assert "no profile is named 'tpu'" in output
 
 
+def test_the_sources_of_the_cluster_decide_what_is_allowed(served, http, modelendpoint, tmp_path):
+    data = {"profiles.yaml": yaml.safe_dump({**PROFILES, "sources": {"allow": ["hf://org"]}})}
+    path = f"/api/v1/namespaces/{served.namespace}/configmaps/ray-profiles"
+    patch = {"content-type": "application/merge-patch+json"}
+    http.patch(path, content=json.dumps({"data": data}), headers=patch).raise_for_status()
+    file = write(tmp_path / "a.yaml", document("a"))
+    code, output, _ = modelendpoint("plan", file)
+    assert code == 1
+    assert "is no allowed source; sources.allow of the chart has hf://org; what is served goes" in output
+
+
 def test_without_a_ray_service_a_plan_says_so(crd, ray_services, modelendpoint, namespace, tmp_path):
     file = write(tmp_path / "a.yaml", document("a"))
     code, _, complaint = modelendpoint("plan", file)

@@ -77,6 +77,27 @@ def test_a_profile_that_is_added_lets_an_endpoint_in(scene):
     scene.until(lambda: scene.is_ready("b"))
 
 
+def test_the_list_of_sources_decides_what_is_served_and_an_edit_takes_effect(scene):
+    scene.begin("a")
+    before = scene.service.document
+    scene.operator.allow_sources("file:///models", "hf://other")
+    scene.create("b", model={"uri": "hf://org/name"})
+    scene.until(lambda: scene.condition("b", "Accepted") == ("False", "SourceNotAllowed"))
+    assert scene.status("b")["lastError"] == (
+        "model.uri: hf://org/name is no allowed source; sources.allow of the chart has file:///models, hf://other"
+    )
+    assert scene.service.document == before
+    scene.operator.allow_sources("file:///models", "hf://org")
+    scene.serving("a", "b")
+    scene.may_leave.add("a")
+    scene.operator.allow_sources("hf://org")
+    scene.until(lambda: scene.service.entries.keys() == {"b", "gateway"})
+    scene.until(lambda: scene.condition("a") == ("False", "SourceNotAllowed"))
+    assert scene.is_ready("b")
+    scene.operator.allow_sources()
+    scene.serving("a", "b")
+
+
 def test_deleted_while_it_deploys_it_leaves_and_the_others_stay(scene):
     scene.begin("a")
     entry = scene.service.entries["a"]

@@ -95,14 +95,16 @@ def test_layers_that_fail_give_way_and_the_reason_is_the_exceptions(tmp_path, mo
     folder = tiny_models.write(CLASSIFY, tmp_path / "model")
 
     def failing(model):
-        raise RuntimeError("no such\nkernel")
+        raise RuntimeError(f"no such\nkernel for {folder}/model.safetensors")
 
     monkeypatch.setattr(prepare, "use_kernels", failing)
     proof = task_class(CLASSIFY)(folder, "float32").description["proof"]
     assert proof["step"] == "float32, transformers' layers, mixed lengths"
+    # Clients read the reasons, and no path.
+    reason = "RuntimeError: no such kernel for the folder/model.safetensors"
     assert proof["because"] == [
-        "float32, own layers, mixed lengths: RuntimeError: no such kernel",
-        "float32, transformers' layers with oneDNN, mixed lengths: RuntimeError: no such kernel",
+        f"float32, own layers, mixed lengths: {reason}",
+        f"float32, transformers' layers with oneDNN, mixed lengths: {reason}",
     ]
 
 

@@ -20,7 +20,8 @@ CLUSTER = parse_profiles(
         "profiles": [
             {"name": "cpu", "cpus": 8, "memory": "16Gi"},
             {"name": "gpu-t4", "accelerators": 4, "cpus": 16, "memory": "64Gi"},
-        ]
+        ],
+        "sources": {"tokenSecrets": ["team-a"]},
     }
 )
 

@@ -129,6 +129,11 @@ class Operator:
         self._profiles["profiles"].append(profile)
         self._write_profiles()
 
+    def allow_sources(self, *rules: str) -> None:
+        """Write into the same file from where models may come; everywhere without rules."""
+        self._profiles["sources"] = {"allow": list(rules)}
+        self._write_profiles()
+
     @property
     def profiles(self) -> ClusterProfiles:
         """The profiles that it was given."""

@@ -6,6 +6,7 @@ import tritonclient.grpc as triton
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
+from serve_app.gateway.public_reason import NOT_LOADED
 from tests.serve.service import GOOD, SAMPLES
 
 TEXTS = ["I love this product", "I hate this product"]
@@ -97,7 +98,7 @@ def test_a_model_that_does_not_load_is_unavailable_with_its_cause(service, clien
         service.wait_for("the failure", lambda: service.models().get("broken", {}).get("reason"))
         assert not client.is_model_ready("broken")
         status, message = status_of(client, "broken")
-        assert (status, "there is no folder" in message) == ("StatusCode.UNAVAILABLE", True), message
+        assert (status, NOT_LOADED in message) == ("StatusCode.UNAVAILABLE", True), message
     finally:
         service.remove("broken.yaml")
         service.wait_for("its end", lambda: "broken" not in service.models())

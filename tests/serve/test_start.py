@@ -20,7 +20,8 @@ from endpoint_operator.controller.observed.serve_details import parse_serve_deta
 from endpoint_operator.local.ports import free_port
 from endpoint_operator.local.ray import detect_machine, started_ray
 from endpoint_operator.serveconfig.compiler import compile_entry
-from serve_app.contract import Task
+from serve_app.contract import ACCESS_VARIABLE, Task
+from serve_app.gateway.public_reason import NOT_LOADED
 from tests.load import load_on
 from tests.serve import tiny_models
 from tests.serve.bad_requests import assert_error
@@ -136,14 +137,31 @@ def test_no_files_are_no_endpoints(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def second(service, model, tmp_path_factory):
-    """Another service on this machine, with an endpoint that is served and one that rests."""
+def linked(tmp_path_factory):
+    """A folder with a link to a folder that a replica can read."""
+    folder = tmp_path_factory.mktemp("linked")
+    (folder / "out").symlink_to("/etc")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def second(service, model, linked, tmp_path_factory):
+    """Another service on this machine, with an endpoint that is served and one that rests.
+
+    Its models may come from the folder of one, from one that is not there, and from one with a link.
+    """
     folder = tmp_path_factory.mktemp("second")
+    rules = f"file://{model}\nfile:///nowhere\nfile://{linked}\n"
+    access = tmp_path_factory.mktemp("access")
+    (access / "access").mkdir()
+    (access / "access" / "access.json").write_text("{}")
+    (access / "access" / "sources").write_text(rules)
     good = manifest("good", f"file://{model}", "text-classification")
     suspended = manifest("resting", f"file://{model}", "text-classification", suspend=True)
     (folder / "endpoints.yaml").write_text(yaml.safe_dump_all([good, suspended]))
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ACCESS_VARIABLE, str(access))
             # What a person who works with another Ray may have set, or one behind a proxy.
             patch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
             for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "grpc_proxy"):
@@ -170,14 +188,27 @@ def test_without_haproxy_the_gateway_answers_for_the_models(second):
     assert second.http.post("/predict", json={"model": "good", "text": "good"}).status_code == 200
     assert_error(second.http.get("/v2/models/other/ready"), 404)
     second.write("lost.yaml", manifest("lost", "file:///nowhere", "fill-mask"))
-    second.wait_for("its failure", lambda: "no folder" in second.models().get("lost", {}).get("reason", ""))
+    second.wait_for(
+        "its failure", lambda: "lost: Failed: file:///nowhere: there is no folder" in second.output()
+    )
     for response in (
         second.http.get("/v2/models/lost/ready", timeout=8),
         second.http.post("/v2/models/lost/predict", json=GOOD, timeout=8),
         second.http.post("/predict", json={"model": "lost", **GOOD}, timeout=8),
     ):
         assert_error(response, 503)
-        assert "there is no folder" in response.json()["error"]
+        assert NOT_LOADED in response.json()["error"]
+
+
+def test_a_link_out_of_the_allowed_sources_is_refused_and_clients_read_no_path(second, linked):
+    second.write("linked.yaml", manifest("linked", f"file://{linked}/out", "fill-mask"))
+    refusal = f"linked: Failed: file://{linked}/out: a link leads to /etc, where sources.allow"
+    second.wait_for("its failure", lambda: refusal in second.output())
+    response = second.http.post("/v2/models/linked/predict", json=GOOD, timeout=8)
+    assert_error(response, 503)
+    assert response.json()["error"] == f"linked is DEPLOY_FAILED: {NOT_LOADED}"
+    assert second.models()["linked"]["reason"] == NOT_LOADED
+    assert str(linked) not in second.http.get("/v2/models").text
 
 
 def test_a_killed_command_leaves_no_process_and_no_other_service_notices(service, second):

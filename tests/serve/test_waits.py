@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serve_app.contract import Task
+from serve_app.gateway.public_reason import NOT_LOADED
 from tests.serve import tiny_models
 from tests.serve.bad_requests import assert_error
 from tests.serve.service import GOOD, manifest
@@ -101,7 +102,7 @@ def test_a_scale_from_zero_that_fails_says_why(service, folders):
     service.wait_ready("asleep")
     response = service.http.post("/v2/models/asleep/predict", json=GOOD, timeout=60)
     assert_error(response, 503)
-    assert "not readable safetensors" in response.json()["error"]
+    assert NOT_LOADED in response.json()["error"]
     service.remove("asleep.yaml")
     service.wait_for("its removal", lambda: "asleep" not in service.models())
 
@@ -127,8 +128,8 @@ def test_weights_that_are_overwritten_in_place_change_no_answer_until_the_next_s
     os.kill(pids[0], signal.SIGKILL)
     service.wait_for(
         "the failure of the new replica",
-        lambda: "not readable safetensors" in service.models()["over"]["reason"],
+        lambda: service.models()["over"]["reason"] == NOT_LOADED,
     )
-    refused(service, "over", "not readable safetensors")
+    refused(service, "over", NOT_LOADED)
     service.remove("over.yaml")
     service.wait_for("its removal", lambda: "over" not in service.models())

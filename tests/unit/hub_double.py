@@ -14,6 +14,9 @@ from tests.unit.http_double import serving
 REPOSITORY = "org/name"
 # Of this one, the hub says that it is asked too often.
 BUSY = "org/busy"
+# This one is given to whoever has the token.
+GATED = "org/gated"
+TOKEN = "hf_of_team_a"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REVISIONS = {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT}
 
@@ -38,9 +41,9 @@ def _object_id(content):
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
-def _description():
+def _description(repository):
     siblings = [{"rfilename": name} for name in FILES]
-    return {"id": REPOSITORY, "modelId": REPOSITORY, "sha": COMMIT, "siblings": siblings}
+    return {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings}
 
 
 def _tree():
@@ -62,8 +65,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer_about(f"{owner}/{name}", revision, question)
             case ["api", "models", owner, name]:
                 self._answer_about(f"{owner}/{name}", "main", "revision")
-            case [_, _, "resolve", _, *path]:
-                self._send_file("/".join(path))
+            case [owner, name, "resolve", _, *path]:
+                self._send_file(f"{owner}/{name}", "/".join(path))
 
     do_HEAD = do_GET
 
@@ -73,21 +76,29 @@ class Handler(BaseHTTPRequestHandler):
     def _answer_about(self, repository, revision, question):
         if repository == BUSY:
             self._send(429, b"slow down", {"Retry-After": "0"})
-        elif repository != REPOSITORY:
+        elif repository == GATED and not self._has_token():
+            self._refuse("GatedRepo", "Access to this repository is restricted", 401)
+        elif repository not in (REPOSITORY, GATED):
             self._refuse("RepoNotFound", "Repository not found")
         elif revision not in REVISIONS:
             self._refuse("RevisionNotFound", f"Invalid rev id: {revision}")
         else:
-            answer = _description() if question == "revision" else _tree()
+            answer = _description(repository) if question == "revision" else _tree()
             self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
-    def _send_file(self, name):
+    def _has_token(self):
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def _send_file(self, repository, name):
+        if repository == GATED and not self._has_token():
+            self._refuse("GatedRepo", "Access to this repository is restricted", 401)
+            return
         content = FILES[name]
         self._send(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{_object_id(content)}"'})
 
-    def _refuse(self, code, message):
+    def _refuse(self, code, message, status=404):
         headers = {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"}
-        self._send(404, json.dumps({"error": message}).encode(), headers)
+        self._send(status, json.dumps({"error": message}).encode(), headers)
 
     def _send(self, status, body, headers):
         self.send_response(status)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from endpoint_operator.controller.decide.desired import Observation, Policy, desired_state
@@ -128,7 +129,10 @@ class World:
     def observation(self):
         """Return what the operator reads."""
         service = parse_ray_service(self.service) if self.service else None
-        endpoints = [parse_observed(copy.deepcopy(stored)) for stored in self.endpoints.values()]
+        endpoints = [
+            replace(parse_observed(copy.deepcopy(stored)), sources=self.profiles.sources)
+            for stored in self.endpoints.values()
+        ]
         ours = [endpoint for endpoint in endpoints if not endpoint.deleting]
         report = None
         if self.dashboard is not None and service is not None and service.active is not None:

@@ -41,6 +41,7 @@ def models(draw):
         "uri": uri,
         "task": task.value,
         "revision": draw(st.sampled_from(["", "main", "a" * 40])) if uri.startswith("hf://") else "",
+        "tokenSecret": draw(st.sampled_from(["", "team-a"])) if uri.startswith("hf://") else "",
         "dtype": draw(st.sampled_from(["auto", "float32", "float16", "bfloat16", "int8"])),
         "parameters": draw(st.sampled_from([{}, parameters[task]])),
     }

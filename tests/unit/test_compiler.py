@@ -58,6 +58,7 @@ AUTOSCALER_FIELDS = [("targetOngoingRequests", 2), ("upscaleDelaySeconds", 1), (
 IDENTITY_FIELDS = [
     ("model.uri", "hf://org/other", {"uri"}),
     ("model.revision", "v2", {"revision"}),
+    ("model.tokenSecret", "team-a", {"token_secret"}),
     ("model.task", "fill-mask", {"task"}),
     ("model.dtype", "float32", {"dtype"}),
 ]

@@ -146,7 +146,7 @@ def test_every_rule_of_the_models_is_in_the_schema():
     assert {path: count for path, count in rules.items() if count} == {
         "": 2,
         "spec": 1,
-        "spec.model": 3,
+        "spec.model": 4,
         "spec.resources": 2,
         "spec.scaling": 1,
     }

@@ -9,6 +9,7 @@ from serve_app.access.folder import AccessFolder
 from serve_app.gateway import rpc
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.public_reason import NOT_LOADED
 from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import JSON_TYPE, Reply
 from serve_app.http.streaming import StreamedReply, data_event
@@ -75,7 +76,7 @@ def test_the_repository_lists_all_models(client, body):
         ("d", "1", "UNLOADING"),
         ("rests", "1", "READY"),
     ]
-    assert "there is no folder" in listed[1]["reason"]
+    assert listed[1]["reason"] == NOT_LOADED
 
 
 def test_the_repository_lists_those_that_answer(client):

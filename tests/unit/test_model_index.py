@@ -8,6 +8,7 @@ from ray.serve.schema import ApplicationStatus
 
 from serve_app.gateway import model_index as index_module
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.public_reason import NOT_LOADED
 from serve_app.http.errors import ModelNotReadyError, UnknownModelError
 from tests.harness.builders import run, until
 
@@ -129,7 +130,7 @@ def test_a_long_name_is_shown_shortened():
 def test_a_model_without_a_replica_is_not_ready_and_says_why(status):
     with pytest.raises(ModelNotReadyError) as caught:
         resolve(FakeServe(a=application(status, 0, "Failed.", FAILED)), "a")
-    assert str(caught.value) == f"a is {status}: file:///a: there is no folder /a"
+    assert str(caught.value) == f"a is {status}: {NOT_LOADED}"
     assert caught.value.details == {"state": status}
 
 
@@ -141,7 +142,7 @@ def test_a_model_without_a_replica_and_without_a_message_names_its_state():
 def test_a_failed_update_that_left_a_replica_is_listed_with_its_cause():
     serve = FakeServe(a=application("DEPLOY_FAILED", 1, deployment_message=FAILED))
     [state] = run(ModelIndex(serve).all())
-    assert (state.answers, state.reason) == (True, "file:///a: there is no folder /a")
+    assert (state.answers, state.reason) == (True, NOT_LOADED)
 
 
 def test_all_models_are_listed_by_name():

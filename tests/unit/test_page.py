@@ -12,6 +12,7 @@ from serve_app.engine.batch_engine import BatchEngine
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.browser_page import prefers_html
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.public_reason import NOT_LOADED
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import Reply, ServingError
@@ -92,7 +93,7 @@ def test_a_key_is_asked_for_and_sent_and_shown_to_nobody(tmp_path):
     app = gateway_application(index, Relay(index, lambda name: Handle()), visible)
     with served(app) as url, browsing() as page:
         page.open(f"{url}/")
-        page.wait("!document.getElementById('key-form').hidden")
+        page.wait("document.getElementById('key-form')?.hidden === false")
         page.wait_for_text("send a key", "#trouble")
         page.tab_to("#key")
         page.write(KEYS["a"])
@@ -187,7 +188,7 @@ def test_what_looks_like_markup_stays_text(page):
 def test_a_model_that_does_not_answer_says_why(page):
     page.open(f"http://{page.origin}/#model=mistaken")
     page.wait_for_text("failed: ", "#state")
-    page.wait_for_text("there is no folder /a", "#state")
+    page.wait_for_text(NOT_LOADED, "#state")
     page.wait("document.querySelector('#lists #field-candidate_labels') !== null")
     page.tab_to("#models a[href='#model=resting']")
     page.press("Enter")

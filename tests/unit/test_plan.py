@@ -1,6 +1,7 @@
 """What a plan says of each change, held against Ray's own code where Ray decides."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from ray.serve._private.config import DeploymentConfig
@@ -9,6 +10,7 @@ from ray.serve._private.utils import DeploymentOptionUpdateType
 from ray.serve._private.version import DeploymentVersion
 from ray.serve.schema import ServeApplicationSchema
 
+from endpoint_operator.api.sources import Sources
 from endpoint_operator.api.status import Rollout, RolloutPhase
 from endpoint_operator.cli.plan import Action, Place, Served, plan_endpoints
 from endpoint_operator.serveconfig.compiler import compile_entry
@@ -30,6 +32,13 @@ CHANGES = [
         {"model": {"uri": "hf://a/b", "revision": "v2"}},
         "",
         "v2",
+    ),
+    (
+        "model.tokenSecret",
+        {"model": {"uri": "hf://a/b"}},
+        {"model": {"uri": "hf://a/b", "tokenSecret": "team-a"}},
+        "",
+        "team-a",
     ),
     (
         "model.task",
@@ -226,6 +235,27 @@ def test_what_fits_nowhere_is_rejected_and_what_is_served_stays(before, kept):
     assert plan.action is Action.REJECTED
     assert plan.reason.startswith("resources.profile: no profile is named 'tpu'")
     assert plan.reason.endswith("what is served stays") == kept
+
+
+def only_from(*rules):
+    """Return the profiles of a cluster whose chart lists these sources."""
+    return replace(CLUSTER, sources=Sources(rules))
+
+
+@pytest.mark.parametrize(
+    ("served", "end"),
+    [
+        (None, "sources.allow of the chart has hf://org"),
+        (entry(model={"uri": "hf://org/name"}), "; what is served stays"),
+        (entry(), "; what is served goes, because its source is not allowed either"),
+    ],
+)
+def test_a_source_that_is_not_allowed_is_rejected_with_what_becomes_of_what_is_served(served, end):
+    entries = {} if served is None else {"sentiment": served}
+    [plan] = plan_endpoints([endpoint()], only_from("hf://org"), Served(entries))
+    assert plan.action is Action.REJECTED
+    assert plan.reason.startswith("model.uri: file:///models/sentiment is no allowed source; ")
+    assert plan.reason.endswith(end)
 
 
 def test_what_would_be_too_large_is_rejected_and_what_is_served_stays():

@@ -10,6 +10,7 @@ from endpoint_operator.api.profiles import (
     memory_bytes,
     parse_profiles,
 )
+from endpoint_operator.api.sources import SourceNotAllowedError
 from endpoint_operator.api.types import Resources
 from endpoint_operator.api.validation import describe
 from tests.harness.builders import CLUSTER, GIBIBYTE
@@ -161,6 +162,37 @@ def test_an_unknown_field_of_a_profile_is_named_with_the_fields_of_a_profile():
         "profiles.0.gpus: unknown field; allowed here: accelerators, cpus, maxWorkers, memory, minWorkers, "
         "name, nodeSelector, price, tolerations"
     ]
+
+
+def test_a_file_says_where_models_may_come_from():
+    document = {"profiles": [CPU], "sources": {"allow": ["hf://org"], "tokenSecrets": ["team-a", "team-b"]}}
+    sources = parse_profiles(document).sources
+    sources.require("hf://org/name", "team-b")
+    assert not sources.allows("hf://other/name", "")
+    with pytest.raises(SourceNotAllowedError) as caught:
+        sources.require("hf://org/name", "team-c")
+    assert str(caught.value) == (
+        "model.tokenSecret: no token is in a Secret 'team-c' for endpoints; hub.tokenSecrets of the chart "
+        "has team-a, team-b"
+    )
+
+
+def test_a_file_that_says_nothing_of_sources_lets_all_in_with_the_token_of_all():
+    sources = parse_profiles({"profiles": [CPU]}).sources
+    assert sources.allows("file:///etc", "")
+    with pytest.raises(SourceNotAllowedError, match="hub.tokenSecrets of the chart is empty"):
+        sources.require("hf://org/name", "team-a")
+
+
+def test_on_a_local_machine_models_come_from_everywhere_and_with_any_token():
+    machine = LocalMachine(cpus=2, memory_bytes=4 * GIBIBYTE, accelerators=0)
+    assert machine.sources.allows("hf://org/name", "team-a")
+
+
+@pytest.mark.parametrize("rule", ["s3://bucket", "hf://org/name/file", "file:///a/../b", ""])
+def test_a_rule_that_cannot_be_read_is_refused_with_its_place(rule):
+    [problem] = problems_of({"profiles": [CPU], "sources": {"allow": ["hf", rule]}})
+    assert problem.startswith(f"sources.allow.1: got {rule!r}")
 
 
 @pytest.mark.parametrize("memory", ["", "lots", "2.5Gi", "-1Gi", "0"])

@@ -8,6 +8,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from serve_app.contract import MODEL_DEPLOYMENT
 from serve_app.gateway import relay as relay_module
 from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.public_reason import NOT_LOADED
 from serve_app.gateway.relay import Relay
 from serve_app.http.errors import ModelNotReadyError, Reply, RequestTimeoutError, UnknownModelError
 from tests.harness.builders import run, until
@@ -87,7 +88,7 @@ def test_a_model_that_gets_no_replica_is_answered_within_the_time_limit():
 
 def test_the_cause_is_named_if_serve_knows_one():
     idle = application("RUNNING", 0, deployment_message=FAILED, request_timeout_seconds=0.1)
-    assert "there is no folder /a" in str(fails_with(ModelNotReadyError, idle))
+    assert NOT_LOADED in str(fails_with(ModelNotReadyError, idle))
 
 
 def test_a_replica_that_is_busy_for_too_long_is_a_timeout():
@@ -102,7 +103,7 @@ def lost(trigger, **user_config):
 def test_a_lost_replica_is_waited_for_within_the_time_limit():
     before = lost("HEALTH_CHECK_FAILED", request_timeout_seconds=0.1)
     error = fails_with(ModelNotReadyError, before)
-    assert str(error) == "a had no replica within 0.1 seconds: file:///a: there is no folder /a"
+    assert str(error) == f"a had no replica within 0.1 seconds: {NOT_LOADED}"
 
 
 def test_a_lost_replica_that_cannot_be_replaced_ends_the_wait():
@@ -110,7 +111,7 @@ def test_a_lost_replica_that_cannot_be_replaced_ends_the_wait():
         serve.applications["a"] = lost("REPLICA_STARTUP_FAILED")
 
     error = fails_with(ModelNotReadyError, lost("HEALTH_CHECK_FAILED"), fail)
-    assert str(error) == "a is UNHEALTHY: file:///a: there is no folder /a"
+    assert str(error) == f"a is UNHEALTHY: {NOT_LOADED}"
 
 
 def test_a_model_whose_replica_is_lost_is_not_ready():
@@ -123,7 +124,7 @@ def test_a_scale_from_zero_that_fails_ends_the_wait():
         serve.applications["a"] = application("UNHEALTHY", 0, deployment_message=FAILED)
 
     error = fails_with(ModelNotReadyError, application("RUNNING", 0), fail)
-    assert str(error) == "a is UNHEALTHY: file:///a: there is no folder /a"
+    assert str(error) == f"a is UNHEALTHY: {NOT_LOADED}"
 
 
 def test_a_model_that_is_removed_ends_the_wait():

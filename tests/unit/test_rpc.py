@@ -1,6 +1,7 @@
 """Open Inference Protocol over gRPC: the deployment's methods on fakes, with messages of Triton's client."""
 
 import asyncio
+import re
 import struct
 
 import grpc
@@ -39,6 +40,8 @@ class Context:
         return list(self._metadata)
 
     def set_trailing_metadata(self, trailing):
+        # gRPC ends a call with others as INTERNAL.
+        assert all(re.fullmatch(r"[-_.0-9a-z]+", name) for name, _ in trailing)
         self.trailing = trailing
 
     def set_code(self, status):

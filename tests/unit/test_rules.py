@@ -107,6 +107,20 @@ def test_a_revision_is_refused_where_there_are_none(uri):
     ]
 
 
+@pytest.mark.parametrize("uri", ["file:///a", "pvc://c/a", "package://p"])
+def test_a_token_is_refused_where_none_is_asked_for(uri):
+    assert problems_of(manifest(model={"uri": uri, "tokenSecret": "team-a"})) == [
+        "spec.model.tokenSecret: tokenSecret applies to hf:// models only; remove it; "
+        f"got tokenSecret 'team-a', uri {uri!r}"
+    ]
+
+
+@pytest.mark.parametrize("secret", ["../team-a", "a/b", "Team", ".", "-a", "a" * 254])
+def test_a_token_secret_that_no_secret_can_be_named_is_refused(secret):
+    [problem] = problems_of(manifest(model={"uri": "hf://org/name", "tokenSecret": secret}))
+    assert problem.startswith("spec.model.tokenSecret: got '")
+
+
 @pytest.mark.parametrize("revision", ["", "main", "v1.0", "refs/pr/1", "0" * 40])
 def test_a_hub_model_may_have_a_revision(revision):
     model = {"uri": "hf://org/name", "revision": revision}

@@ -81,11 +81,12 @@ OBJECTS = {
     ModelSource: (
         SPEC["properties"]["model"],
         st.builds(
-            lambda uri, revision: ModelSource.model_construct(
-                uri=uri, revision=revision, task=Task.FILL_MASK
+            lambda uri, revision, secret: ModelSource.model_construct(
+                uri=uri, revision=revision, token_secret=secret, task=Task.FILL_MASK
             ),
             uris,
             st.sampled_from(["", "main"]),
+            st.sampled_from(["", "team-a"]),
         ),
     ),
     Resources: (SPEC["properties"]["resources"], unchecked(Resources, count=counts, memory=memories)),

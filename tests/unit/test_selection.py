@@ -1,7 +1,11 @@
 """Which entry an endpoint gets: that of its spec, an older one, or none."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from endpoint_operator.api.sources import Sources
 from tests.unit.small_world import (
     DEADLINES,
     ERROR,
@@ -126,6 +130,73 @@ def test_an_endpoint_that_is_larger_than_a_worker_says_so(world):
     world.reconcile()
     assert world.condition("c", "Accepted") == ("False", "ExceedsProfile")
     assert "a worker of profile 'cpu' has 16Gi" in world.status("c")["lastError"]
+
+
+def from_only(world, *rules):
+    """Let the chart allow these sources, and the operator look."""
+    world.profiles = replace(world.profiles, sources=Sources(rules))
+    world.reconcile()
+
+
+def test_a_source_that_is_not_allowed_is_left_out_and_changes_nothing(world):
+    before = world.document
+    world.create("c", model={"uri": "hf://org/name"})
+    from_only(world, "file:///models/", "hf://other")
+    assert world.document == before
+    assert world.condition("c", "Accepted") == ("False", "SourceNotAllowed")
+    assert world.condition("c", "Stalled") == ("True", "SourceNotAllowed")
+    assert world.status("c")["lastError"] == (
+        "model.uri: hf://org/name is no allowed source; sources.allow of the chart has file:///models/, hf://other"
+    )
+    from_only(world, "file:///models/", "hf://org")
+    assert "c" in world.entries
+
+
+def test_a_change_to_a_source_that_is_not_allowed_leaves_the_version_before(world):
+    before = world.document
+    world.change("a", model={"uri": "hf://org/name"})
+    from_only(world, "file:///models/")
+    assert world.document == before
+    assert world.condition("a") == ("False", "SourceNotAllowed")
+
+
+def test_what_is_served_goes_when_its_source_is_allowed_no_longer_and_comes_back(world):
+    before = world.document
+    world.change("b", model={"uri": "hf://org/name"})
+    world.settle()
+    from_only(world, "hf://org")
+    assert list(world.entries) == ["b", "gateway"]
+    assert world.condition("a") == ("False", "SourceNotAllowed")
+    assert not world.status("a").get("readyReplicas")
+    # Nor is an older version of such a source.
+    world.change("b", model={"uri": "file:///etc"})
+    from_only(world, "hf://org/name")
+    assert json.loads(world.entries["b"])["args"]["uri"] == "hf://org/name"
+    world.change("b", model={"uri": "file:///models/sentiment"})
+    from_only(world)
+    world.follow()
+    assert world.document == before
+    assert world.condition("a")[1] != "SourceNotAllowed"
+
+
+def test_a_version_that_fails_is_not_replaced_by_one_whose_source_is_allowed_no_longer(world):
+    world.change("a", model={"uri": "hf://org/name"})
+    world.settle(a=FAILED)
+    world.reconcile(after=FAILED_SECONDS)
+    world.settle()
+    assert world.condition("a") == ("False", "RolledBack")
+    from_only(world, "hf")
+    assert list(world.entries) == ["gateway"]
+    assert world.condition("a") == ("False", "Withdrawn")
+
+
+def test_a_token_that_is_not_listed_is_refused(world):
+    world.create("c", model={"uri": "hf://org/name", "tokenSecret": "team-z"})
+    world.create("d", model={"uri": "hf://org/name", "tokenSecret": "team-a"})
+    world.reconcile()
+    assert world.condition("c", "Accepted") == ("False", "SourceNotAllowed")
+    assert "Secret 'team-z'" in world.status("c")["lastError"]
+    assert json.loads(world.entries["d"])["args"]["token_secret"] == "team-a"
 
 
 def test_an_invalid_spec_that_got_past_the_api_server_is_left_out_with_its_reason(world):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.loading import sources
-from serve_app.loading.sources import SourceError, commit_of, fetch
+from serve_app.contract import MODELS_VARIABLE
+from serve_app.loading.sources import SourceError, commit_of, fetch, folders
+from serve_app.loading.sources.hub import TOKENS_VARIABLE
 from tests.unit import hub_double
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 FETCH = """
 import json, sys
 from serve_app.loading.sources import SourceError, fetch
-def outcome(uri, revision):
+def outcome(*arguments):
     try:
-        return {"folder": str(fetch(uri, revision))}
+        return {"folder": str(fetch(*arguments))}
     except SourceError as error:
         return {"error": str(error)}
     except Exception as error:
@@ -29,8 +30,8 @@ print(json.dumps([outcome(*arguments) for arguments in json.loads(sys.argv[1])])
 
 @pytest.fixture(autouse=True)
 def no_folders_of_the_user(monkeypatch):
-    monkeypatch.delenv(sources.MODELS_VARIABLE, raising=False)
-    monkeypatch.delenv(sources.VOLUMES_VARIABLE, raising=False)
+    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
+    monkeypatch.delenv(folders.VOLUMES_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -55,14 +56,14 @@ def test_a_file_uri_is_a_folder(tmp_path):
 
 def test_a_folder_stands_in_for_slash_models(tmp_path, monkeypatch):
     (tmp_path / "sentiment").mkdir()
-    monkeypatch.setenv(sources.MODELS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     assert fetch("file:///models/sentiment") == tmp_path / "sentiment"
     assert fetch("file:///models") == tmp_path
 
 
 def test_the_stand_in_is_for_that_folder_only(tmp_path, monkeypatch):
-    monkeypatch.setenv(sources.MODELS_VARIABLE, str(tmp_path / "stand-in"))
-    monkeypatch.setattr(sources, "MODELS_FOLDER", str(tmp_path / "models"))
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "stand-in"))
+    monkeypatch.setattr(folders, "MODELS_FOLDER", str(tmp_path / "models"))
     other = tmp_path / "models-2"
     other.mkdir()
     assert fetch(f"file://{other}") == other
@@ -70,7 +71,7 @@ def test_the_stand_in_is_for_that_folder_only(tmp_path, monkeypatch):
 
 def test_a_volume_is_a_folder_below_the_volumes(tmp_path, monkeypatch):
     (tmp_path / "claim" / "a" / "b").mkdir(parents=True)
-    monkeypatch.setenv(sources.VOLUMES_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(folders.VOLUMES_VARIABLE, str(tmp_path))
     assert fetch("pvc://claim/a/b") == tmp_path / "claim" / "a" / "b"
 
 
@@ -117,7 +118,7 @@ def test_a_file_is_no_folder(tmp_path):
     assert refusal(f"file://{file}") == f"file://{file}: there is no folder {file}"
 
 
-def fetched(endpoint, cache, *arguments):
+def fetched(endpoint, cache, *arguments, **variables):
     """Return the outcome of each fetch; the hub's library reads its settings once, so in a process."""
     settings = {
         "HF_ENDPOINT": endpoint,
@@ -130,7 +131,7 @@ def fetched(endpoint, cache, *arguments):
     }
     process = subprocess.run(
         [sys.executable, "-c", FETCH, json.dumps(arguments)],
-        env=os.environ | settings,
+        env=os.environ | settings | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -224,3 +225,57 @@ def test_a_hub_that_does_not_answer_is_refused_with_what_is_missing(tmp_path):
 def test_the_status_of_a_hub_that_refuses_is_told(hub):
     assert hub.busy["error"].startswith("hf://org/busy: ")
     assert "429" in hub.busy["error"]
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    """A folder of tokens as the chart mounts it."""
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    (folder / "team-a").write_text(f"{hub_double.TOKEN}\n")
+    (folder / "team-b").write_text("hf_of_team_b")
+    (folder / "mistaken").write_text("hf_secret\nX-Other: 1")
+    (folder / "binary").write_bytes(b"hf_secret\xff")
+    return folder
+
+
+def fetched_with(tokens, tmp_path, *secrets, **variables):
+    """Return the outcome of fetching the gated model with the token of each Secret, one after another."""
+    variables |= {TOKENS_VARIABLE: str(tokens)}
+    with hub_double.running_hub() as (url, _):
+        asked = ((f"hf://{hub_double.GATED}", hub_double.COMMIT, secret) for secret in secrets)
+        return fetched(url, tmp_path / "cache", *asked, **variables)
+
+
+def test_a_gated_model_is_downloaded_with_the_endpoint_s_own_token(tokens, tmp_path):
+    [own, default] = fetched_with(tokens, tmp_path, "team-a", "")
+    assert (Path(own["folder"]) / "model.safetensors").read_bytes() == b"weights"
+    assert Path(own["folder"]).name == hub_double.COMMIT
+    assert "401" in default["error"]
+
+
+def test_what_one_token_has_downloaded_is_not_given_to_another(tokens, tmp_path):
+    outcomes = fetched_with(tokens, tmp_path, "team-a", "team-b", "", HF_TOKEN="hf_of_nobody")
+    assert ["folder" in outcome for outcome in outcomes] == [True, False, False]
+    # Nor what the default token has.
+    default, other = fetched_with(tokens, tmp_path, "", "team-b", HF_TOKEN=hub_double.TOKEN)
+    assert ("folder" in default, "folder" in other) == (True, False)
+
+
+def test_the_default_token_is_not_used_for_an_endpoint_with_its_own(tokens, tmp_path):
+    [outcome] = fetched_with(tokens, tmp_path, "team-b", HF_TOKEN=hub_double.TOKEN)
+    assert "the hub refused it" in outcome["error"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "sentence"),
+    [
+        ("nobody", "there is no token of a Secret 'nobody' here; the Secret must have the key token, and"),
+        ("mistaken", "the key token of the Secret 'mistaken' must hold one word of ASCII"),
+        ("binary", "the key token of the Secret 'binary' must hold one word of ASCII"),
+    ],
+)
+def test_a_token_that_is_none_is_refused_and_never_quoted(tokens, tmp_path, secret, sentence):
+    [outcome] = fetched_with(tokens, tmp_path, secret)
+    assert outcome["error"].startswith(f"model.tokenSecret: {sentence}")
+    assert "hf_secret" not in outcome["error"]

@@ -14,6 +14,7 @@ DEFAULTS = {
     "model": {
         "uri": "file:///models/sentiment",
         "revision": "",
+        "tokenSecret": "",
         "task": "text-classification",
         "dtype": "auto",
         "parameters": {},
@@ -198,7 +199,7 @@ def test_a_value_beyond_a_bound_is_refused_with_the_bound(path, bounds):
     [
         ("", "apiVersion, kind, metadata, spec, status"),
         ("spec.", "access, batching, health, limits, logging, model, resources, runtime, scaling, suspend"),
-        ("spec.model.", "dtype, parameters, revision, task, uri"),
+        ("spec.model.", "dtype, parameters, revision, task, tokenSecret, uri"),
         ("spec.resources.", "count, cpus, memory, profile"),
         ("spec.batching.", "maxBatchSize, maxBatchTokens, maxWaitMilliseconds"),
         ("spec.health.", "gracefulShutdownSeconds, periodSeconds, timeoutSeconds"),

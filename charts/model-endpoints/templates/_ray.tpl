@@ -101,6 +101,9 @@ replicas in files. */}}
 {{- if .Values.hub.tokenSecret.name }}
 - {name: hub-token, mountPath: /var/run/secrets/hub, readOnly: true}
 {{- end }}
+{{- if .Values.hub.tokenSecrets }}
+- {name: hub-tokens, mountPath: /var/run/secrets/hub-tokens, readOnly: true}
+{{- end }}
 {{- range .Values.modelVolumes }}
 - {name: {{ printf "models-%s" . }}, mountPath: /volumes/{{ . }}, readOnly: true}
 {{- end }}
@@ -139,6 +142,16 @@ replicas in files. */}}
 {{- if .name }}
 - {name: hub-token, secret: {secretName: {{ .name }}, items: [{key: {{ .key }}, path: token}]}}
 {{- end }}
+{{- end }}
+{{- with .Values.hub.tokenSecrets }}
+- name: hub-tokens
+  projected:
+    defaultMode: 288
+    sources:
+      {{- range . }}
+      {{- /* One that is missing must not keep the pods of all others from starting. */}}
+      - secret: {name: {{ quote . }}, optional: true, items: [{key: token, path: {{ quote . }}}]}
+      {{- end }}
 {{- end }}
 {{- range .Values.modelVolumes }}
 - {name: {{ printf "models-%s" . }}, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}

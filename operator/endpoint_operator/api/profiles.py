@@ -1,7 +1,7 @@
 """Resource profiles: what a replica may ask for and on which nodes it runs; pure.
 
 On a cluster, the profiles are the chart's list, with one worker group each. On a local machine, every profile
-means that machine.
+means that machine. With them goes what the chart says of the sources of models.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from endpoint_operator.api.rules import MEMORY_RULE, Rule, at_most
+from endpoint_operator.api.sources import ANY_SOURCE, SourceList, Sources
 from endpoint_operator.api.types import CPU_PROFILE, ApiModel, ProfileName, Resources
 from endpoint_operator.api.validation import describe
 
@@ -51,7 +52,12 @@ class Placement:
 
 
 class Profiles(Protocol):
-    """The resource profiles that replicas can run on."""
+    """The resource profiles that replicas can run on, and where their models may come from."""
+
+    @property
+    def sources(self) -> Sources:
+        """Where models may come from."""
+        ...
 
     def place(self, resources: Resources) -> Placement:
         """Return what to reserve for one replica; raise UnfitResourcesError if it fits no worker."""
@@ -106,9 +112,10 @@ class Profile(ApiModel):
 
 
 class ProfileList(ApiModel):
-    """The content of a profiles file: the chart's list."""
+    """The content of a profiles file: the chart's list, and its values about sources."""
 
     profiles: list[Profile] = Field(min_length=1)
+    sources: SourceList = Field(default_factory=SourceList)
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class ClusterProfiles:
     """The profiles of a cluster, in the chart's order."""
 
     by_name: Mapping[str, Profile]
+    sources: Sources = ANY_SOURCE
 
     def place(self, resources: Resources) -> Placement:
         """Return what to reserve on the profile's worker group; raise UnfitResourcesError."""
@@ -165,11 +173,11 @@ def parse_profiles(document: Any) -> ClusterProfiles:
 
     Raises pydantic.ValidationError for a malformed file and ValueError for a name given twice.
     """
-    listed = ProfileList.model_validate(document).profiles
-    by_name = {profile.name: profile for profile in listed}
-    if len(by_name) < len(listed):
+    content = ProfileList.model_validate(document)
+    by_name = {profile.name: profile for profile in content.profiles}
+    if len(by_name) < len(content.profiles):
         raise ValueError("profiles: each name may be used once")
-    return ClusterProfiles(by_name)
+    return ClusterProfiles(by_name, content.sources.as_sources())
 
 
 def read_profiles(text: str, source: str) -> ClusterProfiles:
@@ -206,6 +214,11 @@ class LocalMachine:
         wanted = 0.0 if resources.profile == CPU_PROFILE else resources.count
         accelerators = min(wanted, float(self.accelerators))
         return Placement(resources.cpus, accelerators, memory, {})
+
+    @property
+    def sources(self) -> Sources:
+        """Everything: whoever runs the command may read what it reads."""
+        return ANY_SOURCE
 
     @property
     def gateway_labels(self) -> Mapping[str, str]:

@@ -56,6 +56,8 @@ class Reason(StrEnum):
     """There is no resource profile of the name that the spec gives."""
     EXCEEDS_PROFILE = "ExceedsProfile"
     """A replica asks for more than a worker of its profile has."""
+    SOURCE_NOT_ALLOWED = "SourceNotAllowed"
+    """The model is to come from a source, or with a token, that the chart does not list."""
     SERVE_CONFIG_FULL = "ServeConfigFull"
     """The Serve config has no room for another endpoint."""
     REJECTED_BY_RAY = "RejectedByRay"
@@ -116,6 +118,7 @@ REASONS: Final[dict[Reason, Meaning]] = {
     Reason.INVALID_SPEC: _FAILED,
     Reason.PROFILE_NOT_FOUND: _FAILED,
     Reason.EXCEEDS_PROFILE: _FAILED,
+    Reason.SOURCE_NOT_ALLOWED: _FAILED,
     Reason.SERVE_CONFIG_FULL: _FAILED,
     Reason.REJECTED_BY_RAY: _FAILED,
     Reason.INTERNAL_ERROR: _FAILED,
@@ -143,6 +146,7 @@ REFUSALS: Final = frozenset(
         Reason.INVALID_SPEC,
         Reason.PROFILE_NOT_FOUND,
         Reason.EXCEEDS_PROFILE,
+        Reason.SOURCE_NOT_ALLOWED,
         Reason.SERVE_CONFIG_FULL,
         Reason.REJECTED_BY_RAY,
     }

@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from endpoint_operator.api.rules import MEMORY_RULE, NAME_PATTERN, URI_PATTERN, Rule, at_most, matches
-from serve_app.contract import GATEWAY_APPLICATION, Dtype, ParameterValue, PayloadLog, TaskField
+from serve_app.contract import GATEWAY_APPLICATION, Dtype, ParameterValue, PayloadLog, SecretName, TaskField
 from serve_app.parameters import InvalidParameterError, parse_parameters
 
 GROUP: Final = "serving.modelendpoint.dev"
@@ -62,6 +62,11 @@ class ModelSource(ApiModel):
         description="Commit (40 hexadecimal digits) or tag of an hf:// model; pin it, or a restart "
         "may serve other weights.",
     )
+    token_secret: SecretName = Field(
+        default="",
+        description="Secret with the token for an hf:// model, one of those that the chart lists in "
+        "hub.tokenSecrets; without it, the release's token.",
+    )
     task: TaskField = Field(description="Hugging Face task id.")
     dtype: Dtype = Field(default="auto", description="Number format of the weights in memory.")
     parameters: dict[str, ParameterValue] = Field(
@@ -87,6 +92,12 @@ class ModelSource(ApiModel):
             "self.revision == '' || self.uri.startsWith('hf://')",
             "revision applies to hf:// models only; remove it",
             lambda model: model.revision == "" or model.uri.startswith("hf://"),
+        ),
+        Rule(
+            ("tokenSecret", "uri"),
+            "self.tokenSecret == '' || self.uri.startsWith('hf://')",
+            "tokenSecret applies to hf:// models only; remove it",
+            lambda model: model.token_secret == "" or model.uri.startswith("hf://"),
         ),
     )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
 from endpoint_operator.api.runtime import belongs
+from endpoint_operator.api.sources import SourceNotAllowedError
 from endpoint_operator.api.status import Rollout
 from endpoint_operator.api.types import ModelEndpoint
 from endpoint_operator.cli.display import Display
@@ -171,6 +172,8 @@ def _plan(endpoint: ModelEndpoint, profiles: Profiles, served: Served) -> Plan:
         return _plan_stop(name, live, elsewhere)
     try:
         wanted = compile_entry(endpoint, profiles)
+    except SourceNotAllowedError as error:
+        return _not_allowed(endpoint, profiles, str(error), live)
     except (UnfitResourcesError, EntryTooLargeError) as error:
         return _rejected(name, str(error), live)
     rollout = served.rollouts.get(name)
@@ -197,6 +200,14 @@ def _plan_stop(name: str, live: str | None, elsewhere: str) -> Plan:
 def _rejected(name: str, reason: str, live: str | None) -> Plan:
     kept = "; what is served stays" if live is not None else ""
     return Plan(name, Action.REJECTED, reason=reason + kept)
+
+
+def _not_allowed(endpoint: ModelEndpoint, profiles: Profiles, reason: str, live: str | None) -> Plan:
+    """Return the plan for a source that is not allowed; what is served from such a one does not stay."""
+    if live is None or own_entry(live, endpoint.name, profiles.sources) is not None:
+        return _rejected(endpoint.name, reason, live)
+    gone = "what is served goes, because its source is not allowed either"
+    return Plan(endpoint.name, Action.REJECTED, reason=f"{reason}; {gone}")
 
 
 def _compare(name: str, live: str, wanted: str) -> Plan:

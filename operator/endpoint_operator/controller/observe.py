@@ -125,6 +125,7 @@ class Observer:
         cluster = service.active.cluster if service and service.active else ""
         self._dashboard.ask(cluster)
         self._usage.wanted = bool(cluster)
+        self._hand_on_sources()
         ours = [each for each in self._endpoints.values() if not each.deleting and self._serves(each)]
         compiled = self._compile(ours)
         return Observation(
@@ -193,6 +194,14 @@ class Observer:
             unchanged = old is not None and old.resource_version == metadata["resourceVersion"]
             found[metadata["name"]] = old if old is not None and unchanged else _parse(manifest)
         self._endpoints = found
+
+    def _hand_on_sources(self) -> None:
+        """Let each endpoint know where models may come from; one that knows keeps what it has parsed."""
+        sources = self._profiles.profiles.sources
+        self._endpoints = {
+            name: each if each.sources == sources else replace(each, sources=sources)
+            for name, each in self._endpoints.items()
+        }
 
     def _compile(self, endpoints: list[ObservedEndpoint]) -> _Compiled:
         profiles, before = self._profiles.profiles, self._compiled

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from endpoint_operator.api.json_text import to_json
 from endpoint_operator.api.profiles import Profiles, UnfitResourcesError
+from endpoint_operator.api.sources import SourceNotAllowedError
 from endpoint_operator.api.types import ModelEndpoint, ModelEndpointSpec
 from endpoint_operator.serveconfig.document import to_document, to_entry
 from endpoint_operator.serveconfig.fields import values_by_place
@@ -70,9 +71,9 @@ class Compilation:
 def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles) -> Compilation:
     """Return the Serve config of `endpoints`; their order does not matter.
 
-    Suspended endpoints are left out. Endpoints that fit no profile, whose entry is too large, or whose name
-    an older served endpoint has, are left out and listed as rejections. The name of an endpoint that is left
-    out is free for another one.
+    Suspended endpoints are left out. Endpoints that fit no profile, whose source is not allowed, whose entry
+    is too large, or whose name an older served endpoint has, are left out and listed as rejections. The name
+    of an endpoint that is left out is free for another one.
     """
     entries = {GATEWAY_APPLICATION: to_entry(gateway_application(profiles))}
     rejections = []
@@ -85,7 +86,7 @@ def compile_serve_config(endpoints: Iterable[ModelEndpoint], profiles: Profiles)
             continue
         try:
             entries[endpoint.name] = compile_entry(endpoint, profiles)
-        except (UnfitResourcesError, EntryTooLargeError) as error:
+        except (UnfitResourcesError, SourceNotAllowedError, EntryTooLargeError) as error:
             rejections.append(Rejection(endpoint.key, str(error)))
     return Compilation(to_document(entries), tuple(rejections))
 
@@ -97,8 +98,10 @@ def _seniority(endpoint: ModelEndpoint) -> tuple[str, tuple[str, str]]:
 def compile_entry(endpoint: ModelEndpoint, profiles: Profiles) -> str:
     """Return the entry of `endpoint`.
 
-    Raises UnfitResourcesError if it fits no profile, and EntryTooLargeError if it has too many bytes.
+    Raises UnfitResourcesError if it fits no profile, SourceNotAllowedError if its source is not allowed,
+    and EntryTooLargeError if it has too many bytes.
     """
+    profiles.sources.require(endpoint.spec.model.uri, endpoint.spec.model.token_secret)
     entry = to_entry(compile_application(endpoint, profiles))
     # An entry is ASCII.
     size = len(entry.encode())

@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from endpoint_operator.api.json_text import to_json
+from endpoint_operator.api.sources import ANY_SOURCE, Sources
 from endpoint_operator.serveconfig.schema import Application
 from serve_app.contract import BUILD_IMPORT_PATH, ModelArgs, grpc_options, route_prefix
 
@@ -44,10 +45,11 @@ def read_entries(document: str) -> dict[str, str]:
         return {}
 
 
-def own_entry(text: str, name: str) -> str | None:
+def own_entry(text: str, name: str, sources: Sources = ANY_SOURCE) -> str | None:
     """Return `text` if it is an entry that this program could have written for `name`, else None.
 
     An entry in a status or in the live document may have been edited, and could then name other code to run.
+    It may also be older than the list of sources from which models may come.
     """
     try:
         application = Application.model_validate_json(text)
@@ -55,7 +57,8 @@ def own_entry(text: str, name: str) -> str | None:
     except ValidationError:
         return None
     mine = application.name == args.name == name and application.route_prefix == route_prefix(name)
-    return to_entry(application) if mine and application.import_path == BUILD_IMPORT_PATH else None
+    allowed = mine and sources.allows(args.uri, args.token_secret)
+    return to_entry(application) if allowed and application.import_path == BUILD_IMPORT_PATH else None
 
 
 def fingerprint(entry: str) -> str:

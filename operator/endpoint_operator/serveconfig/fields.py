@@ -96,6 +96,7 @@ def _zero_for_none(limit: int | None) -> int:
 FIELDS: Final = (
     Field("model.uri", "args.uri"),
     Field("model.revision", "args.revision"),
+    Field("model.tokenSecret", "args.token_secret"),
     Field("model.task", "args.task"),
     Field("model.dtype", "args.dtype"),
     # `diff` compares the parameters one by one.

@@ -41,6 +41,7 @@ def apply_size_budget(
         message = (
             f"The Serve config has {max(room, 0)} of {limit} bytes left, and the endpoint needs {needed}."
         )
+        kept = kept and endpoint.own(kept)
         fitting[endpoint.name] = replace(chosen, entry=kept, reason=Reason.SERVE_CONFIG_FULL, message=message)
     return fitting
 

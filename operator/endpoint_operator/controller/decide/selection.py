@@ -9,7 +9,6 @@ from typing import Final
 from endpoint_operator.api.status import Reason, Rollout, RolloutPhase
 from endpoint_operator.controller.decide.rollout import from_time, to_time
 from endpoint_operator.controller.observed.endpoint import CompiledEndpoint, ObservedEndpoint
-from endpoint_operator.serveconfig.document import own_entry
 
 # Once a version that ran has failed so often, an older one that ran takes its place meanwhile. The first
 # failure is most likely a passing fault, and nobody asked for the older version.
@@ -54,7 +53,7 @@ def select_version(
 
 def kept_entry(observed: ObservedEndpoint, live: str | None) -> str | None:
     """Return the entry that is kept while the spec describes none."""
-    kept = own_entry(live, observed.name) if live is not None and observed.owns_entry else None
+    kept = observed.own(live) if live is not None and observed.owns_entry else None
     return kept or observed.last_good_entry
 
 

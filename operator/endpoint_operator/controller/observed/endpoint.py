@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from endpoint_operator.api.profiles import ProfileNotFoundError, Profiles, UnfitResourcesError
+from endpoint_operator.api.sources import ANY_SOURCE, SourceNotAllowedError, Sources
 from endpoint_operator.api.status import ConditionType, GoodVersion, ModelEndpointStatus, Reason, parse_status
 from endpoint_operator.api.types import ModelEndpoint, parse_endpoint
 from endpoint_operator.api.validation import describe
@@ -35,6 +36,8 @@ class ObservedEndpoint:
     # The traceback of an error of the operator's own in the parsing of the spec; empty if there was none.
     error: str
     status: ModelEndpointStatus
+    # Where models may come from; a version from elsewhere does not count as one that may be served again.
+    sources: Sources = ANY_SOURCE
 
     @property
     def suspended(self) -> bool:
@@ -67,7 +70,11 @@ class ObservedEndpoint:
         return self.status.application == self.name
 
     def _own(self, version: GoodVersion | None) -> str | None:
-        return own_entry(version.application, self.name) if version else None
+        return self.own(version.application) if version else None
+
+    def own(self, entry: str) -> str | None:
+        """Return `entry` if it could have been written for this endpoint, and its model may be served."""
+        return own_entry(entry, self.name, self.sources)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ def compile_endpoint(observed: ObservedEndpoint, profiles: Profiles) -> Compiled
         return CompiledEndpoint(None, reason, observed.problem)
     try:
         return CompiledEndpoint(compile_entry(observed.endpoint, profiles))
+    except SourceNotAllowedError as error:
+        return CompiledEndpoint(None, Reason.SOURCE_NOT_ALLOWED, str(error))
     except ProfileNotFoundError as error:
         return CompiledEndpoint(None, Reason.PROFILE_NOT_FOUND, str(error))
     except UnfitResourcesError as error:
