@@ -5,7 +5,7 @@ without a replica, and requests in which HAProxy finds no model, come here.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -23,6 +23,7 @@ from serve_app.gateway.browser_page import for_browsers, page_route
 from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.gateway.openapi import openapi_route
 from serve_app.gateway.proxy_watch import ProxyWatch
+from serve_app.gateway.refusals import Refusals
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.repository import repository_routes
 from serve_app.gateway.rpc import Gate, answer_rpc
@@ -38,6 +39,7 @@ from serve_app.http.errors import (
     InvalidInputError,
     MalformedBodyError,
     Reply,
+    ServingError,
 )
 from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS, may_stream
 from serve_app.protocols.kserve_v1 import V1_PREDICT
@@ -55,13 +57,19 @@ class Gateway(InferenceMethods):
         self._index = ModelIndex(_applications)
         self._visible = VisibleModels(self._index, AccessFolder.of_environment())
         self._relay = Relay(self._index)
+        self._refusals = Refusals()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
-        return ProxyWatch(gateway_application(self._index, self._relay, self._visible))
+        app = gateway_application(self._index, self._relay, self._visible, self._refusals.note)
+        return ProxyWatch(app)
 
     async def answer_rpc(self, method: str, request: bytes, metadata: Mapping[str, str]) -> Reply:
-        return await answer_rpc(Gate(self._index, self._visible, self._relay, metadata), method, request)
+        try:
+            return await answer_rpc(Gate(self._index, self._visible, self._relay, metadata), method, request)
+        except ServingError as error:
+            self._refusals.note(method, error)
+            raise
 
 
 def _applications() -> Mapping[str, Any]:
@@ -71,8 +79,16 @@ def _applications() -> Mapping[str, Any]:
     return applications
 
 
-def gateway_application(index: ModelIndex, relay: Relay, visible: VisibleModels | None = None) -> ASGIApp:
-    """Return the gateway's ASGI application; without `visible`, every client may ask every model."""
+def gateway_application(
+    index: ModelIndex,
+    relay: Relay,
+    visible: VisibleModels | None = None,
+    refused: Callable[[str, ServingError], None] | None = None,
+) -> ASGIApp:
+    """Return the gateway's ASGI application; without `visible`, every client may ask every model.
+
+    `refused` is told the path and the error of each request that the gateway itself refuses.
+    """
     visible = visible or VisibleModels(index, AccessFolder(None))
     models = _model_routes(visible, relay)
     versions = version_routes(models, "/v2/models/{name}")
@@ -85,7 +101,13 @@ def gateway_application(index: ModelIndex, relay: Relay, visible: VisibleModels 
         usage_route(time.time),
         page_route(),
     ]
-    return application([*routes, openapi_route(routes, SERVER_NAME, SERVER_VERSION)], error_reply)
+
+    def told(path: str, error: ServingError) -> Reply:
+        if refused is not None:
+            refused(path, error)
+        return error_reply(path, error)
+
+    return application([*routes, openapi_route(routes, SERVER_NAME, SERVER_VERSION)], told)
 
 
 def _guarded(route: Route, visible: VisibleModels) -> Route:

@@ -86,6 +86,10 @@ _RULES: Final = """\
     http-request set-var(txn.request_id) req.fhdr({id_header})
     acl knows_id var(txn.request_id) -m found
     http-after-response set-header {id_header} %[var(txn.request_id)] if knows_id
+    # Ray's metrics have the method as a label, so a client could make as many of them as it likes.
+    acl known_method method GET HEAD POST PUT PATCH DELETE OPTIONS
+    http-request set-log-level silent if !known_method
+    http-request return status 400 errorfile "{malformed}" if !known_method
     # A request to one of these paths becomes one to the model that its body names, if it has a backend.
     acl by_body path {entrances}
     http-request wait-for-body time {seconds:g}s if METH_POST by_body
