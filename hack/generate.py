@@ -8,6 +8,7 @@ from typing import Final
 import yaml
 
 from endpoint_operator.api import crd
+from hack import dashboard
 from hack.commands import run
 from hack.errors import StaleError
 from hack.paths import CHART, CRD, PROJECT
@@ -67,6 +68,7 @@ def _images() -> list[str]:
 # In this order: the CRD is part of the rendered chart.
 FILES: Final[Mapping[Path, Callable[[], str]]] = {
     CRD: crd.to_yaml,
+    CHART / "files" / "dashboard.json": dashboard.to_json,
     CHART / "README.md": _chart_readme,
     PROJECT / "manifests" / "rendered" / "default.yaml": _rendered_chart,
 }

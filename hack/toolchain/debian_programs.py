@@ -31,6 +31,7 @@ class Package:
 
 # The machine's Debian decides the versions.
 PACKAGES: Final = {
+    "prometheus": Package("prometheus", "usr/bin/prometheus"),
     "promtool": Package("prometheus", "usr/bin/promtool"),
     "chromium": Package("chromium-headless-shell", "usr/lib/chromium/chromium-headless-shell", whole=True),
 }

@@ -16,7 +16,8 @@ from tests.chart.rendering import EVERYTHING, of_kind, template
 
 OPERATOR = 'job="models-model-endpoints-operator",namespace="here",pod="operator-1"'
 RESTARTED = OPERATOR.replace("operator-1", "operator-2")
-HEAD = 'job="here/models-model-endpoints-ray",namespace="here",ray_io_node_type="head"'
+HEAD = 'job="here/models-model-endpoints-ray",namespace="here",endpoint="metrics",ray_io_node_type="head"'
+PROXY = HEAD.replace('"metrics"', '"haproxy-metrics"')
 WORKER = HEAD.replace('"head"', '"worker"')
 HERE = {"namespace": "here"}
 MODEL = HERE | {"name": "a"}
@@ -24,6 +25,7 @@ ALIVE = "model_endpoints_operator_last_success_timestamp_seconds"
 READY = "model_endpoints_endpoint_ready"
 FAILED = "ray_serve_num_http_error_requests_total"
 ASKED = "ray_serve_num_http_requests_total"
+COUNTED = "ray_model_endpoints_requests_total"
 BLOCKING = f"model_endpoints_operator_upgrade_blocking_endpoints{{{OPERATOR}}}"
 BYTES = f"model_endpoints_operator_serve_config_bytes{{{OPERATOR}}}"
 LEADER = "model_endpoints_operator_leader"
@@ -107,6 +109,31 @@ CASES = {
         ),
         "not without requests": Case({f'{ASKED}{{{WORKER},application="a"}}': "7x60"}, 30),
     },
+    "ModelEndpointOverloaded": {
+        "fires": Case(
+            {
+                f'{COUNTED}{{{WORKER},application="a",status="429",code="overloaded"}}': "0+10x60",
+                f'{COUNTED}{{{WORKER},application="a",status="200",code=""}}': "0+90x60",
+            },
+            17,
+            (HERE | {"application": "a"},),
+        ),
+        "not for few, and not for the limits of a key": Case(
+            {
+                f'{COUNTED}{{{WORKER},application="a",status="429",code="overloaded"}}': "0+1x60",
+                f'{COUNTED}{{{WORKER},application="a",status="429",code="rate_limited"}}': "0+50x60",
+                f'{COUNTED}{{{WORKER},application="a",status="200",code=""}}': "0+90x60",
+            },
+            50,
+        ),
+        "not for a while": Case(
+            {
+                f'{COUNTED}{{{WORKER},application="a",status="429",code="overloaded"}}': "0+10x5 50x55",
+                f'{COUNTED}{{{WORKER},application="a",status="200",code=""}}': "0+90x60",
+            },
+            17,
+        ),
+    },
     "ModelEndpointsUpgradeBlocked": {
         "fires": steady([BLOCKING], 3, HERE, value="2"),
         "no upgrade": steady([BLOCKING], 30),
@@ -169,6 +196,9 @@ CASES = {
             (HERE,),
         ),
         "fires if it does not answer": Case({f'up{{{HEAD},pod="one"}}': "1x9 0x50"}, 14, (HERE,)),
+        "fires whatever its proxy says": Case(
+            {f'up{{{HEAD},pod="one"}}': "1x9 0x50", f'up{{{PROXY},pod="one"}}': "1x60"}, 14, (HERE,)
+        ),
         "not while another is up": Case(
             {f'up{{{HEAD},pod="one"}}': "1x9 0x50", f'up{{{HEAD},pod="two"}}': "0x8 1x50"}, 40
         ),

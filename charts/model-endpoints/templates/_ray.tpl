@@ -64,6 +64,7 @@ replicas in files. */}}
 {{- end -}}
 {{- if .Values.logging.accessLog }}{{ $_ := set $defaults "MODEL_ENDPOINTS_ACCESS_LOG" "1" }}{{ end -}}
 {{- with .Values.service.corsOrigins }}{{ $_ := set $defaults "MODEL_ENDPOINTS_CORS_ORIGINS" (join "," .) }}{{ end -}}
+{{- if .Values.monitoring.perKey }}{{ $_ := set $defaults "MODEL_ENDPOINTS_METRICS_PER_KEY" "1" }}{{ end -}}
 {{- if .Values.hub.endpoint }}{{ $_ := set $defaults "HF_ENDPOINT" .Values.hub.endpoint }}{{ end -}}
 {{- if .Values.hub.offline }}{{ $_ := set $defaults "HF_HUB_OFFLINE" "1" }}{{ end -}}
 {{- if .Values.hub.tokenSecret.name }}{{ $_ := set $defaults "HF_TOKEN_PATH" "/var/run/secrets/hub/token" }}{{ end -}}

@@ -69,7 +69,8 @@ template:
     "ports" (list
       (dict "containerPort" 8000 "name" "serve")
       (dict "containerPort" 9000 "name" "serve-grpc")
-      (dict "containerPort" 8080 "name" "metrics"))
+      (dict "containerPort" 8080 "name" "metrics")
+      (dict "containerPort" 9101 "name" "haproxy-metrics"))
   ) | nindent 2 }}
 {{- end -}}
 {{- end -}}
@@ -140,7 +141,8 @@ headGroupSpec:
         (dict "containerPort" 10001 "name" "client")
         (dict "containerPort" 8000 "name" "serve")
         (dict "containerPort" 9000 "name" "serve-grpc")
-        (dict "containerPort" 8080 "name" "metrics"))
+        (dict "containerPort" 8080 "name" "metrics")
+        (dict "containerPort" 9101 "name" "haproxy-metrics"))
     ) | nindent 4 }}
 workerGroupSpecs:
   {{- $owned := dict
