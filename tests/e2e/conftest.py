@@ -27,6 +27,7 @@ WAIT_SECONDS = 300
 ORDER = (
     "test_cluster",
     "test_models",
+    "test_monitoring",
     "test_gpu",
     "test_security",
     "test_keys",
