@@ -1,5 +1,9 @@
 """What is counted of requests and batches, and how Ray is handed it."""
 
+import asyncio
+import re
+from pathlib import Path
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -9,15 +13,20 @@ from serve_app.engine.continuous.figures import Finished
 from serve_app.engine.records import BatchRecord, RequestRecord
 from serve_app.gateway.application import gateway_application
 from serve_app.gateway.refusals import Refusals, verb_of
+from serve_app.http.errors import ServingError
 from serve_app.protocols import CALLS, model_application
 from serve_app.replica import hand_over
 from serve_app.replica.hand_over import HandOver
 from serve_app.replica.metrics import MOST_KEYS, ModelMetrics
 from serve_app.replica.tallies import Counter, Gauge, Histogram
-from tests.harness.builders import run
+from tests.harness.builders import run, until
 from tests.unit import fake_model
 from tests.unit.fake_generator import generating
 from tests.unit.test_gateway_protocols import Gateway
+
+ROOT = Path(__file__).parents[2]
+# Of a start: process, fetch, import, load, prove, warm_up.
+PHASES = 6
 
 
 def record(status=200, code="", verb="predict", **changes):
@@ -245,16 +254,88 @@ def test_ray_is_handed_what_was_added_and_all_that_it_forgets(monkeypatch):
 
 
 def test_a_failure_is_logged_and_the_next_time_comes(monkeypatch, caplog):
-    monkeypatch.setattr(hand_over, "metrics", FakeRay())
+    ray, failures = FakeRay(), [RuntimeError("once")]
+    monkeypatch.setattr(hand_over, "metrics", ray)
     monkeypatch.setattr(hand_over, "SECONDS", 0)
-    read = iter([RuntimeError("once"), {(): 1.0}])
 
-    def reading():
-        value = next(read, KeyboardInterrupt)
-        if value is KeyboardInterrupt or isinstance(value, Exception):
-            raise value
-        return value
+    def read():
+        if failures:
+            raise failures.pop()
+        return {(): 1.0}
 
-    with pytest.raises(KeyboardInterrupt):
-        run(HandOver([Gauge("load", "", read=reading)]).run())
+    async def scenario():
+        task = asyncio.create_task(HandOver([Gauge("load", "", read=read)]).run())
+        await until(lambda: ray.shown)
+        task.cancel()
+
+    run(scenario())
+    assert ray.shown == {("load",): 1.0}
     assert "metrics were not handed to Ray" in caplog.text
+
+
+def shown_names(tally):
+    """Return the names under which Prometheus has a tally."""
+    name = f"ray_{tally.name}"
+    if isinstance(tally, Counter):
+        return [f"{name}_total"]
+    return (
+        [f"{name}_{part}" for part in ("bucket", "sum", "count")] if isinstance(tally, Histogram) else [name]
+    )
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """The tallies of a model that generates, with those of keys."""
+
+    async def scenario():
+        async with generating() as (engine, _):
+            return ModelMetrics(engine, per_key=True).tallies
+
+    return run(scenario())
+
+
+def test_the_tables_of_metrics_are_those_of_the_code(everything):
+    rows = re.findall(
+        r"^\| `ray_(\w+)` \| (\w+).*? \| (.*?) \|", (ROOT / "docs" / "metrics.md").read_text(), re.M
+    )
+    documented = {
+        name.removesuffix("_total"): (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows
+    }
+    assert documented == {
+        tally.name: (type(tally).__name__.lower(), [] if isinstance(tally, Histogram) else list(tally.labels))
+        for tally in everything
+    }
+
+
+def test_alerts_and_dashboard_use_metrics_that_exist(everything):
+    chart = ROOT / "charts" / "model-endpoints"
+    used = {
+        name
+        for file in ("templates/prometheusrule.yaml", "files/dashboard.json")
+        for name in re.findall(r"ray_model_endpoints_\w+", (chart / file).read_text(encoding="utf-8"))
+    }
+    assert len(used) > 10
+    assert used <= {name for tally in everything for name in shown_names(tally)}
+
+
+def test_what_200_endpoints_can_make_at_most_is_documented(everything, record_property):
+    """Each label with all of its values: nobody makes them all, and nobody can make more."""
+    protocols, pairs = len(CALLS) + 1, len(status_and_codes()) + 1
+    most = 0
+    for tally in everything:
+        if isinstance(tally, Histogram):
+            most += len(list(tally.buckets())) + 2
+        elif tally.name.endswith("_requests") and "key" not in tally.labels:
+            most += protocols * pairs
+        elif "key" not in tally.labels:
+            most += PHASES if "phase" in tally.labels else 1
+    record_property("series of a replica at most", most)
+    text = " ".join((ROOT / "docs" / "metrics.md").read_text().split())
+    assert f"{most:,} of a replica at most" in text
+    assert f"{200 * most:,} with 200 endpoints" in text
+
+
+def status_and_codes(error=ServingError):
+    """Return the status and the code of each kind of error, those of other tests left out."""
+    kinds = [kind for kind in error.__subclasses__() if kind.__module__.startswith("serve_app.")]
+    return {(error.status, error.code)}.union(*map(status_and_codes, kinds))
