@@ -54,6 +54,10 @@ def _operator(metric: str) -> str:
 _PODS: Final = f'up{{{_HERE}, endpoint="metrics"}} == 1'
 _REQUESTS: Final = "ray_model_endpoints_requests_total"
 
+_COST: Final = (
+    f'sum by (name) (rate(model_endpoints_endpoint_cost_total{{{_HERE}, name=~"$model"}}[10m])) * 3600'
+)
+
 _PLATFORM: Final = (
     Panel(
         "Endpoints by reason",
@@ -136,6 +140,7 @@ _MODELS: Final = (
         },
     ),
     Panel("Latency, p99", "s", {"{{application}}": _quantile(0.99, "request_seconds")}),
+    Panel("Cost an hour, by the price of the profile", "short", {"{{name}}": _COST}),
     Panel(
         "Share of the time in which a replica computes",
         "percentunit",
@@ -189,10 +194,11 @@ _ONE_MODEL: Final = (
         {
             "healthy": "sum by (application) "
             f'(ray_serve_deployment_replica_healthy{{{_SHOWN}, deployment="Model"}})',
-            "of them by how they are served: {{step}}": "count by (step) "
+            "served as {{step}}": "count by (step) "
             f"(ray_model_endpoints_model_info{{{_SHOWN}}})",
         },
     ),
+    Panel("Cost an hour", "short", {"cost": _COST}),
     Panel(
         "Start of a replica, by phase",
         "s",

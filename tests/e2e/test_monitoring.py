@@ -18,7 +18,7 @@ from tests.harness.scraping import scrape_configs, through_api_server
 MODELS = ("chat", "sentiment")
 QUESTION = {"text": "What is the capital of France?", "parameters": {"max_new_tokens": 4}}
 # Of load. Ray reports every 10 seconds, and a rate needs two reports; the operator reports usage each minute.
-SECONDS = 240
+SECONDS = 300
 
 
 @pytest.fixture(scope="module")
