@@ -194,8 +194,7 @@ _ONE_MODEL: Final = (
         {
             "healthy": "sum by (application) "
             f'(ray_serve_deployment_replica_healthy{{{_SHOWN}, deployment="Model"}})',
-            "served as {{step}}": "count by (step) "
-            f"(ray_model_endpoints_model_info{{{_SHOWN}}})",
+            "served as {{step}}": f"count by (step) (ray_model_endpoints_model_info{{{_SHOWN}}})",
         },
     ),
     Panel("Cost an hour", "short", {"cost": _COST}),
