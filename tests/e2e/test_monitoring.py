@@ -69,7 +69,7 @@ def prometheus(release, chart, credentials, asked, tmp_path_factory):
     """A Prometheus on this machine; only the way to the pods is not that of one in the cluster."""
     services = [each for each in of_kind(chart, "Service") if each["metadata"]["name"].endswith("-operator")]
     release.apply(*services)
-    pods = release.get("pods")["items"]
+    pods = [pod for pod in release.get("pods")["items"] if is_there(pod)]
     monitors = of_kind(chart, "PodMonitor", "ServiceMonitor")
     configs = [
         through_api_server(config, *credentials) for config in scrape_configs(monitors, pods, services)
@@ -78,6 +78,10 @@ def prometheus(release, chart, credentials, asked, tmp_path_factory):
         yield server
     for service in services:
         release.kubectl("delete", "service", service["metadata"]["name"])
+
+
+def is_there(pod):
+    return pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
 def wrong_requests(release):
@@ -101,26 +105,24 @@ def test_every_expression_of_dashboard_and_alerts_has_data(release, chart, prome
 
 
 def test_every_pod_is_scraped_with_the_labels_that_the_alerts_look_for(release, prometheus):
-    """A worker without replicas runs no HAProxy."""
+    """Workers come and go, and one without replicas runs no HAProxy."""
 
-    def all_up():
-        return prometheus.value('count(up{endpoint!="haproxy-metrics"} == 0) or vector(0)') == 0
+    def down():
+        there = {pod["metadata"]["name"] for pod in release.get("pods")["items"] if is_there(pod)}
+        found = prometheus.query('up{endpoint!="haproxy-metrics"} == 0')
+        return there & {series["metric"]["pod"] for series in found}
 
-    release.wait_for("every target", all_up, seconds=60)
-    scraped = {series["metric"]["pod"] for series in prometheus.query("up")}
-    pods = {pod["metadata"]["name"] for pod in release.pods()}
-    operators = {
-        pod["metadata"]["name"]
-        for pod in release.get("pods", "--selector=app.kubernetes.io/component=operator")["items"]
-    }
-    assert pods | operators <= scraped
-    assert prometheus.query('up{endpoint="haproxy-metrics"} == 1')
-    assert prometheus.query('up{endpoint="metrics", ray_io_node_type="head"} == 1')
-    [profile] = {
+    release.wait_for("every target", lambda: not down(), seconds=60)
+    for kind in ("head", "worker"):
+        for endpoint in ("metrics", "haproxy-metrics"):
+            found = prometheus.query(f'up{{endpoint="{endpoint}", ray_io_node_type="{kind}"}} == 1')
+            assert found, f"no {endpoint} of a {kind}"
+    assert len(prometheus.query('up{endpoint="http"} == 1')) == 2
+    profiles = {
         series["metric"]["profile"]
         for series in prometheus.query('ray_model_endpoints_model_info{application="sentiment"}')
     }
-    assert profile == "cpu"
+    assert profiles == {"cpu"}
 
 
 def test_no_alert_about_the_platform_fires_while_all_is_well(release, chart, prometheus):
