@@ -16,7 +16,11 @@ from tests.harness.prometheus import alert_selectors, dashboard_expressions, emp
 from tests.harness.scraping import scrape_configs, through_api_server
 
 MODELS = ("chat", "sentiment")
-QUESTION = {"text": "What is the capital of France?", "parameters": {"max_new_tokens": 4}}
+# Long enough for the next request to find most of it computed, and answered by more than one token.
+QUESTION = {
+    "text": "What is the capital of France? " * 8,
+    "parameters": {"max_new_tokens": 4, "ignore_eos": True},
+}
 # Of load. Ray reports every 10 seconds, and a rate needs two reports; the operator reports usage each minute.
 SECONDS = 300
 
@@ -88,7 +92,7 @@ def wrong_requests(release):
     """Send requests that a replica and the gateway refuse, and one to the model that generates."""
     release.http.post("/v2/models/sentiment/predict", json={"text": 5})
     release.http.post("/predict", json={"model": "nobody", "text": "x"})
-    release.http.post("/v2/models/chat/predict", json=QUESTION)
+    assert release.http.post("/v2/models/chat/predict", json=QUESTION).status_code == 200
 
 
 def test_every_expression_of_dashboard_and_alerts_has_data(release, chart, prometheus, note):

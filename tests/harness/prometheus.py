@@ -115,5 +115,9 @@ def _selectors(expression):
 
 
 def empty(prometheus, expressions):
-    """Return those of the expressions that find nothing, by their names."""
-    return {name: each for name, each in expressions.items() if not prometheus.query(each)}
+    """Return those of the expressions that find nothing, or nothing but NaN, by their names."""
+    return {name: each for name, each in expressions.items() if not _numbers(prometheus.query(each))}
+
+
+def _numbers(found):
+    return [series for series in found if series["value"][1] != "NaN"]
