@@ -23,7 +23,6 @@ from serve_app.gateway.browser_page import for_browsers, page_route
 from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.gateway.openapi import openapi_route
 from serve_app.gateway.proxy_watch import ProxyWatch
-from serve_app.gateway.refusals import Refusals
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.repository import repository_routes
 from serve_app.gateway.rpc import Gate, answer_rpc
@@ -45,6 +44,7 @@ from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS, may_stream
 from serve_app.protocols.kserve_v1 import V1_PREDICT
 from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.versions import version_routes
+from serve_app.replica.refusals import Refusals
 from serve_app.rpc.service import InferenceMethods
 
 

@@ -12,12 +12,12 @@ from serve_app.access.front import Front
 from serve_app.engine.continuous.figures import Finished
 from serve_app.engine.records import BatchRecord, RequestRecord
 from serve_app.gateway.application import gateway_application
-from serve_app.gateway.refusals import Refusals, verb_of
 from serve_app.http.errors import ServingError
 from serve_app.protocols import CALLS, model_application
 from serve_app.replica import hand_over
 from serve_app.replica.hand_over import HandOver
 from serve_app.replica.metrics import MOST_KEYS, ModelMetrics
+from serve_app.replica.refusals import Refusals, verb_of
 from serve_app.replica.tallies import Counter, Gauge, Histogram
 from tests.harness.builders import run, until
 from tests.unit import fake_model
