@@ -24,7 +24,7 @@ from serve_app.loading.sources import commit_of, fetch
 from serve_app.protocols import CALLS, error_reply_to_call, model_application
 from serve_app.protocols.open_inference_rpc import answer_rpc
 from serve_app.replica.hand_over import HandOver
-from serve_app.replica.metrics import ModelMetrics, counts_keys
+from serve_app.replica.metrics import metrics_of
 from serve_app.replica.shutdown import LEAD_SECONDS, grace_of_shutdown
 from serve_app.replica.siblings import Siblings
 from serve_app.replica.telemetry import Telemetry
@@ -72,13 +72,10 @@ class Model(InferenceMethods):
         with startup.phase("warm_up"):
             await _warm_up(self._engine)
         self._engine.cold_start = startup.report()
-        metrics = ModelMetrics(self._engine, per_key=counts_keys())
-        self._engine.observers.requests.append(metrics.note_request)
-        self._engine.observers.batches.append(metrics.note_batch)
+        if (metrics := metrics_of(self._engine)) is not None:
+            self._metrics = asyncio.create_task(HandOver(metrics.tallies).run())
         if self._engine.figures is not None:
-            self._engine.figures.observers.append(metrics.note_generated)
             self._shutdown = asyncio.create_task(_end_streams_in_time(self._engine))
-        self._metrics = asyncio.create_task(HandOver(metrics.tallies).run())
         logger.info("%s from %s is ready after %s", args.name, folder, startup)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

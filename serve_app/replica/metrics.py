@@ -18,6 +18,9 @@ from serve_app.replica.tallies import Counter, Gauge, Histogram, Labels, Tally
 # Environment variable of Ray's processes: "1" counts requests and tokens of each key, too.
 PER_KEY_VARIABLE: Final = "MODEL_ENDPOINTS_METRICS_PER_KEY"
 
+# "off" counts nothing; the benchmark of what counting costs sets it.
+METRICS_VARIABLE: Final = "MODEL_ENDPOINTS_METRICS"
+
 PREFIX: Final = "model_endpoints"
 # What stands for all that has no label value of its own.
 OTHER: Final = "other"
@@ -32,6 +35,18 @@ _FIRST_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 6
 _TOKEN_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 _SEQUENCES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TOKENS: Final = (4, 16, 64, 256, 1024, 4096, 16384)
+
+
+def metrics_of(engine: BatchEngine) -> "ModelMetrics | None":
+    """Return what counts the work of `engine` from now on; None if the environment asks for none."""
+    if os.environ.get(METRICS_VARIABLE) == "off":
+        return None
+    metrics = ModelMetrics(engine, per_key=counts_keys())
+    engine.observers.requests.append(metrics.note_request)
+    engine.observers.batches.append(metrics.note_batch)
+    if engine.figures is not None:
+        engine.figures.observers.append(metrics.note_generated)
+    return metrics
 
 
 def counts_keys() -> bool:
