@@ -52,11 +52,13 @@ class Front:
     def reconfigure(self, user_config: UserConfig) -> None:
         """Apply new settings."""
         self._allow = frozenset(user_config.allow)
-        self.limiter.limits = KeyLimits(
+        limits = KeyLimits(
             user_config.key_requests_per_minute,
             user_config.key_tokens_per_minute,
             user_config.key_requests_at_once,
         )
+        if limits != self.limiter.limits:
+            self.limiter.limits = limits
 
     def caller_of(self, headers: Mapping[str, str]) -> str:
         """Return who asks for this model; raise a ServingError if that is not allowed."""
@@ -90,7 +92,9 @@ class Front:
         record.reply = reply
         self._over(record, reply.status, "", counted=counted)
         headers = self._headers(record)
-        return replace(reply, headers={**reply.headers, **headers}) if headers else reply
+        if not headers:
+            return reply
+        return Reply(reply.body, reply.content_type, reply.status, {**reply.headers, **headers})
 
     def _headers(self, record: RequestRecord) -> Mapping[str, str]:
         if not self.limiter.applies or record.status in _NOBODY:
@@ -127,7 +131,7 @@ class Front:
         record.ended = time.monotonic()
         record.status, record.code = status, code
         if counted:
-            self.limiter.end(record.caller, record.input_tokens + record.output_tokens, record.ended)
+            self.limiter.end(record.caller, record.input_tokens + record.output_tokens)
         self.observers.tell_of_request(record)
 
 

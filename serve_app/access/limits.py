@@ -44,6 +44,9 @@ class _Bucket:
 
 @dataclass
 class _Usage:
+    """What a key has left, by the limits of that time, and how many of its requests are inside."""
+
+    limits: KeyLimits
     requests: _Bucket
     tokens: _Bucket
     at_once: int = 0
@@ -65,6 +68,7 @@ class KeyLimiter:
 
     def begin(self, caller: str, now: float) -> None:
         """Count a request; raise RateLimitedError if the caller may not begin one now."""
+        self._forget(now)
         usage = self._of(caller, now)
         at_once = self._at_once
         if at_once and usage.at_once >= at_once:
@@ -77,11 +81,11 @@ class KeyLimiter:
         self._take_request(usage)
         usage.at_once += 1
 
-    def end(self, caller: str, tokens: int, now: float) -> None:
-        """Count a request that is over, with its tokens."""
-        usage = self._of(caller, now)
-        usage.at_once = max(0, usage.at_once - 1)
-        if self._tokens:
+    def end(self, caller: str, tokens: int) -> None:
+        """Count a request that has begun and is over, with its tokens."""
+        usage = self._usage[caller]
+        usage.at_once -= 1
+        if self.limits.tokens_per_minute:
             usage.tokens.left -= tokens
 
     def headers(self, caller: str, now: float) -> Mapping[str, str]:
@@ -133,12 +137,16 @@ class KeyLimiter:
         usage.requests.left -= 1
 
     def _of(self, caller: str, now: float) -> _Usage:
-        self._forget(now)
-        if caller not in self._usage:
-            self._usage[caller] = _Usage(_Bucket(self._requests, now), _Bucket(self._tokens, now))
-        usage = self._usage[caller]
-        usage.requests.fill(self._requests, now)
-        usage.tokens.fill(self._tokens, now)
+        usage = self._usage.get(caller)
+        if usage is None or usage.limits is not self.limits:
+            # Other limits begin with full buckets.
+            inside = 0 if usage is None else usage.at_once
+            buckets = _Bucket(self._requests, now), _Bucket(self._tokens, now)
+            usage = self._usage[caller] = _Usage(self.limits, *buckets, inside)
+            return usage
+        for amount, bucket in ((self._requests, usage.requests), (self._tokens, usage.tokens)):
+            if amount:
+                bucket.fill(amount, now)
         return usage
 
     def _forget(self, now: float) -> None:

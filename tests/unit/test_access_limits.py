@@ -38,7 +38,7 @@ def test_keys_have_limits_of_their_own():
 def test_tokens_may_be_owed_and_are_waited_for():
     one = limiter(tokens=600)
     assert begins(one, "a", 0.0) is None
-    one.end("a", 900, 0.0)
+    one.end("a", 900)
     # 300 are owed, and ten come in a second.
     assert begins(one, "a", 0.0) == 31
     assert begins(one, "a", 30.5) is None
@@ -47,7 +47,7 @@ def test_tokens_may_be_owed_and_are_waited_for():
 def test_requests_at_once_are_counted_until_they_end():
     one = limiter(at_once=2)
     assert [begins(one, "a", 0.0) for _ in range(3)] == [None, None, 1]
-    one.end("a", 0, 0.0)
+    one.end("a", 0)
     assert begins(one, "a", 0.0) is None
 
 
@@ -55,7 +55,7 @@ def test_one_that_is_refused_counts_for_nothing():
     one = limiter(requests=2, at_once=1)
     assert begins(one, "a", 0.0) is None
     assert begins(one, "a", 0.0) == 1
-    one.end("a", 0, 0.0)
+    one.end("a", 0)
     assert begins(one, "a", 0.0) is None
 
 
@@ -72,7 +72,7 @@ def test_replicas_share_the_limits_and_each_takes_one_at_least():
 def test_headers_say_what_is_left_in_openais_words():
     one = limiter(requests=60, tokens=600)
     one.begin("a", 0.0)
-    one.end("a", 100, 0.0)
+    one.end("a", 100)
     assert one.headers("a", 0.0) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "59",
@@ -89,6 +89,17 @@ def test_a_limit_that_changes_holds_at_once():
     one.limits = KeyLimits(requests_per_minute=1)
     assert begins(one, "a", 0.0) is None
     assert begins(one, "a", 0.0) == 60
+
+
+def test_a_limit_that_is_new_begins_with_a_full_bucket_and_knows_what_is_inside():
+    one = limiter(requests=60, at_once=2)
+    one.begin("a", 0.0)
+    one.limits = KeyLimits(requests_per_minute=60, tokens_per_minute=10, requests_at_once=2)
+    assert begins(one, "a", 0.0) is None
+    assert begins(one, "a", 0.0) == 1
+    one.end("a", 10)
+    one.end("a", 0)
+    assert begins(one, "a", 0.0) == 6
 
 
 def test_without_limits_nothing_applies():
@@ -109,7 +120,7 @@ def test_callers_are_forgotten_once_they_have_all_again():
     one = limiter(requests=60, tokens=60)
     for number in range(100):
         one.begin(f"key-{number}", 0.0)
-        one.end(f"key-{number}", 1, 0.0)
+        one.end(f"key-{number}", 1)
     one.begin("a", 1000.0)
     assert len(one._usage) == 1
 
@@ -118,5 +129,5 @@ def test_callers_are_forgotten_once_they_have_all_again():
 def test_retry_after_is_a_whole_number_of_seconds_from_one_on(tokens):
     one = limiter(requests=1_000_000, tokens=1)
     one.begin("a", 0.0)
-    one.end("a", max(1, tokens), 0.0)
+    one.end("a", max(1, tokens))
     assert begins(one, "a", 0.0) >= 1
