@@ -163,7 +163,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=150)
     machine = Machine(detect_machine().cpus, "cpu")
-    job = Job(sample(MODEL), machine, "auto")
+    job = Job(sample(MODEL), "auto", machine)
     bodies = [json.dumps({"text": text}).encode() for text in make_texts("short", 512)]
     busy = psutil.cpu_percent(interval=3) / 100
     with ExitStack() as stack:

@@ -38,6 +38,7 @@ class AccessFolder:
         self._seen: tuple[object, ...] = ()
         self._checked = float("-inf")
         self._complaint = ""
+        self._looked_twice = False
 
     @classmethod
     def of_environment(cls) -> "AccessFolder":
@@ -57,15 +58,20 @@ class AccessFolder:
     def _look(self, folder: Path) -> None:
         try:
             seen = tuple(_changed_at(folder / part) for part in (_SETTINGS, _KEYS))
-            if seen == self._seen:
+            if seen == self._seen and self._looked_twice:
                 return
+            # A change in the same tick of the clock as the last look has not changed the time.
+            self._looked_twice = seen == self._seen
             policy = policy_of(_settings(folder), _keys(folder))
         except (OSError, ValueError) as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 logger.error("%s does not say who may ask: %s", folder, error)
             return
+        is_new = policy != self._policy
         self._policy, self._seen, self._complaint = policy, seen, ""
+        if not is_new:
+            return
         for complaint in policy.keys.complaints:
             logger.error("%s", complaint)
         logger.info("keys are %s; %d are known", policy.mode, len(policy.keys.names))

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from serve_app.access.folder import AccessFolder
 from serve_app.access.limits import KeyLimiter, KeyLimits
+from serve_app.access.policy import KeysMode
 from serve_app.contract import UserConfig
 from serve_app.engine.records import Observers, RequestRecord, Transport, set_current_record
 from serve_app.http.errors import ClientGoneError, Reply, ServingError, UnexpectedError
@@ -76,6 +77,7 @@ class Front:
         counted = False
         try:
             record.caller = self.caller_of(arrival.headers)
+            record.has_keys = self._access.policy.mode is not KeysMode.OFF
             if self.limiter.applies:
                 self.limiter.begin(record.caller, record.arrived)
                 counted = True
@@ -129,7 +131,9 @@ class Front:
         if record.ended:
             return
         record.ended = time.monotonic()
-        record.status, record.code = status, code
+        if not record.status:
+            # A stream that has failed has its own.
+            record.status, record.code = status, code
         if counted:
             self.limiter.end(record.caller, record.input_tokens + record.output_tokens)
         self.observers.tell_of_request(record)

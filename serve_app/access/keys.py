@@ -14,7 +14,7 @@ from typing import Final
 NAME_PATTERN: Final = r"^[-._a-zA-Z0-9]{1,253}$"
 
 _NAME: Final = re.compile(NAME_PATTERN)
-_DIGEST: Final = "sha256:"
+_DIGEST: Final = b"sha256:"
 _HEXADECIMAL: Final = re.compile(r"^[0-9a-fA-F]{64}$")
 
 
@@ -39,31 +39,28 @@ def read_keys(entries: Mapping[str, bytes]) -> Keys:
     names: dict[bytes, str] = {}
     complaints = []
     for name, value in sorted(entries.items()):
-        try:
-            digests = _digests(name, value)
-        except ValueError as error:
-            complaints.append(str(error))
+        if not _NAME.match(name):
+            complaints.append(f"{name!r} is no name of a key; it has to match {NAME_PATTERN}")
             continue
-        for digest in digests:
+        lines = [line for line in (line.strip() for line in value.splitlines()) if line]
+        if not lines:
+            complaints.append(f"the key {name!r} is empty")
+        for line in lines:
+            try:
+                digest = _digest(name, line)
+            except ValueError as error:
+                complaints.append(str(error))
+                continue
             if names.setdefault(digest, name) != name:
                 complaints.append(f"{name!r} has a key of {names[digest]!r}, whose name holds for it")
     return Keys(names, tuple(complaints))
 
 
-def _digests(name: str, value: bytes) -> list[bytes]:
-    """Return the digests of the keys of one entry; raise ValueError if it is none."""
-    if not _NAME.match(name):
-        raise ValueError(f"{name!r} is no name of a key; it has to match {NAME_PATTERN}")
-    lines = [line for line in (line.strip() for line in value.splitlines()) if line]
-    if not lines:
-        raise ValueError(f"the key {name!r} is empty")
-    return [_digest(name, line) for line in lines]
-
-
 def _digest(name: str, line: bytes) -> bytes:
-    if not line.startswith(_DIGEST.encode()):
+    """Return the digest of a line; raise ValueError if it begins like one and is none."""
+    if not line.lower().startswith(_DIGEST):
         return sha256(line).digest()
-    digits = line.removeprefix(_DIGEST.encode()).decode("ascii", "replace").strip()
+    digits = line[len(_DIGEST) :].decode("ascii", "replace").strip()
     if not _HEXADECIMAL.match(digits):
-        raise ValueError(f"the key {name!r} begins with {_DIGEST}, without 64 hexadecimal digits behind it")
+        raise ValueError(f"a line of the key {name!r} begins with sha256: and has no 64 hexadecimal digits")
     return bytes.fromhex(digits)

@@ -47,6 +47,7 @@ class _Usage:
     """What a key has left, by the limits of that time, and how many of its requests are inside."""
 
     limits: KeyLimits
+    replicas: int
     requests: _Bucket
     tokens: _Bucket
     at_once: int = 0
@@ -142,8 +143,13 @@ class KeyLimiter:
             # Other limits begin with full buckets.
             inside = 0 if usage is None else usage.at_once
             buckets = _Bucket(self._requests, now), _Bucket(self._tokens, now)
-            usage = self._usage[caller] = _Usage(self.limits, *buckets, inside)
+            usage = self._usage[caller] = _Usage(self.limits, self.replicas, *buckets, inside)
             return usage
+        if usage.replicas != self.replicas:
+            # What is left of the whole limit stays the same.
+            for bucket in (usage.requests, usage.tokens):
+                bucket.left *= usage.replicas / self.replicas
+            usage.replicas = self.replicas
         for amount, bucket in ((self._requests, usage.requests), (self._tokens, usage.tokens)):
             if amount:
                 bucket.fill(amount, now)

@@ -117,6 +117,7 @@ class BatchEngine(Engine):
         parameters = self._parameters(overrides)
         limit = self._limit(truncate)
         seconds = self._user_config.request_timeout_seconds
+        await self._admission.wait_for_share(self._user_config.max_requests)
         with self._place():
             try:
                 async with asyncio.timeout(seconds):
@@ -128,6 +129,7 @@ class BatchEngine(Engine):
         parameters = self._parameters(request.parameters)
         limit = self._limit(request.truncate)
         self._require_places(request)
+        await self._admission.wait_for_share(self._user_config.max_requests)
         with ExitStack() as held:
             held.enter_context(self._place())
             loop = asyncio.get_running_loop()
@@ -140,6 +142,8 @@ class BatchEngine(Engine):
             self._require_room(request, continuation.new_tokens)
             held.enter_context(self._large(continuation.tokens))
             stream = self._batcher.stream(continuation, request.owner)
+            if stream.record is not None and request.counts_prompt:
+                stream.record.input_tokens += continuation.length
             return StreamedGeneration(
                 stream, continuation, self.model, self._user_config.request_timeout_seconds, held.pop_all()
             )
@@ -200,7 +204,7 @@ class BatchEngine(Engine):
 
     def _require_places(self, request: GenerationRequest) -> None:
         """Raise TooMuchError if an idle replica would refuse one of the client's continuations too."""
-        limit = self._user_config.max_requests
+        limit = self._admission.most_places(self._user_config.max_requests)
         if request.together > limit:
             raise TooMuchError(
                 f"the request has {request.together} continuations, and a replica of this endpoint takes "
@@ -238,15 +242,18 @@ class BatchEngine(Engine):
     ) -> Answer:
         encoded = await self._encode(texts, parameters, limit)
         sequences = [sequence for of_text in encoded for sequence in of_text]
+        length = sum(sequence.length for sequence in sequences)
+        record = current_record()
+        if record is not None:
+            # Before they are computed: a client that leaves has asked for them.
+            record.input_tokens += length
         with self._large(sum(sequence.tokens for sequence in sequences)):
             try:
                 outputs = await (submit or self._batcher.submit)(sequences)
             except Exception as error:
                 logger.exception("the model failed on %d sequences", len(sequences))
                 raise ModelFailedError from error
-            length = sum(sequence.length for sequence in sequences)
-            if (record := current_record()) is not None:
-                record.input_tokens += length
+            if record is not None:
                 record.output_tokens += self.model.output_tokens(outputs)
             return Answer(await self._decode(texts, encoded, outputs, parameters), length)
 

@@ -73,6 +73,8 @@ class GenerationRequest:
     truncate: bool | None = None
     # How many continuations the client has asked for with this one, itself included.
     together: int = 1
+    # Whether it is the first of those that continue the same prompt, which counts once.
+    counts_prompt: bool = True
     # The same object for all of these, which take turns with others as one request.
     owner: object = None
 

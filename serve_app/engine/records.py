@@ -40,6 +40,8 @@ class RequestRecord:
     transport: Transport = Transport.HTTP
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     caller: str = ""
+    # Whether clients are asked for keys; if not, all of them are one caller.
+    has_keys: bool = False
     arrived: float = field(default_factory=time.monotonic)
     began_at: float = field(default_factory=time.time)
     ended: float = 0.0

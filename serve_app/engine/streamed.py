@@ -38,8 +38,6 @@ class StreamedGeneration:
         self._held = held
         self._closed = False
         self._record = request.record
-        if self._record is not None:
-            self._record.input_tokens += continuation.length
         # A client that does not read holds nothing once its text is done.
         request.answer.add_done_callback(lambda _: held.close())
 

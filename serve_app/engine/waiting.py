@@ -114,6 +114,10 @@ class WaitingRequests:
         """
         self.forget_those_that_are_over()
         callers = self._turns_of_callers(most, up_to)
+        if len(callers) > 1:
+            # As many of each as of the one with the fewest: a key that asks little waits for no large batch.
+            fewest = min(sum(len(request.remaining) for request, _, _ in turns) for turns in callers)
+            most = min(most, fewest * len(callers))
         entries: list[QueueEntry] = []
         while callers and len(entries) < most:
             turns = callers.popleft()

@@ -182,7 +182,8 @@ def _openai_model(state: ModelState) -> dict[str, Any]:
 
 def _model_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
     """Return the routes for one model, which the body or the path names."""
-    return [*_verb_routes(visible, relay), *_query_routes(visible, relay)]
+    # In the order of a replica's routes: a method that a path does not take is answered alike.
+    return [*_query_routes(visible, relay), *_verb_routes(visible, relay)]
 
 
 def _verb_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
@@ -191,9 +192,13 @@ def _verb_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
     def route_of(path: str, verb: str, media_types: MediaTypes = MEDIA_TYPES) -> Route:
         async def call(request: Request) -> Response:
             visible.check_key(request.headers)
+            name = request.path_params.get("name")
+            if name is not None:
+                await visible.require(request.headers, name)
             body = await read_body(request, media_types)
-            name = request.path_params.get("name") or _model_in(body)
-            await visible.require(request.headers, name)
+            if name is None:
+                name = _model_in(body)
+                await visible.require(request.headers, name)
             async with cancel_on_disconnect(request):
                 ask = relay.stream if may_stream(verb, body) else relay.send
                 reply = await ask(name, verb, body, dict(request.headers))

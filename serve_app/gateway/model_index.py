@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -23,6 +23,9 @@ RUNNING: Final = "RUNNING"
 STOPPING: Final = "STOPPING"
 # States of replicas that have a loaded model: they answer, or will in a moment.
 _LOADED: Final = (RUNNING, "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+# No key has such a name.
+NOBODY: Final = ("/",)
+
 UNHEALTHY: Final = "UNHEALTHY"
 HEALTH_CHECK_FAILED: Final = "HEALTH_CHECK_FAILED"
 
@@ -100,8 +103,19 @@ def _read_state(name: str, application: Mapping[str, Any]) -> ModelState:
         recovers,
         limits[0] if limits else UserConfig().request_timeout_seconds,
         _task(application),
-        tuple(key for each in settings for key in each.get("allow", ())),
+        _allow(application, settings),
     )
+
+
+def _allow(application: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the keys that may ask; a model of which Serve says nothing yet is nobody's."""
+    if not settings:
+        # It has no deployment before its first build has ended, and its config says the same.
+        config = application.get("deployed_app_config")
+        if not config:
+            return NOBODY
+        settings = [deployment.get("user_config") or {} for deployment in config.get("deployments", ())]
+    return tuple(key for each in settings for key in each.get("allow", ()))
 
 
 def _task(application: Mapping[str, Any]) -> str:
@@ -134,7 +148,7 @@ class ModelIndex:
     async def resolve(self, name: str, *, or_recovers: bool = False) -> ModelState:
         """Return the state of the model `name`, which answers, or for which it is worthwhile to wait.
 
-        Raises UnknownModelError with the known names, or ModelNotReadyError with the cause.
+        Raises UnknownModelError, or ModelNotReadyError with the cause.
         """
         state = await self.known(name)
         if not state.answers and not (or_recovers and state.recovers):
@@ -151,7 +165,7 @@ class ModelIndex:
             await self._refresh_or_keep()
             state = self._states.get(name)
         if state is None:
-            raise unknown_model(name, sorted(self._states))
+            raise unknown_model(name)
         return state
 
     @property

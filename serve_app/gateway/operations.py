@@ -34,9 +34,10 @@ Models = Sequence[type[BaseModel]]
 
 OPENAPI_PATH: Final = "/openapi.json"
 _MODEL: Final = "/v2/models/{name}"
-# Statuses of routes that ask Serve, and of those that ask a replica without a body.
+# Statuses of routes that ask Serve, of lists of models, and of what asks a replica without a body.
 _OF_SERVE: Final = (500, 503)
-_OF_QUERIES: Final = (404, 408, 429, 500, 503)
+_OF_LISTS: Final = (401, *_OF_SERVE)
+_OF_QUERIES: Final = (401, 403, 404, 408, 429, 500, 503)
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,11 @@ _QUERIES: Final[Mapping[str, Operation]] = {
     "/v2/health/ready": Operation(
         "Whether the server can route requests", (answers.Ready,), errors=_OF_SERVE
     ),
-    "/v2/models": Operation("All models with their states", (answers.ModelList,), errors=_OF_SERVE),
+    "/v2/models": Operation("All models with their states", (answers.ModelList,), errors=_OF_LISTS),
     "/v1/models": Operation(
         "The models that answer, as OpenAI lists them",
         (answers.OpenAIModels,),
-        errors=_OF_SERVE,
+        errors=_OF_LISTS,
         error=answers.OpenAIErrorAnswer,
     ),
     "/v1/models/{name}": Operation(
@@ -164,7 +165,7 @@ _OTHERS: Final[Mapping[str, Operation]] = {
         "All models, as Triton's repository lists them",
         (answers.Repository,),
         (IndexRequest,),
-        errors=(400, 408, 413, 415, 422, *_OF_SERVE),
+        errors=(400, 408, 413, 415, 422, *_OF_LISTS),
     ),
     "/v2/repository/models/{name}/load": Operation("Refused: requests load no model", errors=(400,)),
     "/v2/repository/models/{name}/unload": Operation("Refused: requests unload no model", errors=(400,)),

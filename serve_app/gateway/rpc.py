@@ -53,6 +53,7 @@ async def _server(gate: Gate, request: bytes) -> Reply:
 
 async def _model_ready(gate: Gate, request: bytes) -> Reply:
     """Answer whether a model answers; an unknown one is an error, as in the protocol."""
+    gate.visible.check_key(gate.metadata)
     message = parse("ModelReadyRequest", request)
     try:
         await gate.visible.resolve(gate.metadata, message.name)
@@ -63,6 +64,7 @@ async def _model_ready(gate: Gate, request: bytes) -> Reply:
 
 
 async def _model(gate: Gate, request: bytes) -> Reply:
+    gate.visible.check_key(gate.metadata)
     message = parse("ModelMetadataRequest", request)
     # A model that rests is not woken up for that.
     if (await gate.visible.resolve(gate.metadata, message.name)).replicas:
@@ -72,6 +74,7 @@ async def _model(gate: Gate, request: bytes) -> Reply:
 
 
 async def _infer(gate: Gate, request: bytes) -> Reply:
+    gate.visible.check_key(gate.metadata)
     name = parse("ModelInferRequest", request).model_name
     await gate.visible.require(gate.metadata, name)
     return await gate.relay.send(name, "ModelInfer", request, gate.metadata)

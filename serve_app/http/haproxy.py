@@ -98,7 +98,7 @@ _RULES: Final = """\
     acl names_model var(txn.backend),nbsrv ge 1
     http-request set-path /v2/models/%[var(txn.model)]%[path,regsub(/$,)] if METH_POST by_body names_model
     # Ray would list the paths of all models, whoever asks.
-    http-request return status 404 errorfile "{unknown_path}" if {{ path_beg -i /-/routes }}
+    http-request return status 404 errorfile "{unknown_path}" if {{ path,url_dec -m beg -i /-/routes }}
     # KServe's path becomes one below the model's own.
     http-request replace-path ^/v1/models/([^/:]+):predict/?$ /v2/models/\\\\1/v1:predict if METH_POST
 {cors}\

@@ -15,7 +15,13 @@ _BACKEND: Final = re.compile(r"^backend grpc-\S+\n(?: .*\n|\n)*", re.MULTILINE)
 _FALLBACK: Final = re.compile(r"^ +server \S+ \S+ proto h2 check backup\n", re.MULTILINE)
 _NOWHERE: Final = re.compile(r"^(backend default_grpc_backend\n)(?: .*\n|\n)*", re.MULTILINE)
 
+# Of Ray's own service.
+LIST_APPLICATIONS: Final = "/ray.serve.RayServeAPIService/ListApplications"
+
 _RULES: Final = f"""\
+    # Ray would name all models, whoever asks.
+    http-request return status 200 content-type application/grpc hdr grpc-status 12 \
+hdr grpc-message "the service does not list its models" if {{ path {LIST_APPLICATIONS} }}
     http-request wait-for-body time {BODY_TIMEOUT_SECONDS:g}s if METH_POST
     http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if METH_POST
     http-request set-var-fmt(txn.backend) grpc-%[var(txn.model)]

@@ -38,6 +38,8 @@ from serve_app.rpc.service import STATUS_CODES
 MAX_BATCHES: Final = 16
 
 _NO_CONTEXT: Final = Context()
+# Without a key, with one that may not ask, for a model that is hidden.
+_REFUSED: Final = (401, 403, 404)
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 # The verbs that OpenTelemetry has a name for.
@@ -119,9 +121,11 @@ class RequestSpans:
     def _begin(self, record: RequestRecord) -> _Begun:
         begun = self._begun.get(id(record))
         if begun is None:
+            # Whoever is refused does not say what is traced.
+            headers = {} if record.status in _REFUSED else record.headers
             span = self._requests.start_span(
                 _name(record, self._model),
-                _PROPAGATOR.extract(record.headers, _NO_CONTEXT),
+                _PROPAGATOR.extract(headers, _NO_CONTEXT),
                 SpanKind.SERVER,
                 start_time=_nanoseconds(record, record.arrived),
             )

@@ -33,6 +33,7 @@ BROKEN = {
     "revision applies": [
         document(model={"uri": uri, "revision": "main"}) for uri in ("file:///a", "pvc://c/a", "package://p")
     ],
+    "tokenSecret applies": [document(model={"uri": "file:///a", "tokenSecret": "team-a"})],
     "memory must be": [
         document(resources={"memory": memory})
         for memory in ("", "0", "0Gi", "2.5Gi", "2 Gi", "2gi", "2GiB", "-1Gi", "1e9", "2Gi\n", "lots")

@@ -91,8 +91,16 @@ def test_what_can_not_be_read_later_leaves_what_held(mounted, caplog):
 def test_a_bad_entry_is_logged_without_its_value(mounted, caplog):
     access = AccessFolder(mounted({"keys": "required"}, a="key", b="sha256:secret"))
     assert caller(access, "key") == "a"
-    assert "'b' begins with sha256:" in caplog.text
+    assert "the key 'b' begins with sha256:" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_a_change_that_has_left_the_time_of_the_folder_alone_is_seen_by_the_second_look(mounted, monkeypatch):
+    access = AccessFolder(mounted({"keys": "required"}, a="old"))
+    monkeypatch.setattr(access_folder, "_changed_at", lambda folder: 1)
+    assert caller(access, "old") == "a"
+    mounted({"keys": "required"}, a="new")
+    assert caller(access, "new") == "a"
 
 
 def test_the_folder_is_not_read_for_each_request(mounted, monkeypatch):

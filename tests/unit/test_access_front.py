@@ -1,7 +1,10 @@
 """Keys, lists and limits in front of a replica, over HTTP, on an engine without weights."""
 
+import asyncio
 import json
 import random
+import time
+from contextlib import ExitStack
 
 import pytest
 from starlette.testclient import TestClient
@@ -9,7 +12,9 @@ from starlette.testclient import TestClient
 from serve_app.access.folder import AccessFolder
 from serve_app.access.front import Front
 from serve_app.contract import UserConfig
-from serve_app.engine.records import Observers
+from serve_app.engine.admission import Admission
+from serve_app.engine.records import Observers, RequestRecord, set_current_record
+from serve_app.http.errors import OverloadedError
 from serve_app.http.request_id import id_of
 from serve_app.protocols import VERBS, model_application
 from tests.unit import fake_model
@@ -144,6 +149,61 @@ def test_a_place_is_free_again_after_an_error(served):
 def test_an_id_that_is_none_is_replaced(given):
     assert len(id_of(given)) == 32
     assert id_of("Id-1._") == "Id-1._"
+
+
+def test_tokens_of_a_client_that_leaves_are_counted(served):
+    client, replica = served(key_tokens_per_minute=100, request_timeout_seconds=0.2)
+    replica.engine.model.hold()
+    answer = client.post("/predict", json={"text": "a b c d"}, headers=key("a"))
+    replica.engine.model.free.set()
+    assert (answer.status_code, answer.headers["x-ratelimit-remaining-tokens"]) == (408, "96")
+    assert replica.records[0].input_tokens == 4
+
+
+@pytest.mark.parametrize("mode", ["required", "optional"])
+def test_who_has_a_key_or_none_may_not_fill_the_whole_replica(served, mode):
+    client, replica = served({"keys": mode})
+    limit = 10
+    admission = replica.engine._admission
+    with ExitStack() as held:
+        set_current_record(RequestRecord("id", "predict", has_keys=True))
+        assert admission.most_places(limit) == 8
+        for _ in range(8):
+            held.enter_context(admission.place(limit))
+        with pytest.raises(OverloadedError, match="keeps places for others"):
+            held.enter_context(admission.place(limit))
+        set_current_record(RequestRecord("id", "predict", caller="b", has_keys=True))
+        held.enter_context(admission.place(limit))
+
+
+def test_who_has_its_share_waits_a_moment_for_a_place():
+    async def scenario():
+        admission = Admission()
+        set_current_record(RequestRecord("id", "predict", caller="a", has_keys=True))
+        first = [admission.place(10) for _ in range(8)]
+        for place in first:
+            place.__enter__()
+        waiting = asyncio.create_task(admission.wait_for_share(10))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        first[0].__exit__(None, None, None)
+        await asyncio.wait_for(waiting, 1)
+        with admission.place(10):
+            assert admission.requests == 8
+            began = time.monotonic()
+            await admission.wait_for_share(10)
+            assert 0.9 < time.monotonic() - began < 5
+
+    asyncio.run(scenario())
+
+
+def test_without_keys_all_places_are_everybodys(served):
+    _, replica = served({"keys": "off"})
+    with ExitStack() as held:
+        set_current_record(RequestRecord("id", "predict"))
+        for _ in range(replica.engine._admission.most_places(10)):
+            held.enter_context(replica.engine._admission.place(10))
+        assert replica.engine._admission.requests == 10
 
 
 def test_an_observer_that_raises_fails_nothing(served):

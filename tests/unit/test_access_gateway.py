@@ -7,10 +7,13 @@ from tritonclient.grpc import service_pb2 as theirs
 
 from serve_app.gateway import rpc
 from serve_app.gateway.application import gateway_application
-from serve_app.gateway.model_index import ModelIndex
+from serve_app.gateway.model_index import NOBODY, ModelIndex, read_states
 from serve_app.gateway.visible_models import VisibleModels
+from serve_app.http.errors import UnknownModelError
+from serve_app.protocols import model_application
 from serve_app.rpc.service import InferenceMethods
 from tests.harness.builders import run
+from tests.unit import fake_model
 from tests.unit.test_access_front import access_folder, key
 from tests.unit.test_gateway_protocols import FakeRelay
 from tests.unit.test_model_index import FakeServe, application
@@ -114,6 +117,45 @@ def test_a_hidden_model_is_answered_like_one_that_is_not_there(hiding, path):
     assert hidden.text == missing.text.replace("xyz", "own")
 
 
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
+@pytest.mark.parametrize("path", ["/v2/models/{}", "/v2/models/{}/ready", "/v2/models/{}/predict"])
+def test_a_method_that_is_not_taken_tells_nothing(tmp_path, method, path):
+    """The replica of a model and the gateway, which answers for others, say the same."""
+    replica = model_application(fake_model.service().engine)
+    with TestClient(Gateway(tmp_path).app) as gateway, TestClient(replica) as own:
+        there = own.request(method, path.removeprefix("/v2/models/{}") or "/")
+        missing = gateway.request(method, path.format("none"))
+    assert there.status_code == missing.status_code == 405
+    assert there.headers["allow"] == missing.headers["allow"]
+
+
+def test_the_body_of_a_hidden_model_is_not_looked_at(hiding):
+    for content in ({}, {"content": b"{", "headers": key("b") | {"content-type": "text/plain"}}):
+        content = {"headers": key("b")} | content
+        answers = [hiding.post(f"/v2/models/{name}/predict", **content) for name in ("own", "none")]
+        assert [answer.status_code for answer in answers] == [404, 404]
+
+
+def test_a_model_that_is_gone_names_no_other(tmp_path):
+    gateway = Gateway(tmp_path)
+    with pytest.raises(UnknownModelError) as unknown:
+        run(gateway.index.resolve("none"))
+    assert "shared" not in str(unknown.value.document)
+
+
+@pytest.mark.parametrize(
+    ("config", "allow"),
+    [
+        ({"deployments": [{"name": "Model", "user_config": {"allow": ["a"]}}]}, ("a",)),
+        ({"deployments": [{"name": "Model"}]}, ()),
+        (None, NOBODY),
+    ],
+)
+def test_a_model_without_deployments_is_its_keys_or_nobodys(config, allow):
+    building = {"status": "DEPLOYING", "message": "", "deployments": {}, "deployed_app_config": config}
+    assert read_states({"own": building})["own"].allow == allow
+
+
 def test_grpc_has_the_same_rules(tmp_path):
     gateway = Gateway(tmp_path)
 
@@ -124,6 +166,10 @@ def test_grpc_has_the_same_rules(tmp_path):
 
     infer = theirs.ModelInferRequest(model_name="own")
     ready = theirs.ModelReadyRequest(name="own")
+    for method in ("ModelInfer", "ModelReady", "ModelMetadata"):
+        context = Context()
+        run(getattr(gateway, method)(b"\xff", context))
+        assert context.status == grpc.StatusCode.UNAUTHENTICATED
     for method, message in (("ModelInfer", infer), ("ModelReady", ready)):
         assert ask(method, message) == grpc.StatusCode.UNAUTHENTICATED
         assert ask(method, message, **key("b")) == grpc.StatusCode.PERMISSION_DENIED

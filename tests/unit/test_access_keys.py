@@ -37,6 +37,13 @@ def test_what_is_no_key_is_told_without_its_value_and_takes_no_other_with_it():
     assert "sk-a" not in str(keys.complaints)
 
 
+def test_a_bad_line_takes_no_good_key_of_its_entry_with_it():
+    keys = read_keys({"a": b"old-key\nSHA256:tooshort"})
+    assert keys.name_of(b"old-key") == "a"
+    assert keys.name_of(b"SHA256:tooshort") is None
+    assert len(keys.complaints) == 1
+
+
 def test_a_representation_shows_no_digest():
     assert sha256(b"sk-a").hexdigest()[:8] not in repr(REQUIRED)
     assert repr(sha256(b"sk-a").digest()) not in repr(REQUIRED)

@@ -69,6 +69,15 @@ def test_replicas_share_the_limits_and_each_takes_one_at_least():
     assert begins(lone, "a", 0.0) is None
 
 
+def test_what_is_left_of_the_whole_limit_stays_when_replicas_come_and_go():
+    one = limiter(requests=600, replicas=2)
+    one.begin("a", 0.0)
+    one.replicas = 1
+    assert one.headers("a", 0.0)["x-ratelimit-remaining-requests"] == "598"
+    one.replicas = 2
+    assert one.headers("a", 0.0)["x-ratelimit-remaining-requests"] == "299"
+
+
 def test_headers_say_what_is_left_in_openais_words():
     one = limiter(requests=60, tokens=600)
     one.begin("a", 0.0)

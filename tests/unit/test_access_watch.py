@@ -65,6 +65,28 @@ def test_a_secret_that_is_not_there_yet_is_followed_too(pods):
     assert [value for pod, _, value in pods.annotated if pod == "head"] == ["none.2", "9.2"]
 
 
+def test_what_nobody_expects_does_not_end_it(pods, caplog, monkeypatch):
+    monkeypatch.setattr("endpoint_operator.controller.access_watch.LOOK_SECONDS", 0)
+    good = pods.version_of
+
+    async def broken(plural, name):
+        raise TypeError("no object")
+
+    async def scenario():
+        pods.version_of = broken
+        running = asyncio.create_task(watch(pods).run())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        pods.version_of = good
+        async with asyncio.timeout(5):
+            while not pods.annotated:
+                await asyncio.sleep(0)
+        running.cancel()
+
+    asyncio.run(scenario())
+    assert "no object" in caplog.text
+
+
 def test_what_fails_is_said_once_and_tried_again(pods, caplog, monkeypatch):
     monkeypatch.setattr("endpoint_operator.controller.access_watch.LOOK_SECONDS", 0)
 

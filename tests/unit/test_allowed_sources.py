@@ -13,9 +13,9 @@ from serve_app.loading.sources import SourceError, allowed, fetch, folders
 def rules(tmp_path, monkeypatch):
     """Return a function that writes the mounted file; nobody waits for an edit."""
     monkeypatch.setattr(allowed, "PATIENCE_SECONDS", 0)
-    monkeypatch.setenv(ACCESS_VARIABLE, str(tmp_path))
-    file = tmp_path / allowed.RULES_FILE
-    file.parent.mkdir()
+    monkeypatch.setenv(ACCESS_VARIABLE, str(tmp_path / "who"))
+    file = tmp_path / "who" / allowed.RULES_FILE
+    file.parent.mkdir(parents=True)
     return lambda *listed: file.write_text("".join(f"{rule}\n" for rule in listed))
 
 
@@ -118,10 +118,23 @@ def test_a_folder_that_is_not_there_is_said_within_the_rules(rules, volumes):
 
 
 def test_rules_that_cannot_be_read_let_nothing_in(rules, volumes, tmp_path):
-    (tmp_path / allowed.RULES_FILE).write_bytes(b"\xff")
+    (tmp_path / "who" / allowed.RULES_FILE).write_bytes(b"\xff")
     assert "cannot be read" in refusal("pvc://team-a/model")
     rules("nonsense")
     assert "is no allowed source" in refusal("pvc://team-a/model")
+
+
+def test_a_model_that_leads_to_secrets_of_the_server_is_refused_without_any_rule(rules, volumes, tmp_path):
+    keys = tmp_path / "who" / "keys"
+    keys.mkdir()
+    (keys / "team-a").write_text("sk-secret")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    assert fetch(f"file://{folder}") == folder
+    (folder / "vocab.txt").symlink_to(keys / "team-a")
+    for uri in (f"file://{folder}", f"file://{keys}", "file:///proc/self", f"file://{tmp_path}"):
+        with pytest.raises(SourceError, match="where secrets of the server are"):
+            fetch(uri)
 
 
 def test_a_list_that_has_just_been_edited_is_waited_for(rules, volumes, tmp_path, monkeypatch):
@@ -132,7 +145,7 @@ def test_a_list_that_has_just_been_edited_is_waited_for(rules, volumes, tmp_path
     def edit():
         # As the kubelet does it.
         (tmp_path / "edited").write_text("pvc://team-a\n")
-        os.replace(tmp_path / "edited", tmp_path / allowed.RULES_FILE)
+        os.replace(tmp_path / "edited", tmp_path / "who" / allowed.RULES_FILE)
 
     edited = threading.Timer(0.05, edit)
     edited.start()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 
 import pytest
@@ -34,8 +35,9 @@ def test_a_line_is_a_key_and_a_list_is_several(file):
         ("a:", "a: must be a text"),
         ("a: []", "a: must be a text"),
         ("a: {sk-secret: 1}", "a: must be a text"),
-        ("a/b: sk-secret", "'a/b' is no name"),
-        ("..a: sk-secret", "'..a' is no name"),
+        ("sk-secret/+: a", "name 1 is none"),
+        ("a/b: sk-secret", "name 1 is none"),
+        ("..a: sk-secret", "name 1 is none"),
         ("a: sk-secret\n  b: [", "is no YAML at line 2"),
         ("a: &x sk-secret\nb: 'sk-secret", "is no YAML"),
     ],
@@ -80,6 +82,13 @@ def test_a_change_replaces_files_and_removes_those_of_others(file):
         with pytest.raises(KeysFileError):
             folder.write()
         assert AccessFolder.of_environment().policy.caller_of({"x-api-key": "three"}) == "team-b"
+
+
+def test_a_folder_that_was_cleaned_away_is_made_again(file):
+    with keys_folder(KeysOptions(file)) as folder:
+        shutil.rmtree(os.environ[ACCESS_VARIABLE])
+        folder.write()
+        assert AccessFolder.of_environment().policy.caller_of({"x-api-key": SECRET}) == "team-a"
 
 
 def test_without_a_file_nobody_is_asked_for_a_key():

@@ -38,6 +38,8 @@ class AccessWatch:
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     logger.warning("Ray's pods may see new keys a minute later: %s", error)
+            except Exception:
+                logger.exception("Ray's pods may see new keys a minute later")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -50,6 +50,15 @@ class KeysFolder:
     def write(self) -> None:
         """Write what the file says; raise KeysFileError if it says nothing, and leave what was there."""
         keys = read_keys_file(self._options.file)
+        try:
+            self._write(keys)
+        except OSError as error:
+            raise KeysFileError(f"{self._folder}: cannot be written: {error}") from error
+
+    def _write(self, keys: Mapping[str, str]) -> None:
+        for part in ("access", "keys"):
+            # Whoever cleans temporary folders may have removed them.
+            (self._folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {
             "keys": "optional" if self._options.optional else "required",
             "notAllowed": 404 if self._options.hide else 403,
@@ -75,8 +84,6 @@ def keys_folder(options: KeysOptions | None) -> Iterator[KeysFolder | None]:
     path = Path(tempfile.mkdtemp(prefix="model-endpoints-keys-"))
     before = os.environ.get(ACCESS_VARIABLE)
     try:
-        for part in ("access", "keys"):
-            (path / part).mkdir()
         folder = KeysFolder(options, path)
         folder.write()
         os.environ[ACCESS_VARIABLE] = str(path)
@@ -106,13 +113,17 @@ def read_keys_file(path: Path) -> dict[str, str]:
         raise KeysFileError(f"{path}: is no YAML{where}; write a line 'name: key' for each key") from error
     if not isinstance(document, dict) or not document:
         raise KeysFileError(f"{path}: has no keys; write a line 'name: key' for each key")
-    return {_name(path, name): _value(path, name, value) for name, value in document.items()}
+    return {
+        _name(path, number, name): _value(path, name, value)
+        for number, (name, value) in enumerate(document.items(), 1)
+    }
 
 
-def _name(path: Path, name: Any) -> str:
+def _name(path: Path, number: int, name: Any) -> str:
     text = str(name)
     if not _NAME.fullmatch(text):
-        raise KeysFileError(f"{path}: {text!r} is no name of a key; use letters, digits, '-', '_' and '.'")
+        # Somebody may have written the key in the place of the name.
+        raise KeysFileError(f"{path}: name {number} is none; use letters, digits, '-', '_' and '.'")
     return text
 
 

@@ -22,6 +22,10 @@ RULES_FILE: Final = "access/sources"
 PATIENCE_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 1.0
 
+_SECRET: Final = ("/var/run/secrets", "/proc", "/sys")
+# A model's folder has far fewer entries; without a bound, a link to `/` would take hours.
+_MOST_ENTRIES: Final = 100_000
+
 
 def allowing_rules(uri: str) -> Sequence[str]:
     """Return the rules, which let a model come from `uri`; none if there are none.
@@ -49,6 +53,17 @@ def require_inside(uri: str, folder: Path, rules: Sequence[str]) -> None:
             )
 
 
+def require_no_secrets(uri: str, folder: Path) -> None:
+    """Raise SourceError if `folder`, or a link in it, leads to what only the server may read.
+
+    Keys of clients, tokens and the environment of processes could become a part of the model's answers.
+    """
+    secret = [Path(os.path.realpath(place)) for place in (*_SECRET, os.environ.get(ACCESS_VARIABLE)) if place]
+    for path in (Path(os.path.abspath(folder)), *_real_paths(folder)):
+        if any(path.is_relative_to(place) or place.is_relative_to(path) for place in secret):
+            raise SourceError(f"{uri}: leads to {path}, where secrets of the server are")
+
+
 def _read_rules() -> list[str]:
     folder = os.environ.get(ACCESS_VARIABLE)
     if not folder:
@@ -65,6 +80,7 @@ def _read_rules() -> list[str]:
 def _real_paths(folder: Path) -> Iterator[Path]:
     """Yield where `folder` really is, and where the links in it and in the folders below it lead."""
     seen: set[str] = set()
+    count = 0
     waiting = [os.path.realpath(folder)]
     yield Path(waiting[0])
     while waiting:
@@ -72,7 +88,11 @@ def _real_paths(folder: Path) -> Iterator[Path]:
         if here in seen:
             continue
         seen.add(here)
-        for entry in _entries(here):
+        entries = _entries(here)
+        count += len(entries)
+        if count > _MOST_ENTRIES:
+            raise SourceError(f"{folder}: has more than {_MOST_ENTRIES} entries, so it is no model's folder")
+        for entry in entries:
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
             if entry.is_symlink():
                 yield Path(target)

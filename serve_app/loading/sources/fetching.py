@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from serve_app.loading.sources.allowed import allowing_rules, require_inside
+from serve_app.loading.sources.allowed import allowing_rules, require_inside, require_no_secrets
 from serve_app.loading.sources.errors import SourceError
 from serve_app.loading.sources.folders import from_file, from_package, from_volume
 from serve_app.loading.sources.hub import from_hub
@@ -32,8 +32,10 @@ def fetch(uri: str, revision: str = "", token_secret: str = "") -> Path:
         raise SourceError(f"{uri}: the path must not contain '..'")
     rules = allowing_rules(uri)
     folder = from_hub(rest, revision, token_secret) if scheme == "hf" else _LOCAL[scheme](rest)
-    if rules and scheme in _WITH_LINKS:
-        require_inside(uri, folder, rules)
+    if scheme in _WITH_LINKS:
+        require_no_secrets(uri, folder)
+        if rules:
+            require_inside(uri, folder, rules)
     if not folder.is_dir():
         raise SourceError(f"{uri}: there is no folder {folder}")
     return folder

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from serve_app.engine.base import Engine
 from serve_app.engine.generation import Generation, GenerationRequest, Part, Quantity, TooMuchError
+from serve_app.engine.records import RequestRecord, current_record
 from serve_app.http.errors import InvalidInputError, RequestTimeoutError, ServingError, UnexpectedError
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.shapes import error_event
@@ -90,7 +91,7 @@ class Continuations:
 
     def streamed(self, path: str, events: AsyncGenerator[bytes, None]) -> StreamedReply:
         """Return the reply of `events`, made of these; the event of an error is that of `path`."""
-        return StreamedReply(_guarded(path, events), self.aclose)
+        return StreamedReply(_guarded(path, events, current_record()), self.aclose)
 
 
 def text_of(parts: Sequence[Part]) -> str:
@@ -109,8 +110,9 @@ async def begin(
     rest = _grown(generations)
     owner = object()
     try:
-        for request in requests:
-            own = replace(request, together=len(requests), owner=owner)
+        for number, request in enumerate(requests):
+            is_new = number == 0 or request.prompt is not requests[number - 1].prompt
+            own = replace(request, together=len(requests), owner=owner, counts_prompt=is_new)
             generations.append(await engine.generate(own))
         first = await anext(rest)
     except TooMuchError as error:
@@ -162,15 +164,19 @@ async def _collect(number: int, generation: Generation, queue: asyncio.Queue[Gro
         queue.put_nowait(error)
 
 
-async def _guarded(path: str, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yield the events; an error becomes the last one."""
+async def _guarded(
+    path: str, events: AsyncGenerator[bytes, None], record: RequestRecord | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the events; an error becomes the last one, and is that of the record."""
     try:
         async for each in events:
             yield each
-    except ServingError as error:
-        yield error_event(path, error)
-    except Exception:
-        logger.exception("unexpected error in the stream of %s", path)
-        yield error_event(path, UnexpectedError())
+    except Exception as error:
+        failure = error if isinstance(error, ServingError) else UnexpectedError()
+        if failure is not error:
+            logger.exception("unexpected error in the stream of %s", path)
+        if record is not None:
+            record.status, record.code = failure.status, failure.code
+        yield error_event(path, failure)
     finally:
         await events.aclose()

@@ -50,7 +50,7 @@ class UsageClient:
         except Exception as error:
             # Whatever it is, nothing is lost before two hours are over. Logged once, not for every attempt.
             if not self._silent:
-                logger.warning("The gateway at %s does not say what models have used: %r", self._url, error)
+                logger.warning("The gateway at %s does not say what models have used: %s", self._url, error)
             self._silent = True
             return False
         if self._silent:
