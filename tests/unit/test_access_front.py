@@ -152,7 +152,8 @@ def test_an_id_that_is_none_is_replaced(given):
 
 
 def test_tokens_of_a_client_that_leaves_are_counted(served):
-    client, replica = served(key_tokens_per_minute=100, request_timeout_seconds=0.2)
+    client, replica = served(key_tokens_per_minute=100)
+    replica.engine.reconfigure(UserConfig(request_timeout_seconds=0.2))
     replica.engine.model.hold()
     answer = client.post("/predict", json={"text": "a b c d"}, headers=key("a"))
     replica.engine.model.free.set()
