@@ -7,6 +7,7 @@ that run.
 import os
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +60,7 @@ def require_no_secrets(uri: str, folder: Path) -> None:
     Keys of clients, tokens and the environment of processes could become a part of the model's answers.
     """
     secret = [Path(os.path.realpath(place)) for place in (*_SECRET, os.environ.get(ACCESS_VARIABLE)) if place]
-    for path in (Path(os.path.abspath(folder)), *_real_paths(folder)):
+    for path in chain([Path(os.path.abspath(folder))], _real_paths(folder)):
         if any(path.is_relative_to(place) or place.is_relative_to(path) for place in secret):
             raise SourceError(f"{uri}: leads to {path}, where secrets of the server are")
 
