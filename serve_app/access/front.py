@@ -21,7 +21,7 @@ from serve_app.http.errors import ClientGoneError, Reply, ServingError, Unexpect
 from serve_app.http.request_id import REQUEST_ID, id_of
 from serve_app.http.streaming import StreamedReply
 
-# Statuses of clients of whom is not known who they are, or who have no business here.
+# Without a key, with one that may not ask, for a model that is hidden: these are told nothing of limits.
 _NOBODY: Final = (401, 403, 404)
 
 # Serve sends this logger's records to the replica's log.

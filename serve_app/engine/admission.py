@@ -13,10 +13,9 @@ from serve_app.engine.records import current_record
 from serve_app.http.errors import OverloadedError
 
 # A key may hold up to so many times the places that are free. So one key alone gets four fifths of them, two
-# get four ninths each, and another key always finds some. The rule is that of Choudhury and Hahne 1998,
-# "Dynamic queue length thresholds for shared-memory packet switches".
+# get four ninths each, and another key finds some, unless there are fewer than about five. The rule is from
+# Choudhury and Hahne 1998, "Dynamic queue length thresholds for shared-memory packet switches".
 _SHARE: Final = 4
-
 
 # How long a request waits for a place while its key has its share of them.
 _PATIENCE_SECONDS: Final = 1.0
