@@ -64,6 +64,7 @@ def teams(release):
     release.wait_for("no key is required", lambda: status(release, "of-all") == 200, 90)
     for name in MODELS:
         release.delete(name)
+        release.wait_for("it is gone", lambda name=name: f'"{name}"' not in release.serve_config())
     release.kubectl("delete", "secret", f"{release.name}-keys")
 
 

@@ -30,3 +30,4 @@ def test_kubectl_logs_has_the_access_log_and_the_payload_log(release):
         "org.kubeflow.serving.inference.response": answer.json(),
     }
     release.delete("logged")
+    release.wait_for("it is gone", lambda: '"logged"' not in release.serve_config())
