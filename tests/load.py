@@ -10,6 +10,10 @@ from typing import Any
 import httpx
 
 
+# Longer than the `limits.requestTimeoutSeconds` of any endpoint that is asked, so that the server gives up first.
+PATIENCE_SECONDS = 240
+
+
 class Load:
     """What the clients of one address have seen."""
 
@@ -29,7 +33,7 @@ class Load:
 
 
 def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: Load, pause: float) -> None:
-    with httpx.Client(timeout=120) as client:
+    with httpx.Client(timeout=PATIENCE_SECONDS) as client:
         while not stop.wait(pause):
             started = time.monotonic()
             try:
@@ -56,4 +60,4 @@ def load_on(url: str, body: Mapping[str, Any], clients: int = 2, pause: float = 
     finally:
         stop.set()
         for thread in threads:
-            thread.join(130)
+            thread.join(PATIENCE_SECONDS + 10)
