@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 
-
-# Longer than the `limits.requestTimeoutSeconds` of any endpoint that is asked, so that the server gives up first.
+# Longer than `limits.requestTimeoutSeconds` of any endpoint that is asked, so that the server gives up first.
 PATIENCE_SECONDS = 240
 
 
