@@ -1,5 +1,7 @@
 """What a model has used, from the replica's count through Ray's store to the gateway's answer."""
 
+from contextlib import contextmanager
+
 import psutil
 import pytest
 
@@ -16,7 +18,7 @@ def token(service):
     return psutil.Process(replica).environ()["RAY_AUTH_TOKEN"]
 
 
-def usage(service, token, name="sentiment"):
+def usage(service, token, name):
     """Return the sums over all minutes of a model's usage."""
     answer = service.http.get("/v2/usage", headers={"Authorization": f"Bearer {token}"})
     minutes = answer.raise_for_status().json()["models"].get(name, {"minutes": []})["minutes"]
@@ -24,33 +26,45 @@ def usage(service, token, name="sentiment"):
     return {name: sum(minute.get(name, 0) for minute in minutes) for name in members}
 
 
-def test_requests_are_in_the_usage_of_their_model(service, token):
-    before = usage(service, token)
-    for _ in range(2):
-        service.http.post("/v2/models/sentiment/predict", json=GOOD).raise_for_status()
-    service.http.get("/v2/models/sentiment").raise_for_status()
+@pytest.fixture
+def brief(service):
+    """An endpoint that nobody else asks, until the end of the block; other tests' requests may come late."""
 
-    def told():
-        now = usage(service, token)
-        used = {name: now[name] - before[name] for name in now}
-        return used if used["requests"] else None
+    @contextmanager
+    def serving(name):
+        model = manifest(name, f"file://{MODELS / 'sentiment'}", "text-classification")
+        service.write(f"{name}.yaml", model)
+        service.wait_ready(name)
+        try:
+            yield
+        finally:
+            service.remove(f"{name}.yaml")
+        service.wait_for("its removal", lambda: name not in service.models())
 
-    used = service.wait_for("the usage", told, SECONDS)
+    return serving
+
+
+def test_requests_are_in_the_usage_of_their_model(service, token, brief):
+    with brief("counted"):
+        for _ in range(2):
+            service.http.post("/v2/models/counted/predict", json=GOOD).raise_for_status()
+        service.http.get("/v2/models/counted").raise_for_status()
+
+        def told():
+            used = usage(service, token, "counted")
+            return used if used["requests"] else None
+
+        used = service.wait_for("the usage", told, SECONDS)
     assert used["requests"] == 2
     assert used["input_tokens"] > 2
     assert used["output_tokens"] == 0
-    assert 0 < used["compute_seconds"] < used["replica_seconds"] <= SECONDS + 5
+    assert 0 < used["compute_seconds"] < used["replica_seconds"]
 
 
-def test_a_replica_that_is_stopped_loses_nothing(service, token):
-    service.write("brief.yaml", manifest("brief", f"file://{MODELS / 'sentiment'}", "text-classification"))
-    service.wait_ready("brief")
-    try:
-        service.http.post("/v2/models/brief/predict", json=GOOD).raise_for_status()
-    finally:
-        service.remove("brief.yaml")
-    service.wait_for("its removal", lambda: "brief" not in service.models())
-    assert usage(service, token, "brief")["requests"] == 1
+def test_a_replica_that_is_stopped_loses_nothing(service, token, brief):
+    with brief("stopped"):
+        service.http.post("/v2/models/stopped/predict", json=GOOD).raise_for_status()
+    service.wait_for("the usage", lambda: usage(service, token, "stopped")["requests"] == 1, SECONDS)
 
 
 def test_nobody_gets_it_without_the_token(service):
