@@ -8,21 +8,17 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from starlette.requests import ClientDisconnect
 
 from serve_app.access.folder import AccessFolder
 from serve_app.access.limits import KeyLimiter, KeyLimits
-from serve_app.access.policy import KeysMode
+from serve_app.access.policy import KeysMode, Policy
 from serve_app.contract import UserConfig
 from serve_app.engine.records import Observers, RequestRecord, Transport, set_current_record
 from serve_app.http.errors import ClientGoneError, Reply, ServingError, UnexpectedError
 from serve_app.http.request_id import REQUEST_ID, id_of
 from serve_app.http.streaming import StreamedReply
-
-# Without a key, with one that may not ask, for a model that is hidden: these are told nothing of limits.
-_NOBODY: Final = (401, 403, 404)
 
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
@@ -53,17 +49,17 @@ class Front:
     def reconfigure(self, user_config: UserConfig) -> None:
         """Apply new settings."""
         self._allow = frozenset(user_config.allow)
-        limits = KeyLimits(
+        self.limiter.limits = KeyLimits(
             user_config.key_requests_per_minute,
             user_config.key_tokens_per_minute,
             user_config.key_requests_at_once,
         )
-        if limits != self.limiter.limits:
-            self.limiter.limits = limits
 
     def caller_of(self, headers: Mapping[str, str]) -> str:
         """Return who asks for this model; raise a ServingError if that is not allowed."""
-        policy = self._access.policy
+        return self._caller_of(self._access.policy, headers)
+
+    def _caller_of(self, policy: Policy, headers: Mapping[str, str]) -> str:
         caller = policy.caller_of(headers)
         policy.require(caller, self._allow, self._name)
         return caller
@@ -76,8 +72,9 @@ class Front:
         set_current_record(record)
         counted = False
         try:
-            record.caller = self.caller_of(arrival.headers)
-            record.has_keys = self._access.policy.mode is not KeysMode.OFF
+            policy = self._access.policy
+            record.caller = self._caller_of(policy, arrival.headers)
+            record.has_keys = policy.mode is not KeysMode.OFF
             if self.limiter.applies:
                 self.limiter.begin(record.caller, record.arrived)
                 counted = True
@@ -99,7 +96,7 @@ class Front:
         return Reply(reply.body, reply.content_type, reply.status, {**reply.headers, **headers})
 
     def _headers(self, record: RequestRecord) -> Mapping[str, str]:
-        if not self.limiter.applies or record.status in _NOBODY:
+        if not self.limiter.applies or record.is_refused:
             return {}
         return self.limiter.headers(record.caller, time.monotonic())
 

@@ -139,7 +139,7 @@ class KeyLimiter:
 
     def _of(self, caller: str, now: float) -> _Usage:
         usage = self._usage.get(caller)
-        if usage is None or usage.limits is not self.limits:
+        if usage is None or usage.limits != self.limits:
             # Other limits begin with full buckets.
             inside = 0 if usage is None else usage.at_once
             buckets = _Bucket(self._requests, now), _Bucket(self._tokens, now)

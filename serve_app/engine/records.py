@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from serve_app.http.errors import Reply
 
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
+
+
+_REFUSED: Final = (401, 403, 404)
 
 
 class Transport(StrEnum):
@@ -63,6 +66,11 @@ class RequestRecord:
     body: bytes = field(default=b"", repr=False)
     # None for a stream.
     reply: Reply | None = field(default=None, repr=False)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the client has no known key, or one that may not ask; 404 stands for a hidden model."""
+        return self.status in _REFUSED
 
     @property
     def seconds(self) -> float:

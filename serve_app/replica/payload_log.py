@@ -27,8 +27,6 @@ RESPONSE_TYPE: Final = "org.kubeflow.serving.inference.response"
 # Of each body, the log has at most so many bytes.
 MAX_BODY_BYTES: Final = 64 * 2**10
 # What an event without its body takes of the writer's bytes.
-# Without a key, with one that may not ask, for a model that is hidden.
-_REFUSED: Final = (401, 403, 404)
 _EVENT_BYTES: Final = 640
 
 _HASH_BYTES: Final = 8
@@ -62,7 +60,7 @@ class PayloadLog:
 
     def __call__(self, record: RequestRecord) -> None:
         # Whoever is refused does not fill the log.
-        if record.status in _REFUSED or not is_sampled(record.id, self._percent):
+        if record.is_refused or not is_sampled(record.id, self._percent):
             return
         reply = record.reply
         ended_at = record.began_at + record.ended - record.arrived

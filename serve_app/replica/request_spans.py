@@ -38,8 +38,6 @@ from serve_app.rpc.service import STATUS_CODES
 MAX_BATCHES: Final = 16
 
 _NO_CONTEXT: Final = Context()
-# Without a key, with one that may not ask, for a model that is hidden.
-_REFUSED: Final = (401, 403, 404)
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 # The verbs that OpenTelemetry has a name for.
@@ -122,7 +120,7 @@ class RequestSpans:
         begun = self._begun.get(id(record))
         if begun is None:
             # Whoever is refused does not say what is traced.
-            headers = {} if record.status in _REFUSED else record.headers
+            headers = {} if record.is_refused else record.headers
             span = self._requests.start_span(
                 _name(record, self._model),
                 _PROPAGATOR.extract(headers, _NO_CONTEXT),

@@ -29,8 +29,8 @@ WRITE_SECONDS: Final = 20.0
 # has answered what it has begun.
 _LOOK_SECONDS: Final = 1.0
 
-# Refused: without a key, with one that may not ask, above a limit or the room of the replica.
-_REFUSED: Final = (401, 403, 404, 429)
+# Above a limit, or the room of the replica.
+_TOO_MUCH: Final = 429
 # What is not asked of the model itself, but about it.
 _ABOUT_THE_MODEL: Final = (INFO, METADATA, "ModelMetadata", "ModelReady")
 
@@ -74,7 +74,9 @@ class UsageCounter:
 
     def add_request(self, record: RequestRecord) -> None:
         """Count a request that is over, unless it failed, was refused, or only asked what the model is."""
-        if record.status >= 500 or record.status in _REFUSED or record.verb in _ABOUT_THE_MODEL:
+        if record.is_refused or record.status == _TOO_MUCH or record.status >= 500:
+            return
+        if record.verb in _ABOUT_THE_MODEL:
             return
         sums = self._sums[_minute(self._wall())]
         sums.requests += 1
