@@ -127,3 +127,16 @@ def test_a_module_opens_with_what_it_is_for(path):
     text = path.read_text(encoding="utf-8")
     empty_package = path.name == "__init__.py" and not text
     assert empty_package or ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", modules("tests"), ids=shown)
+def test_an_import_changes_no_variable_of_the_environment(path):
+    # One process imports the modules of many tests, and the services that they start inherit its variables.
+    targets = [
+        target
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Subscript)
+    ]
+    assert not [ast.unparse(target) for target in targets if ast.unparse(target.value) == "os.environ"]

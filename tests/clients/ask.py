@@ -4,17 +4,11 @@ Arguments: the address of the service. It runs in an environment that has the cl
 """
 
 import json
-import os
 import sys
 
 TEXTS = ["A cat sits on the mat", "Interest rates rose again"]
 QUERY = "who was in london ?"
 DOCUMENTS = ["ada was in london .", "a bad goal !", "politics is good ."]
-
-# Nothing may be asked of the internet: litellm has its own table of prices then.
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
-os.environ["OTEL_SDK_DISABLED"] = "true"
 
 
 def openai_(url):

@@ -6,7 +6,6 @@ has the clients and nothing else. All but the sampled answers are greedy, so tha
 
 import asyncio
 import json
-import os
 import sys
 
 MESSAGES = [
@@ -16,11 +15,6 @@ MESSAGES = [
 PROMPT = "The capital of France is"
 PLAIN = [{"role": message["role"], "content": message["content"]} for message in MESSAGES]
 TOKENS = 12
-
-# Nothing may be asked of the internet: litellm has its own table of prices then.
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
-os.environ["OTEL_SDK_DISABLED"] = "true"
 
 GREEDY = {"model": "chat", "temperature": 0, "max_tokens": TOKENS}
 

@@ -1,6 +1,7 @@
 """Clients as they are on PyPI get the right answers, and the paths that HAProxy promises have no hop."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -44,11 +45,21 @@ def tiny(service, tmp_path_factory):
     service.remove("tiny.yaml")
 
 
+# Nothing may be asked of the internet: litellm has its own table of prices then.
+CLIENT_VARIABLES = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "NO_PROXY": "*",
+    "no_proxy": "*",
+    "OTEL_SDK_DISABLED": "true",
+}
+
+
 def asked(requirements, script, *arguments):
     """Return what the script prints last, in an environment with these requirements."""
     python = python_of(CLIENTS / requirements, Console(stderr=True))
     command = [str(python), str(CLIENTS / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    variables = os.environ | CLIENT_VARIABLES
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
