@@ -1,4 +1,4 @@
-"""What Serve's controller calls when it starts: it waits longer for the replicas that are already running.
+"""What Serve's controller calls when it starts, before it reads its checkpoints: see `prepare`.
 
 A controller that was started again, as after the loss of Ray's head, asks the running replicas who they are.
 Ray 2.60 gives them 10 seconds, and then takes the others for gone: it tells the proxies that no application
@@ -14,12 +14,20 @@ from typing import Final
 
 from ray.serve._private import controller
 
+from serve_app.checkpoints import drop_unreadable
+
 # Ray itself gives up a replica that has not answered by then: RAY_SERVE_SLOW_STARTUP_WARNING_S is 30.
 RECOVERY_SECONDS: Final = 45.0
 
 _CONSTANT: Final = "RECOVERING_LONG_POLL_BROADCAST_TIMEOUT_S"
 
 logger = logging.getLogger("ray.serve")
+
+
+def prepare() -> None:
+    """Drop checkpoints that cannot be read, and wait longer for the replicas that run; never raises."""
+    drop_unreadable()
+    wait_for_replicas()
 
 
 def wait_for_replicas() -> None:

@@ -28,7 +28,8 @@ variables win over those of all pods, and these over the defaults.
 {{/* HAProxy with our rules in front of the replicas, and Ray's own settings for throughput. By default, Ray's workers have
 the lowest priority, and all threads of a model then wait for the one that another program has preempted. By default, two late
 answers to checks take a replica out of rotation, which a busy machine does to all at once. Answers through the gateway may be as
-large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodies of up to 256 KiB; by default, 15. A controller that was started again waits longer for the replicas that run.
+large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodies of up to 256 KiB; by default, 15. A
+controller that was started again waits longer for the replicas that run, and drops checkpoints that it cannot read.
 What replicas log of requests goes to the container's standard output, which is that of its first process; Ray keeps that of
 replicas in files. */}}
 {{- $defaults := dict
@@ -41,7 +42,7 @@ replicas in files. */}}
   "RAY_SERVE_USE_GRPC_BY_DEFAULT" "1"
   "RAY_SERVE_PROXY_USE_GRPC" "1"
   "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH" "67108864"
-  "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH" "serve_app.recovery.wait_for_replicas"
+  "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH" "serve_app.recovery.prepare"
   "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S" "5"
   "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S" "10"
   "RAY_SERVE_LOG_TO_STDERR" "1"
