@@ -36,11 +36,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layer:
-    """What attention needs of a layer: its part of the cache, (places, 2, heads, capacity, width), and how.
+    """What attention needs of a layer: its number, its part of the cache, and how it attends.
 
-    A `window` of 0 is none, and a `cap` of 0 leaves the scores as they are.
+    `cache` is (places, 2, heads, capacity, width). A `window` of 0 is none, and a `cap` of 0 leaves the
+    scores as they are.
     """
 
+    number: int
     cache: torch.Tensor
     window: int
     scale: float
@@ -56,8 +58,9 @@ class AttentionStep:
     """What the layers of one step need; the tokens of `rows` come first, then those of the pieces.
 
     `cache` is (places, layers, 2, heads, capacity, width). `places` and `positions` have one number for each
-    row. Rows attend together in the places from `first` on: in as many of them, and up to as many tokens, as
-    `span` has rows and columns; its values are never read. `alone` has the numbers of rows that attend alone.
+    row, in the order of the places. Rows attend together in the places from `first` on: in as many of them,
+    and up to as many tokens, as `span` has rows and columns; its values are never read. `alone` has the
+    numbers of rows that attend alone.
     """
 
     cache: torch.Tensor
@@ -70,13 +73,36 @@ class AttentionStep:
     # How many layers have attended, and in which windows.
     layers: int = 0
     windows: set[int] = field(default_factory=set)
-    masks: dict[int, torch.Tensor] = field(default_factory=dict)
+    # What is the same in all layers, or in those of the same window.
+    masks: dict[tuple[int, Piece | None], torch.Tensor] = field(default_factory=dict)
+    vectors: torch.Tensor | None = None
 
     def mask(self, window: int) -> torch.Tensor:
-        """Return what each place of the range sees, (range, 1, 1, longest) of bool; `window` 0 is all."""
-        if window not in self.masks:
-            self.masks[window] = _mask(self.span, self.first, self.places, self.positions, window)
-        return self.masks[window]
+        """Return what to add to the scores of each place of the range, (range, 1, 1, longest)."""
+        key = window, None
+        if key not in self.masks:
+            seen = _seen(self.span, self.first, self.places, self.positions, window)
+            self.masks[key] = _added(seen, self.cache)
+        return self.masks[key]
+
+    def mask_of(self, piece: Piece, window: int) -> torch.Tensor:
+        """Return what to add to the scores of each token of a piece, (tokens, end of the piece)."""
+        key = window, piece
+        if key not in self.masks:
+            positions = torch.arange(piece.begin, piece.end, device=self.cache.device)[:, None]
+            columns = torch.arange(piece.end, device=self.cache.device)[None]
+            seen = columns <= positions
+            if window:
+                seen &= columns > positions - window
+            self.masks[key] = _added(seen, self.cache)
+        return self.masks[key]
+
+    def vectors_of(self, layer: int) -> torch.Tensor:
+        """Return where in the cache a layer stores its rows' keys and values: the numbers of vectors."""
+        if self.vectors is None:
+            self.vectors = _first_vectors(self.cache, self.places, self.positions)
+        kinds, heads, capacity = self.cache.shape[2:5]
+        return self.vectors + layer * kinds * heads * capacity
 
 
 def _attend(
@@ -100,6 +126,7 @@ def _attend(
     _, heads, tokens, width = query.shape
     groups = key.shape[1]
     layer = Layer(
+        module.layer_idx,
         step.cache[:, module.layer_idx],
         sliding_window or 0,
         scaling if scaling is not None else width**-0.5,
@@ -113,7 +140,7 @@ def _attend(
     begin = rows
     for piece in step.pieces:
         end = begin + piece.end - piece.begin
-        parts.append(_attend_piece(layer, queries[begin:end], keys_values[begin:end], piece))
+        parts.append(_attend_piece(layer, queries[begin:end], keys_values[begin:end], step, piece))
         begin = end
     attended = parts[0] if len(parts) == 1 else torch.cat(parts)
     return attended.reshape(1, tokens, heads, width), None
@@ -131,10 +158,30 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
 
 
 @compiled
-def _mask(
+def _added(seen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return what leaves the scores that are seen as they are, and makes nothing of the others."""
+    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
+        seen.logical_not(), float("-inf")
+    )
+
+
+@compiled
+def _first_vectors(cache: torch.Tensor, places: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return where the first layer stores one token of each place: (rows * 2 * heads,) numbers of vectors."""
+    layers, kinds, heads, capacity = cache.shape[1], cache.shape[2], cache.shape[3], cache.shape[4]
+    own = torch.arange(kinds * heads, device=cache.device)
+    places = places.unsqueeze(1) * (layers * kinds * heads)
+    return ((places + own) * capacity + positions.unsqueeze(1)).reshape(-1)
+
+
+@compiled
+def _seen(
     span: torch.Tensor, first: torch.Tensor, places: torch.Tensor, positions: torch.Tensor, window: int
 ) -> torch.Tensor:
-    """`span` is (range, longest), of any numbers; places without a row see their first token only."""
+    """Return what each place of the range sees, (range, 1, 1, longest) of bool; `window` 0 is all.
+
+    `span` is (range, longest), of any numbers; places without a row see their first token only.
+    """
     last = torch.zeros(span.shape[0], dtype=torch.long, device=places.device)
     inside = (places >= first) & (places < first + span.shape[0])
     last.index_put_([(places - first)[inside]], positions[inside])
@@ -161,18 +208,18 @@ def _weighted(
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     scores = cap * torch.tanh(torch.matmul(query, key.transpose(-1, -2)) * scale / cap)
     if mask is not None:
-        scores = scores.masked_fill(mask.logical_not(), float("-inf"))
+        scores = scores + mask
     return torch.matmul(torch.softmax(scores.float(), -1).to(value.dtype), value)
 
 
 @compiled
 def _store(
-    cache: torch.Tensor, places: torch.Tensor, positions: torch.Tensor, keys_values: torch.Tensor
+    all_layers: torch.Tensor, vectors: torch.Tensor, keys_values: torch.Tensor, layer: int
 ) -> torch.Tensor:
-    """Store the keys and values of one token in each place, (rows, 2, groups, width); return the cache."""
-    kinds = torch.arange(2, device=cache.device).view(1, 2, 1)
-    groups = torch.arange(cache.shape[2], device=cache.device).view(1, 1, -1)
-    return cache.index_put_([places.view(-1, 1, 1), kinds, groups, positions.view(-1, 1, 1)], keys_values)
+    """Store keys and values, (rows, 2, groups, width), as these vectors; return the layer's part."""
+    width = all_layers.shape[-1]
+    all_layers.view(-1, width).index_copy_(0, vectors, keys_values.reshape(-1, width))
+    return all_layers.select(1, layer)
 
 
 @compiled
@@ -181,6 +228,7 @@ def _attend_together(
     cache: torch.Tensor,
     places: torch.Tensor,
     first: torch.Tensor,
+    alone: torch.Tensor,
     mask: torch.Tensor,
     scale: float,
     cap: float,
@@ -190,15 +238,19 @@ def _attend_together(
     Rows whose places are outside the range get any numbers.
     """
     count, longest = mask.shape[0], mask.shape[-1]
+    # The rows are in the order of their places.
+    every_place = alone.shape[0] == 0 and queries.shape[0] == count
     if count == 0:
         return queries
     own = cache.narrow(0, int(first), count)
+    keys = own.select(1, 0).narrow(2, 0, longest)
+    values = own.select(1, 1).narrow(2, 0, longest)
+    if every_place:
+        return _weighted(queries, keys, values, mask, scale, cap)
     together = queries.new_zeros([count, queries.shape[1], queries.shape[2], queries.shape[3]])
     inside = (places >= first) & (places < first + count)
     rows = (places - first).clamp(0, count - 1)
     together.index_put_([rows[inside]], queries[inside])
-    keys = own.select(1, 0).narrow(2, 0, longest)
-    values = own.select(1, 1).narrow(2, 0, longest)
     return _weighted(together, keys, values, mask, scale, cap).index_select(0, rows)
 
 
@@ -232,28 +284,24 @@ def _attend_rows(
 ) -> torch.Tensor:
     """Store the keys and values of the rows, and return what they attend to; shapes as above."""
     places, positions, (window, scale, cap) = step.places, step.positions, layer.way
-    cache = _store(layer.cache, places, positions, keys_values)
-    attended = _attend_together(queries, cache, places, step.first, step.mask(window), scale, cap)
+    cache = _store(step.cache, step.vectors_of(layer.number), keys_values, layer.number)
+    mask = step.mask(window)
+    attended = _attend_together(queries, cache, places, step.first, step.alone, mask, scale, cap)
     return _attend_alone(attended, queries, cache, places, positions, step.alone, window, scale, cap)
 
 
 def _attend_piece(
-    layer: Layer, queries: torch.Tensor, keys_values: torch.Tensor, piece: Piece
+    layer: Layer, queries: torch.Tensor, keys_values: torch.Tensor, step: AttentionStep, piece: Piece
 ) -> torch.Tensor:
     """Store the keys and values of a piece, and return what its tokens attend to; shapes as above."""
     tokens, groups, each, width = queries.shape
     own = layer.cache[piece.place]
     own[:, :, piece.begin : piece.end] = keys_values.permute(1, 2, 0, 3)
-    positions = torch.arange(piece.begin, piece.end, device=queries.device)[:, None]
-    columns = torch.arange(piece.end, device=queries.device)[None]
-    seen = columns <= positions
-    if layer.window:
-        seen &= columns > positions - layer.window
     attended = _weighted(
         queries.permute(1, 2, 0, 3).reshape(1, groups, each * tokens, width),
         own[None, 0, :, : piece.end],
         own[None, 1, :, : piece.end],
-        seen.repeat(each, 1),
+        step.mask_of(piece, layer.window).repeat(each, 1),
         layer.scale,
         layer.cap,
     )

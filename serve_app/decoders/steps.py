@@ -92,10 +92,12 @@ class DecoderSteps:
 
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """Compute the rows, and return the logits of those that choose, (rows, vocabulary)."""
-        if self._traced is not None and all(row.chooses and len(row.tokens) == 1 for row in rows):
-            logits: torch.Tensor = self._traced(*self._arguments(rows))
-            return logits
-        single = [row for row in rows if len(row.tokens) == 1]
+        single = sorted((row for row in rows if len(row.tokens) == 1), key=lambda row: row.place)
+        if self._traced is not None and len(single) == len(rows) and all(row.chooses for row in rows):
+            logits: torch.Tensor = self._traced(*self._arguments(single))
+            numbers = {row.place: number for number, row in enumerate(single)}
+            order = [numbers[row.place] for row in rows]
+            return logits if order == list(range(len(rows))) else logits[order]
         ordered = [*single, *(row for row in rows if len(row.tokens) > 1)]
         pieces = tuple(
             Piece(row.place, row.begin, row.begin + len(row.tokens)) for row in ordered[len(single) :]
