@@ -15,6 +15,7 @@ from serve_app.engine.base import Engine
 from serve_app.http.errors import JSON_TYPE, InvalidInputError, MalformedBodyError, Reply
 from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.open_inference_tensors import (
+    OUTPUT_DATATYPE,
     VERSION,
     InputColumn,
     OutputTensor,
@@ -22,6 +23,7 @@ from serve_app.protocols.open_inference_tensors import (
     inputs_of,
     model_facts,
     model_metadata,
+    number_datatype,
     output_tensors,
     task_parameters,
     unpacked,
@@ -89,8 +91,11 @@ async def infer(engine: Engine, body: bytes, headers: Mapping[str, str]) -> Repl
     request = parse_body(InferRequest, json_part)
     texts = inputs_of(engine, _columns(request.inputs, binary_part))
     given = {name: value for name, value in request.parameters.items() if value is not None}
+    numbers = number_datatype(given)
+    if numbers != "FP32":
+        _check_binary(engine, request, numbers)
     predictions = await engine.predict(texts, task_parameters(given))
-    tensors = output_tensors(engine, predictions, [output.name for output in request.outputs])
+    tensors = output_tensors(engine, predictions, [output.name for output in request.outputs], numbers)
     return _answer(engine, request, tensors)
 
 
@@ -153,14 +158,30 @@ def _inline(data: list[Any], where: str) -> list[str]:
     return texts
 
 
+def _check_binary(engine: Engine, request: InferRequest, numbers: str) -> None:
+    """Raise InvalidInputError if numbers in half precision would be in the JSON, as Triton and KServe do."""
+    if _all_binary(request):
+        return
+    in_json = [output.name for output in request.outputs if not output.parameters.binary_data]
+    for output in engine.model.outputs:
+        if output.datatype == "FP32" and (output.name in in_json or not request.outputs):
+            raise InvalidInputError(
+                f"parameters.{OUTPUT_DATATYPE}: JSON has no {numbers}; ask for {output.name} with the "
+                "parameter binary_data, or for all outputs with the request's parameter binary_data_output"
+            )
+
+
+def _all_binary(request: InferRequest) -> bool:
+    return request.parameters.get("binary_data_output") is True
+
+
 def _answer(engine: Engine, request: InferRequest, tensors: Sequence[OutputTensor]) -> Reply:
-    all_binary = request.parameters.get("binary_data_output") is True
     asked = {output.name: output.parameters.binary_data for output in request.outputs}
     described: list[dict[str, Any]] = []
     chunks: list[bytes] = []
     for tensor in tensors:
         members: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if all_binary or asked.get(tensor.name, False):
+        if _all_binary(request) or asked.get(tensor.name, False):
             chunks.append(tensor.packed())
             members["parameters"] = {"binary_data_size": len(chunks[-1])}
         else:

@@ -1,7 +1,8 @@
 """Open Inference Protocol v2 over gRPC: serialized messages in, serialized messages out.
 
 Specification: https://github.com/kserve/open-inference-protocol, `inference_grpc.md`. Texts come in
-`contents` or in `raw_input_contents`, and the answer has the form of the request.
+`contents` or in `raw_input_contents`, and the answer has the form of the request. With numbers in half
+precision it is always raw.
 """
 
 import logging
@@ -26,6 +27,7 @@ from serve_app.protocols.open_inference_tensors import (
     decoded,
     inputs_of,
     model_metadata,
+    number_datatype,
     output_tensors,
     task_parameters,
     unpacked,
@@ -61,8 +63,10 @@ async def _infer(engine: Engine, body: bytes) -> Reply:
     request = parse("ModelInferRequest", body)
     _check_model(engine, request.model_name, request.model_version)
     texts = inputs_of(engine, _columns(request))
-    predictions = await engine.predict(texts, task_parameters(_parameters(request.parameters)))
-    tensors = output_tensors(engine, predictions, [output.name for output in request.outputs])
+    given = _parameters(request.parameters)
+    numbers = number_datatype(given)
+    predictions = await engine.predict(texts, task_parameters(given))
+    tensors = output_tensors(engine, predictions, [output.name for output in request.outputs], numbers)
     return rpc_reply(_response(engine, request, tensors))
 
 
@@ -141,9 +145,11 @@ def _value(name: str, parameter: Any) -> Any:
 
 def _response(engine: Engine, request: Any, tensors: Sequence[OutputTensor]) -> Any:
     response = new("ModelInferResponse", model_name=engine.args.name, model_version=VERSION, id=request.id)
+    # An answer is raw as a whole or not at all.
+    raw = bool(request.raw_input_contents) or any(tensor.only_binary for tensor in tensors)
     for tensor in tensors:
         output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        if request.raw_input_contents:
+        if raw:
             response.raw_output_contents.append(tensor.packed())
         elif tensor.datatype == "FP32":
             output.contents.fp32_contents.extend(tensor.elements)

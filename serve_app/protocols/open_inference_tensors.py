@@ -1,7 +1,8 @@
 """Tensors of the Open Inference Protocol, over HTTP and gRPC: texts of input tensors, tensors of predictions.
 
 A BYTES tensor in binary is its elements one after the other, each a little-endian uint32 length and the
-bytes; FP32 and INT64 tensors are little-endian numbers. Elements are in row-major order.
+bytes; other tensors are little-endian numbers. Elements are in row-major order. Numbers that a model gives in
+FP32 can be had in FP16 and BF16, which have neither a form in JSON nor a member of `contents`.
 """
 
 import struct
@@ -23,13 +24,20 @@ from serve_app.text import quoted, shortened
 VERSION: Final = "1"
 PLATFORM: Final = "transformers"
 
-# Request parameters of the protocol and of Triton's extensions. All others are parameters of the task.
+# Our own request parameter. It is for all outputs, because clients of Triton cannot state one for each.
+OUTPUT_DATATYPE: Final = "output_datatype"
+# Request parameters of the protocol, of Triton's extensions, and our own. All others are those of the task.
 _PROTOCOL_PARAMETERS: Final = frozenset(
-    {"binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"}
+    {
+        *("binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout"),
+        *("headers", OUTPUT_DATATYPE),
+    }
 )
 
-# How numpy names the numbers of binary tensors.
+# How numpy names the numbers of binary tensors; it has no name for BF16.
 _NUMBERS: Final = {"FP32": "<f4", "INT64": "<i8"}
+# The least magnitudes that would be rounded to infinity.
+_TOO_LARGE: Final = {"FP16": 65520.0, "BF16": (2 - 2**-8) * 2.0**127}
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -51,11 +59,32 @@ class OutputTensor:
     shape: list[int]
     elements: list[Any]
 
+    @property
+    def only_binary(self) -> bool:
+        return self.datatype in _TOO_LARGE
+
     def packed(self) -> bytes:
-        """Return the elements in binary."""
+        """Return the elements in binary; raise InvalidInputError if one is too large for the datatype."""
+        if self.only_binary:
+            return _halves(self.elements, self.datatype)
         if self.datatype in _NUMBERS:
             return np.asarray(self.elements, dtype=_NUMBERS[self.datatype]).tobytes()
         return b"".join(_LENGTH.pack(len(item)) + item for item in (text.encode() for text in self.elements))
+
+
+def _halves(elements: Sequence[float], datatype: str) -> bytes:
+    """Return the numbers in FP16 or BF16, two bytes each, rounded to the nearest and to even."""
+    exact = np.asarray(elements, dtype="<f4")
+    if (np.abs(exact[np.isfinite(exact)]) >= _TOO_LARGE[datatype]).any():
+        raise InvalidInputError(
+            f"parameters.{OUTPUT_DATATYPE}: a number of the answer is too large for {datatype}; ask for FP32"
+        )
+    if datatype == "FP16":
+        return exact.astype("<f2").tobytes()
+    # BF16 is the upper half of FP32. Rounding up carries into the exponent, as it should.
+    bits = exact.view("<u4")
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(exact), 0x7FC0, rounded).astype("<u2").tobytes()
 
 
 def check_version(name: str, version: str) -> None:
@@ -67,6 +96,17 @@ def check_version(name: str, version: str) -> None:
 def task_parameters(stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a request's parameters that are the task's."""
     return {name: value for name, value in stated.items() if name not in _PROTOCOL_PARAMETERS}
+
+
+def number_datatype(parameters: Mapping[str, Any]) -> str:
+    """Return the datatype in which a request wants numbers that are FP32; raise InvalidInputError."""
+    allowed = ("FP32", *_TOO_LARGE)
+    datatype = parameters.get(OUTPUT_DATATYPE, "FP32")
+    if datatype not in allowed:
+        raise InvalidInputError(
+            f"parameters.{OUTPUT_DATATYPE}: got {quoted(datatype)}; must be one of {', '.join(allowed)}"
+        )
+    return str(datatype)
 
 
 def check_tensor(where: str, datatype: str, shape: Sequence[int], elements: int) -> None:
@@ -121,9 +161,12 @@ def inputs_of(engine: Engine, columns: Sequence[InputColumn]) -> list[Input]:
 
 
 def output_tensors(
-    engine: Engine, predictions: Sequence[Prediction], wanted: Sequence[str]
+    engine: Engine, predictions: Sequence[Prediction], wanted: Sequence[str], numbers: str
 ) -> list[OutputTensor]:
-    """Return the tensors with the names in `wanted`, or all; raise InvalidInputError for an unknown name."""
+    """Return the tensors with the names in `wanted`, or all; raise InvalidInputError for an unknown name.
+
+    `numbers` is what `number_datatype` returns.
+    """
     declared = {output.name: output for output in engine.model.outputs}
     present = [name for name in declared if name in predictions[0]]
     for name in wanted:
@@ -133,14 +176,15 @@ def output_tensors(
             raise InvalidInputError(
                 f"outputs: got {name!r}, which is there only with the parameter {declared[name].parameter}"
             )
-    return [_tensor(declared[name], predictions) for name in wanted or present]
+    return [_tensor(declared[name], predictions, numbers) for name in wanted or present]
 
 
-def _tensor(output: Output, predictions: Sequence[Prediction]) -> OutputTensor:
+def _tensor(output: Output, predictions: Sequence[Prediction], numbers: str) -> OutputTensor:
     """Return the tensor of `output`, whose first dimension counts the predictions."""
     rows = [_row(output, prediction[output.name]) for prediction in predictions]
     shape = [len(rows)] if len(output.shape) == 1 else [len(rows), len(rows[0])]
-    return OutputTensor(output.name, output.datatype, shape, list(chain.from_iterable(rows)))
+    datatype = numbers if output.datatype == "FP32" else output.datatype
+    return OutputTensor(output.name, datatype, shape, list(chain.from_iterable(rows)))
 
 
 def _row(output: Output, value: Any) -> list[Any]:
