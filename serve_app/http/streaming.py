@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.http.disconnect import cancel_when_gone
-from serve_app.http.errors import ClientGoneError, Reply
+from serve_app.http.errors import ClientGoneError, Reply, ServingError
+from serve_app.http.shapes import error_reply
 
 EVENTS_TYPE: Final = "text/event-stream"
 # Proxies neither store an answer that is not complete, nor wait until it is (nginx's header).
@@ -34,6 +35,15 @@ def event(document: Any) -> bytes:
 def data_event(data: bytes) -> bytes:
     """Return the event with this data, which has no line breaks."""
     return b"data: " + data + b"\n\n"
+
+
+def error_event(path: str, error: ServingError) -> bytes:
+    """Return the event that ends the stream of a request to `path`; its data is the body of the error.
+
+    The client of OpenAI raises APIError for data with `error`, that of Hugging Face by its `error_type`.
+    """
+    # The streams of a model's own path are those of generate_stream.
+    return data_event(error_reply(path or "generate_stream", error).body)
 
 
 async def _nothing() -> None:

@@ -18,6 +18,7 @@ from serve_app.http.app import application, response
 from serve_app.http.body import MediaTypes, read_body
 from serve_app.http.disconnect import cancel_on_disconnect
 from serve_app.http.errors import JSON_TYPE, Reply, ServingError
+from serve_app.http.shapes import error_reply
 from serve_app.http.streaming import StreamedReply
 from serve_app.protocols.generation.chat_completions import CHAT_COMPLETIONS, chat_completions
 from serve_app.protocols.generation.completions import COMPLETIONS, completions
@@ -30,7 +31,6 @@ from serve_app.protocols.open_inference_rpc import RPC_CALLS
 from serve_app.protocols.openai_embeddings import embeddings
 from serve_app.protocols.predict import predict
 from serve_app.protocols.rerank import rerank
-from serve_app.protocols.shapes import error_reply
 from serve_app.protocols.tei import classify, embed, info, is_classify_request
 from serve_app.protocols.versions import version_routes
 from serve_app.rpc.service import rpc_error

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 from serve_app.contract import UsageMinute, UsageReport
 from serve_app.gateway.usage import _authorization, read_report, usage_route
 from serve_app.http.app import application
-from serve_app.protocols.shapes import error_reply
+from serve_app.http.shapes import error_reply
 from serve_app.replica.usage_store import HISTORY_SECONDS, ReplicaUsage, to_value, usage_key
 
 # A whole minute.

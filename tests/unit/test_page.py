@@ -16,8 +16,8 @@ from serve_app.gateway.public_reason import NOT_LOADED
 from serve_app.gateway.relay import Relay
 from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import Reply, ServingError
+from serve_app.http.shapes import error_reply
 from serve_app.protocols import CALLS, METADATA
-from serve_app.protocols.shapes import error_reply
 from tests.harness.asgi import served
 from tests.harness.browser import browsing
 from tests.unit.fake_model import FakeModel, FakeRanker, UserConfig

@@ -10,8 +10,7 @@ from serve_app.engine.base import Engine
 from serve_app.engine.generation import Generation, GenerationRequest, Part, Quantity, TooMuchError
 from serve_app.engine.records import RequestRecord, current_record
 from serve_app.http.errors import InvalidInputError, RequestTimeoutError, ServingError, UnexpectedError
-from serve_app.http.streaming import StreamedReply
-from serve_app.protocols.shapes import error_event
+from serve_app.http.streaming import StreamedReply, error_event
 
 logger = logging.getLogger("ray.serve")
 
