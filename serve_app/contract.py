@@ -50,6 +50,10 @@ LINES_VARIABLE: Final = "MODEL_ENDPOINTS_LINES"
 # Environment variable of Ray's processes: with 1, replicas write a line for each request.
 ACCESS_LOG_VARIABLE: Final = "MODEL_ENDPOINTS_ACCESS_LOG"
 
+# Environment variable of Ray's processes: with 1, clients are told what the models that they may ask have
+# used. A cluster's gateway tells it to the operator only.
+OPEN_USAGE_VARIABLE: Final = "MODEL_ENDPOINTS_OPEN_USAGE"
+
 
 class ForkWorkers(StrEnum):
     """How Ray's workers start."""

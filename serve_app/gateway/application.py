@@ -98,7 +98,7 @@ def gateway_application(
         *_openai_routes(visible),
         *models,
         *(_guarded(route, visible) for route in versions),
-        usage_route(time.time),
+        usage_route(time.time, visible),
         page_route(),
     ]
 

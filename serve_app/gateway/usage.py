@@ -3,9 +3,13 @@
 Whoever has that token may run code in the Ray cluster, so it is never a client's. Others are answered as if
 there were nothing at the path. A Ray that asks for no token cannot tell the operator from a client, and then
 nobody is answered.
+
+On one machine there is no operator (OPEN_USAGE_VARIABLE): there clients are answered, as by the lists of
+models.
 """
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from secrets import compare_digest
@@ -17,7 +21,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve_app.contract import MINUTE_SECONDS, USAGE_PATH, ModelUsage, UsageMinute, UsageReport
+from serve_app.contract import (
+    MINUTE_SECONDS,
+    OPEN_USAGE_VARIABLE,
+    USAGE_PATH,
+    ModelUsage,
+    UsageMinute,
+    UsageReport,
+)
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.errors import JSON_TYPE, UnknownPathError
 from serve_app.replica.usage_store import (
     HISTORY_SECONDS,
@@ -36,20 +48,31 @@ _GONE_SECONDS: Final = 900
 
 
 def usage_route(
-    now: Callable[[], float], store: UsageStore | None = None, authorization: Callable[[], str] | None = None
+    now: Callable[[], float],
+    visible: VisibleModels | None,
+    *,
+    store: UsageStore | None = None,
+    authorization: Callable[[], str] | None = None,
 ) -> Route:
     """Return the route. `now` is in seconds since 1970; `authorization` returns the header that is asked for.
 
-    The store and the token are those of Ray if they are not given.
+    `visible` says what clients are told of on one machine. The store and the token are those of Ray if they
+    are not given.
     """
     usages, expected = store or RayUsageStore(), authorization or _authorization
 
     async def usage(request: Request) -> Response:
         given = request.headers.get("authorization", "")
         wanted = expected()
+        names = None
         if not wanted or not compare_digest(given.encode(), wanted.encode()):
-            raise UnknownPathError(f"there is nothing at {request.url.path}")
+            if visible is None or os.environ.get(OPEN_USAGE_VARIABLE) != "1":
+                raise UnknownPathError(f"there is nothing at {request.url.path}")
+            names = {state.name for state in await visible.all(request.headers)}
         report = await asyncio.to_thread(read_report, usages, now())
+        if names is not None:
+            told = {name: model for name, model in report.models.items() if name in names}
+            report = UsageReport(now=report.now, models=told)
         return Response(report.model_dump_json(exclude_defaults=True), media_type=JSON_TYPE)
 
     return Route(USAGE_PATH, usage, methods=["GET"])

@@ -1,11 +1,13 @@
 """What a model has used, from the replica's count through Ray's store to the gateway's answer."""
 
+import json
+import subprocess
 from contextlib import contextmanager
 
 import psutil
 import pytest
 
-from tests.serve.service import GOOD, MODELS, manifest
+from tests.serve.service import GOOD, MODELS, command, manifest
 
 # Replicas write every 20 seconds.
 SECONDS = 25
@@ -67,7 +69,15 @@ def test_a_replica_that_is_stopped_loses_nothing(service, token, brief):
     service.wait_for("the usage", lambda: usage(service, token, "stopped")["requests"] == 1, SECONDS)
 
 
-def test_nobody_gets_it_without_the_token(service):
-    for headers in ({}, {"Authorization": "Bearer other"}):
-        answer = service.http.get("/v2/usage", headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_path")
+def test_the_command_shows_it_to_whoever_runs_the_service(service):
+    shown = ["usage", "sentiment", "--url", service.url(""), "--output", "json"]
+
+    def told():
+        done = subprocess.run(command(*shown), capture_output=True, text=True)
+        assert done.stderr == "" or "knows no use" in done.stderr
+        [*rows] = json.loads(done.stdout)["endpoints"]
+        return rows[0]["usage"] if rows else None
+
+    used = service.wait_for("the usage", told, SECONDS)
+    assert used["replicaSeconds"] > 0
+    assert "cost" not in used

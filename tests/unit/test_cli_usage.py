@@ -1,12 +1,14 @@
 """`modelendpoint usage`: its lines, for people and for programs."""
 
 import json
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from endpoint_operator.cli import cluster
 from endpoint_operator.cli.usage import HEADER, usage_rows
 from tests.harness.builders import manifest
+from tests.unit.http_double import serving
 from tests.unit.test_cli import modelendpoint
 
 USAGE = {
@@ -92,3 +94,111 @@ def test_those_that_are_named_are_shown_and_a_missing_one_is_told(there):
     assert code == 1
     assert [each["name"] for each in json.loads(output)["endpoints"]] == ["b"]
     assert complaint == "namespace 'models' has no ModelEndpoint 'c'\n"
+
+
+class Service(BaseHTTPRequestHandler):
+    """Imitates the gateway of a service without a cluster; the server has its `answer`."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("authorization")))
+        status, document = self.server.answer
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Keep quiet."""
+
+
+MINUTES = [
+    {"begin": 1_767_225_600, "requests": 2, "compute_seconds": 1.5, "replica_seconds": 60.0},
+    {"begin": 1_767_225_660, "requests": 1, "input_tokens": 7, "output_tokens": 3, "replica_seconds": 40.0},
+]
+REPORT = {
+    "now": 1_767_225_720,
+    "models": {"b": {"until": 1_767_225_660, "minutes": MINUTES}, "a": {"until": 0, "minutes": []}},
+}
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """A function that runs the command against a service with this answer, which notes what it is asked."""
+
+    def run(status, document, *arguments):
+        with serving(Service, answer=(status, document), asked=run.asked) as url:
+            return modelendpoint("usage", "--url", url, *arguments)
+
+    run.asked = []
+    monkeypatch.setenv("MODEL_ENDPOINTS_KEY", "sk-a")
+    return run
+
+
+def test_a_service_without_a_cluster_is_asked_by_its_address(service):
+    code, output, complaint = service(200, REPORT)
+    assert (code, complaint) == (0, "")
+    head, one, other = output.splitlines()
+    assert head.split() == " ".join(HEADER).split()
+    assert one.split() == ["a", *["-"] * 10]
+    assert other.split() == [
+        *("b", "-", "3", "7", "3", "1.5", "100", "98%", "-", "-"),
+        "2026-01-01T00:00:00Z",
+    ]
+    assert service.asked == [("/v2/usage", "Bearer sk-a")]
+
+
+def test_a_program_gets_the_same_of_it_as_of_a_cluster(service):
+    code, output, _ = service(200, REPORT, "b", "-o", "json")
+    [only] = json.loads(output)["endpoints"]
+    assert code == 0
+    assert only == {
+        "name": "b",
+        "runtime": "",
+        "profile": "",
+        "usage": {
+            "requests": 3,
+            "inputTokens": 7,
+            "outputTokens": 3,
+            "computeSeconds": 1.5,
+            "replicaSeconds": 100,
+            "idleShare": 0.985,
+            "since": "2026-01-01T00:00:00Z",
+            "until": "2026-01-01T00:02:00Z",
+        },
+    }
+
+
+def test_a_model_that_the_service_does_not_know_is_told(service):
+    code, _, complaint = service(200, REPORT, "c")
+    assert code == 1
+    assert complaint.startswith("http://127.0.0.1:")
+    assert complaint.endswith(" knows no use of a ModelEndpoint 'c'\n")
+
+
+def test_a_service_of_a_cluster_does_not_tell_and_the_way_to_it_is_said(service):
+    code, _, complaint = service(404, {"error": "there is nothing at /v2/usage", "code": "unknown_path"})
+    assert code == 1
+    assert "leave --url out" in complaint
+    assert len(complaint.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "said"),
+    [
+        (401, {"error": "send a key"}, "401: send a key"),
+        (200, {"models": []}, "is no model service"),
+        (200, {}, "is no model service"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(service, status, document, said):
+    code, output, complaint = service(status, document)
+    assert (code, output) == (1, "")
+    assert said in complaint
+    assert len(complaint.splitlines()) == 1
+
+
+def test_a_service_and_a_cluster_are_not_asked_at_once(service):
+    code, _, complaint = service(200, REPORT, "--namespace", "models")
+    assert (code, "--url" in complaint) == (1, True)
+    assert not service.asked

@@ -3,11 +3,16 @@
 import pytest
 from starlette.testclient import TestClient
 
-from serve_app.contract import UsageMinute, UsageReport
+from serve_app.contract import OPEN_USAGE_VARIABLE, UsageMinute, UsageReport
+from serve_app.gateway.model_index import ModelIndex
 from serve_app.gateway.usage import _authorization, read_report, usage_route
+from serve_app.gateway.visible_models import VisibleModels
 from serve_app.http.app import application
 from serve_app.http.shapes import error_reply
 from serve_app.replica.usage_store import HISTORY_SECONDS, ReplicaUsage, to_value, usage_key
+from tests.unit.test_access_front import access_folder, key
+from tests.unit.test_model_index import FakeServe
+from tests.unit.test_model_index import application as application_of_serve
 
 # A whole minute.
 NOW = 1_700_000_040
@@ -101,8 +106,8 @@ def test_what_another_version_wrote_is_left_alone(store):
     assert len(store.values) == 2
 
 
-def client(store, expected=TOKEN):
-    route = usage_route(lambda: NOW, store, lambda: expected)
+def client(store, expected=TOKEN, visible=None):
+    route = usage_route(lambda: NOW, visible, store=store, authorization=lambda: expected)
     return TestClient(application([route], error_reply))
 
 
@@ -132,3 +137,34 @@ def test_without_a_token_of_ray_nobody_is_answered(store, given):
 def test_a_ray_without_tokens_has_none(monkeypatch):
     monkeypatch.setattr("serve_app.gateway.usage.is_token_auth_enabled", lambda: False)
     assert _authorization() == ""
+
+
+@pytest.fixture
+def local(store, tmp_path, monkeypatch):
+    """A service without a cluster, with keys; of its models, `own` is that of key a."""
+    monkeypatch.setenv(OPEN_USAGE_VARIABLE, "1")
+    for name in ("own", "shared", "removed"):
+        store.write(name, "1", 0, (1, {"requests": 1}))
+    index = ModelIndex(FakeServe(own=application_of_serve(allow=["a"]), shared=application_of_serve()))
+    return client(store, visible=VisibleModels(index, access_folder(tmp_path)))
+
+
+@pytest.mark.parametrize(("name", "told"), [("a", ["own", "shared"]), ("b", ["shared"])])
+def test_a_service_without_a_cluster_tells_clients_of_the_models_that_they_may_ask(local, name, told):
+    report = UsageReport.model_validate_json(local.get("/v2/usage", headers=key(name)).content)
+    assert list(report.models) == told
+    assert report.models["shared"].minutes == [UsageMinute(begin=NOW - 60, requests=1)]
+
+
+def test_it_tells_nobody_without_a_key_where_keys_are_required(local):
+    assert local.get("/v2/usage").status_code == 401
+
+
+def test_whoever_has_the_token_of_ray_is_told_of_all_models_there_too(local):
+    report = UsageReport.model_validate_json(local.get("/v2/usage", headers={"Authorization": TOKEN}).content)
+    assert list(report.models) == ["own", "removed", "shared"]
+
+
+def test_on_a_cluster_no_key_opens_it(local, monkeypatch):
+    monkeypatch.delenv(OPEN_USAGE_VARIABLE)
+    assert local.get("/v2/usage", headers=key("a")).status_code == 404

@@ -49,7 +49,7 @@ class ModelClient:
         """Return the answer to a request; with `texts` in it, the answer has a list of `predictions`."""
         answer = self._send("POST", self.predict_address, body)
         if "texts" in body and not isinstance(answer.get("predictions"), list):
-            raise self._is_another_program(answer)
+            raise another_program(self.url, answer)
         return answer
 
     def inputs(self) -> list[str]:
@@ -68,29 +68,46 @@ class ModelClient:
         return self._send("GET", self.url.rstrip("/") + route_prefix(self.name))
 
     def _send(self, method: str, address: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        try:
-            response = httpx.request(
-                method,
-                address,
-                json=body,
-                headers=key_headers(),
-                timeout=TIMEOUT_SECONDS,
-                trust_env=not _is_this_machine(address),
-            )
-        except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
-            # The last two are about a proxy that the environment names and httpx cannot use.
-            raise fail(f"{self.url} does not answer: {error}") from error
-        answer = _object(response)
-        if response.is_error:
-            said = answer.get("error") if answer else None
-            raise fail(f"{response.status_code}: {said or response.text[:400]}")
-        if answer is None:
-            raise self._is_another_program(response.text)
-        return answer
+        return ask(self.url, method, address, body)
 
-    def _is_another_program(self, answered: Any) -> typer.Exit:
-        text = answered if isinstance(answered, str) else json.dumps(answered)
-        return fail(f"{self.url} is no model service: it answered {text[:80]!r}")
+
+def ask(
+    url: str,
+    method: str,
+    address: str,
+    body: Mapping[str, Any] | None = None,
+    sentences: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
+    """Return the JSON object that the service at `url` answers at `address`; end the command without one.
+
+    `sentences` are what is said of some statuses in place of the service's own words.
+    """
+    try:
+        response = httpx.request(
+            method,
+            address,
+            json=body,
+            headers=key_headers(),
+            timeout=TIMEOUT_SECONDS,
+            trust_env=not _is_this_machine(address),
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
+        # The last two are about a proxy that the environment names and httpx cannot use.
+        raise fail(f"{url} does not answer: {error}") from error
+    answer = _object(response)
+    if response.is_error:
+        said = answer.get("error") if answer else None
+        sentence = (sentences or {}).get(response.status_code)
+        raise fail(sentence or f"{response.status_code}: {said or response.text[:400]}")
+    if answer is None:
+        raise another_program(url, response.text)
+    return answer
+
+
+def another_program(url: str, answered: Any) -> typer.Exit:
+    """Say that what answers at `url` is something else; return the exception that ends the command."""
+    text = answered if isinstance(answered, str) else json.dumps(answered)
+    return fail(f"{url} is no model service: it answered {text[:80]!r}")
 
 
 def _is_this_machine(address: str) -> bool:

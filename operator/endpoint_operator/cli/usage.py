@@ -1,11 +1,16 @@
-"""`modelendpoint usage`: what the ModelEndpoints of a cluster have used and cost, one line each."""
+"""`modelendpoint usage`: what ModelEndpoints have used and cost, one line each.
+
+A cluster has it in the statuses. A service without a cluster is asked itself, and knows two hours.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from endpoint_operator.api.status import Usage, parse_status
@@ -17,8 +22,11 @@ from endpoint_operator.cli.inputs import (
     OutputOption,
     ask_cluster,
     cluster_queries,
+    fail,
     messages,
 )
+from endpoint_operator.cli.model_client import another_program, ask
+from serve_app.contract import MINUTE_SECONDS, USAGE_PATH, ModelUsage, UsageReport
 
 HEADER: Final = (
     *("NAME", "PROFILE", "REQUESTS", "TOKENS IN", "TOKENS OUT"),
@@ -39,11 +47,12 @@ class UsageRow:
     def cells(self) -> tuple[str, ...]:
         """The cells under HEADER."""
         known = self.usage
+        profile = self.profile or "-"
         if known is None:
-            return (self.name, self.profile, *["-"] * (len(HEADER) - 2))
+            return (self.name, profile, *["-"] * (len(HEADER) - 2))
         return (
             self.name,
-            self.profile,
+            profile,
             str(known.requests),
             str(known.input_tokens),
             str(known.output_tokens),
@@ -69,21 +78,29 @@ def usage(
     ] = None,
     context: Context = None,
     namespace: Namespace = None,
+    url: Annotated[
+        str | None, typer.Option(help="Ask a service without a cluster: the last two hours, without costs.")
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what the ModelEndpoints of a cluster have used, and what they have cost."""
-    home, manifests = ask_cluster(cluster_queries().read_endpoints(context, namespace, ray_service))
-    rows = usage_rows(manifests)
+    if url is None:
+        home, manifests = ask_cluster(cluster_queries().read_endpoints(context, namespace, ray_service))
+        rows, has_no = usage_rows(manifests), f"namespace {home!r} has no ModelEndpoint"
+    elif context or namespace or ray_service:
+        raise fail("--url: asks a service; leave --context, --namespace and --ray-service out")
+    else:
+        rows, has_no = service_rows(url), f"{url} knows no use of a ModelEndpoint"
     shown = [row for row in rows if not names or row.name in names]
     if output is Output.JSON:
         typer.echo(json.dumps({"endpoints": [row.to_json() for row in shown]}, ensure_ascii=False))
     elif shown:
         Display(Console()).show_rows(HEADER, [row.cells for row in shown])
     elif not names:
-        messages.say(f"namespace {home!r} has no ModelEndpoints")
+        messages.say(f"{has_no}s")
     missing = sorted(set(names or ()) - {row.name for row in rows})
     for name in missing:
-        messages.complain(f"namespace {home!r} has no ModelEndpoint {name!r}")
+        messages.complain(f"{has_no} {name!r}")
     if missing:
         raise typer.Exit(1)
 
@@ -91,6 +108,40 @@ def usage(
 def usage_rows(manifests: Iterable[Mapping[str, Any]]) -> list[UsageRow]:
     """Return a line for each decoded ModelEndpoint, sorted by name."""
     return sorted((_row(manifest) for manifest in manifests), key=lambda row: row.name)
+
+
+def service_rows(url: str) -> list[UsageRow]:
+    """Return a line for each model of the service at `url`, sorted by name; end the command without them."""
+    hidden = f"{url} does not tell clients its usage; leave --url out to ask the cluster behind it"
+    answer = ask(url, "GET", url.rstrip("/") + USAGE_PATH, sentences={404: hidden})
+    try:
+        report = UsageReport.model_validate(answer)
+    except ValidationError:
+        raise another_program(url, answer) from None
+    return [UsageRow(name, "", "", _summed(model)) for name, model in sorted(report.models.items())]
+
+
+def _summed(model: ModelUsage) -> Usage | None:
+    """Return the sum over the minutes that are known, the one that is not over included."""
+    minutes = model.minutes
+    if not minutes:
+        return None
+    compute = round(sum(minute.compute_seconds for minute in minutes), 3)
+    alive = round(sum(minute.replica_seconds for minute in minutes), 3)
+    return Usage(
+        requests=sum(minute.requests for minute in minutes),
+        input_tokens=sum(minute.input_tokens for minute in minutes),
+        output_tokens=sum(minute.output_tokens for minute in minutes),
+        compute_seconds=compute,
+        replica_seconds=alive,
+        idle_share=round(max(0.0, 1 - compute / alive), 4) if alive else None,
+        since=_time(min(minute.begin for minute in minutes)),
+        until=_time(max(minute.begin for minute in minutes) + MINUTE_SECONDS),
+    )
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _row(manifest: Mapping[str, Any]) -> UsageRow:

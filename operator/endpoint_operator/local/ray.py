@@ -21,7 +21,7 @@ from endpoint_operator.local.ports import free_port, require_free
 from endpoint_operator.local.replica_lines import printed_lines
 from endpoint_operator.local.room import logical_cpus
 from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
-from serve_app.contract import FORK_WORKERS_VARIABLE, LINES_VARIABLE, ForkWorkers
+from serve_app.contract import FORK_WORKERS_VARIABLE, LINES_VARIABLE, OPEN_USAGE_VARIABLE, ForkWorkers
 
 # Longer than the graceful shutdown of an endpoint with default settings.
 STOP_TIMEOUT_SECONDS: Final = 60.0
@@ -55,6 +55,8 @@ _LOCAL_FLAGS: Final[Mapping[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A replica that reserves no accelerator sees none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # No operator writes it into statuses here, and nobody knows the token that it would ask with.
+    OPEN_USAGE_VARIABLE: "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
