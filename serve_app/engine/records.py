@@ -32,7 +32,9 @@ class Transport(StrEnum):
 
 @dataclass(eq=False)
 class RequestRecord:
-    """One request to this replica. Times are those of time.monotonic(), and `began_at` of time.time().
+    """One request to this replica, or to the gateway.
+
+    Times are those of time.monotonic(), and `began_at` of time.time().
 
     `verb` is what is asked of the model, a key of `protocols.CALLS`; `headers` have names in small letters.
     `caller` is the name of the key, and empty without one.
@@ -66,6 +68,12 @@ class RequestRecord:
     body: bytes = field(default=b"", repr=False)
     # None for a stream.
     reply: Reply | None = field(default=None, repr=False)
+    # Only of requests to the gateway: the model that one names, its method and route over HTTP, and whether a
+    # replica has answered it.
+    model: str = ""
+    method: str = ""
+    route: str = ""
+    relayed: bool = False
 
     @property
     def is_refused(self) -> bool:

@@ -4,8 +4,9 @@ HAProxy sends most requests straight to a replica of the model (`http/haproxy.py
 without a replica, and requests in which HAProxy finds no model, come here.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -44,7 +45,8 @@ from serve_app.http.shapes import error_reply
 from serve_app.protocols import INFO, MEDIA_TYPES, METADATA, VERBS, may_stream
 from serve_app.protocols.kserve_v1 import V1_PREDICT
 from serve_app.protocols.versions import version_routes
-from serve_app.replica.refusals import Refusals
+from serve_app.replica.own_answers import OwnAnswers, note_body, noting
+from serve_app.replica.telemetry import Telemetry
 from serve_app.rpc.service import InferenceMethods
 
 
@@ -53,23 +55,29 @@ from serve_app.rpc.service import InferenceMethods
 class Gateway(InferenceMethods):
     """Finds the model that a request names and relays the request to it."""
 
+    _telemetry: Telemetry | None = None
+
     def __init__(self) -> None:
         self._index = ModelIndex(_applications)
         self._visible = VisibleModels(self._index, AccessFolder.of_environment())
         self._relay = Relay(self._index)
-        self._refusals = Refusals()
+        self._own = OwnAnswers()
+        self._telemetry = Telemetry(self._own.observers, "", serve.get_replica_context().replica_tag)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Build the gateway's ASGI app. Serve calls this once, after `__init__`."""
-        app = gateway_application(self._index, self._relay, self._visible, self._refusals.note)
-        return ProxyWatch(app)
+        return ProxyWatch(gateway_application(self._index, self._relay, self._visible, self._own))
+
+    async def __del__(self) -> None:
+        """Hand over what is logged and traced. Serve awaits this after the last request."""
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)
 
     async def answer_rpc(self, method: str, request: bytes, metadata: Mapping[str, str]) -> Reply:
-        try:
-            return await answer_rpc(Gate(self._index, self._visible, self._relay, metadata), method, request)
-        except ServingError as error:
-            self._refusals.note(method, error)
-            raise
+        gate = Gate(self._index, self._visible, self._relay, metadata)
+        return await self._own.answer_rpc(
+            method, request, metadata, lambda: answer_rpc(gate, method, request)
+        )
 
 
 def _applications() -> Mapping[str, Any]:
@@ -83,11 +91,11 @@ def gateway_application(
     index: ModelIndex,
     relay: Relay,
     visible: VisibleModels | None = None,
-    refused: Callable[[str, ServingError], None] | None = None,
+    own: OwnAnswers | None = None,
 ) -> ASGIApp:
     """Return the gateway's ASGI application; without `visible`, every client may ask every model.
 
-    `refused` is told the path and the error of each request that the gateway itself refuses.
+    `own` is told of requests that the gateway answers itself.
     """
     visible = visible or VisibleModels(index, AccessFolder(None))
     models = _model_routes(visible, relay)
@@ -103,11 +111,13 @@ def gateway_application(
     ]
 
     def told(path: str, error: ServingError) -> Reply:
-        if refused is not None:
-            refused(path, error)
+        if own is not None:
+            own.note_error(path, error)
         return error_reply(path, error)
 
-    return application([*routes, openapi_route(routes, SERVER_NAME, SERVER_VERSION)], told)
+    routes.append(openapi_route(routes, SERVER_NAME, SERVER_VERSION))
+    app = application([noting(route) for route in routes], told)
+    return app if own is None else own.watched(app)
 
 
 def _guarded(route: Route, visible: VisibleModels) -> Route:
@@ -196,6 +206,7 @@ def _verb_routes(visible: VisibleModels, relay: Relay) -> list[Route]:
             if name is not None:
                 await visible.require(request.headers, name)
             body = await read_body(request, media_types)
+            note_body(body)
             if name is None:
                 name = _model_in(body)
                 await visible.require(request.headers, name)

@@ -22,6 +22,7 @@ from serve_app.http.errors import (
     ServingError,
 )
 from serve_app.http.streaming import StreamedReply, error_event
+from serve_app.replica.own_answers import note_relayed
 
 # How often it is looked whether the model of a waiting request can still answer.
 CHECK_SECONDS: Final = 1.0
@@ -42,7 +43,8 @@ class Relay:
         async with self._asked(name) as handle:
             response = handle.call.remote(verb, body, headers)
             reply: Reply = await self._answer(name, response, response)
-            return reply
+        note_relayed()
+        return reply
 
     async def stream(
         self, name: str, verb: str, body: bytes, headers: Mapping[str, str]
@@ -51,6 +53,7 @@ class Relay:
         async with self._asked(name) as handle:
             response = handle.options(stream=True).stream.remote(verb, body, headers)
             head = await self._answer(name, response, anext(response))
+        note_relayed()
         if isinstance(head, Reply):
             return head
         is_over = False

@@ -18,6 +18,7 @@ from serve_app.http.body import read_body
 from serve_app.http.errors import JSON_TYPE, FixedRepositoryError, MalformedBodyError
 from serve_app.protocols.bodies import parse_body
 from serve_app.protocols.open_inference_tensors import VERSION
+from serve_app.replica.own_answers import note_body
 
 # Triton's words for the states of Serve's applications without a replica; others are UNAVAILABLE.
 _STATES: Final = {"NOT_STARTED": "LOADING", "DEPLOYING": "LOADING", "DELETING": "UNLOADING"}
@@ -54,6 +55,7 @@ def repository_routes(visible: VisibleModels) -> list[Route]:
 async def _ready_only(request: Request) -> bool:
     try:
         body = await read_body(request, {JSON_TYPE: None})
+        note_body(body)
     except MalformedBodyError:
         body = b""
     if not body:

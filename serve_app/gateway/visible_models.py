@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from serve_app.access.folder import AccessFolder
 from serve_app.access.policy import Policy, unknown_model
+from serve_app.engine.records import current_record
 from serve_app.gateway.model_index import ModelIndex, ModelState
 from serve_app.http.errors import UnknownModelError
+from serve_app.text import shortened
 
 
 class VisibleModels:
@@ -17,7 +19,7 @@ class VisibleModels:
 
     def check_key(self, headers: Mapping[str, str]) -> None:
         """Raise UnauthorizedError for a client that is refused, before its body is read."""
-        self._access.policy.caller_of(headers)
+        _caller(self._access.policy, headers)
 
     async def all(self, headers: Mapping[str, str]) -> list[ModelState]:
         """Return the fresh states of the models that the client may ask, sorted by name.
@@ -25,7 +27,7 @@ class VisibleModels:
         Raises UnauthorizedError for a client that is refused, and ModelNotReadyError if Serve is silent.
         """
         policy = self._access.policy
-        caller = policy.caller_of(headers)
+        caller = _caller(policy, headers)
         return [state for state in await self._index.all() if policy.allows(caller, state.allow)]
 
     async def resolve(self, headers: Mapping[str, str], name: str) -> ModelState:
@@ -38,7 +40,7 @@ class VisibleModels:
 
     async def _resolve(self, headers: Mapping[str, str], name: str, *, only_allowed: bool) -> ModelState:
         policy = self._access.policy
-        caller = policy.caller_of(headers)
+        caller = _caller(policy, headers, name)
         try:
             state = await self._index.known(name)
         except UnknownModelError as error:
@@ -52,3 +54,14 @@ class VisibleModels:
             return unknown_model(name)
         states = self._index.last
         return unknown_model(name, [each.name for each in states if policy.allows(caller, each.allow)])
+
+
+def _caller(policy: Policy, headers: Mapping[str, str], model: str = "") -> str:
+    """Return who asks, noted in the record for logs; raise UnauthorizedError for a client that is refused."""
+    record = current_record()
+    if record is not None:
+        record.model = shortened(model)
+    caller = policy.caller_of(headers)
+    if record is not None:
+        record.caller = caller
+    return caller

@@ -18,11 +18,12 @@ TraceId = Callable[[RequestRecord], str]
 
 
 class AccessLog:
-    """Observer of requests that are over."""
+    """Observer of requests that are over. That of the gateway has no `model` of its own."""
 
     def __init__(self, writer: LineWriter, model: str, replica: str, trace_id: TraceId) -> None:
         self._writer = writer
-        self._about = {"model": model, "replica": replica}
+        self._model = model
+        self._replica = replica
         self._trace_id = trace_id
 
     def __call__(self, record: RequestRecord) -> None:
@@ -35,7 +36,8 @@ class AccessLog:
             "log": "access",
             "time": timestamp(record.began_at),
             "request_id": record.id,
-            **self._about,
+            "model": self._model or record.model,
+            "replica": self._replica,
             "caller": record.caller,
             "verb": record.verb,
             "transport": record.transport,

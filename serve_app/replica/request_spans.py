@@ -30,8 +30,7 @@ from serve_app.engine.records import BatchRecord, RequestRecord
 from serve_app.protocols import INFO, METADATA
 from serve_app.protocols.generation.chat_completions import CHAT_COMPLETIONS
 from serve_app.protocols.generation.completions import COMPLETIONS
-from serve_app.protocols.open_inference_rpc import RPC_CALLS
-from serve_app.rpc.messages import SERVICE
+from serve_app.rpc.messages import METHODS, SERVICE
 from serve_app.rpc.service import STATUS_CODES
 
 # A generation has a batch for each token; those beyond so many of a request have no spans.
@@ -67,7 +66,10 @@ class RequestSpans:
     """Observer of batches and of requests that are over."""
 
     def __init__(self, requests: Tracer, batches: Tracer, model: str) -> None:
-        """`batches` samples everything; whether a batch has a span follows from its requests."""
+        """`batches` samples everything; whether a batch has a span follows from its requests.
+
+        The gateway's has no `model`: its requests name one, or none.
+        """
         self._requests = requests
         self._batches = batches
         self._model = model
@@ -160,22 +162,25 @@ def _nanoseconds(record: RequestRecord, monotonic: float) -> int:
 
 
 def _is_rpc(record: RequestRecord) -> bool:
-    return record.verb in RPC_CALLS
+    return record.verb in METHODS
 
 
 def _route(record: RequestRecord, model: str) -> str:
+    if record.method:
+        # Of the gateway, which knows the route without what clients put into it.
+        return record.route
     verb = "" if record.verb == METADATA else record.verb
     return f"{route_prefix(model)}/{verb}".rstrip("/")
 
 
 def _method(record: RequestRecord) -> str:
-    return "GET" if record.verb in (METADATA, INFO) else "POST"
+    return record.method or ("GET" if record.verb in (METADATA, INFO) else "POST")
 
 
 def _name(record: RequestRecord, model: str) -> str:
     if _is_rpc(record):
         return f"{SERVICE}/{record.verb}"
-    return f"{_method(record)} {_route(record, model)}"
+    return f"{_method(record)} {_route(record, model)}".rstrip()
 
 
 def _is_fault(record: RequestRecord) -> bool:
@@ -185,7 +190,7 @@ def _is_fault(record: RequestRecord) -> bool:
 
 def _attributes(record: RequestRecord, model: str) -> dict[str, Any]:
     attributes: dict[str, Any] = {
-        "gen_ai.request.model": model,
+        "gen_ai.request.model": model or record.model,
         "model_endpoints.request_id": record.id,
         "model_endpoints.caller": record.caller,
         "model_endpoints.transport": record.transport,

@@ -25,7 +25,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class Telemetry:
-    """The logs and traces of one replica."""
+    """The logs and traces of one replica of a model, or of the gateway, which has no `model`."""
 
     def __init__(
         self, observers: Observers, model: str, replica: str, environment: Mapping[str, str] = os.environ

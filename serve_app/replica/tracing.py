@@ -99,7 +99,9 @@ class Tracing:
 def _resource(model: str, replica: str) -> Resource:
     """Return the resource of the environment; it wins over ours, but for the replica."""
     stated = Resource.create()
-    ours: dict[str, Any] = {"service.instance.id": replica, "model_endpoints.model": model}
+    ours: dict[str, Any] = {"service.instance.id": replica}
+    if model:
+        ours["model_endpoints.model"] = model
     if str(stated.attributes["service.name"]).startswith("unknown_service"):
         ours["service.name"] = SERVICE
     return stated.merge(Resource(ours))

@@ -134,12 +134,42 @@ def test_a_request_through_the_proxy_is_a_trace_with_queue_model_and_a_linked_ba
 
 
 def test_the_resource_is_that_of_the_environment_with_the_replica(traced, collector):
-    [replica] = {resource["service.instance.id"] for resource in collector.resources}
-    [line, *_] = wait_for_lines(traced, 1, log="access")
-    assert replica == line["replica"]
-    assert collector.resources[0]["service.name"] == "model-endpoints"
-    assert collector.resources[0]["deployment.environment.name"] == "test"
-    assert collector.resources[0]["model_endpoints.model"] == "sentiment"
+    ask(traced, **{"x-request-id": "of-a-replica"})
+    [line] = wait_for_lines(traced, 1, request_id="of-a-replica")
+
+    def resources_of(model):
+        return [each for each in collector.resources if each.get("model_endpoints.model") == model]
+
+    [resource, *_] = traced.wait_for("its spans", lambda: resources_of("sentiment"), seconds=10)
+    assert resource["service.instance.id"] == line["replica"]
+    assert resource["service.name"] == "model-endpoints"
+    assert resource["deployment.environment.name"] == "test"
+
+
+def test_the_gateway_logs_and_traces_what_it_answers_itself(traced, collector):
+    trace = "6" * 32
+    headers = {"traceparent": f"00-{trace}-{PARENT}-01", "authorization": "Bearer sk-secret"}
+    listed = traced.http.get("/v2/models", headers={**headers, "x-request-id": "a-list"})
+    unknown = {"model": "nobody", **TEXT}
+    refused = traced.http.post("/predict", json=unknown, headers={"x-request-id": "no-model"})
+    assert (listed.status_code, refused.status_code) == (200, 404)
+    [one] = wait_for_lines(traced, 1, request_id="a-list")
+    [other] = wait_for_lines(traced, 1, request_id="no-model")
+    assert (one["verb"], one["status"], one["trace_id"]) == ("/v2/models", 200, trace)
+    assert one["response_bytes"] == len(listed.content)
+    assert (other["model"], other["verb"], other["code"]) == ("nobody", "predict", "unknown_model")
+    assert one["replica"] == other["replica"]
+    traced.wait_for("the span", lambda: "GET /v2/models" in collector.of_trace(trace), seconds=10)
+    [instance] = {
+        each["service.instance.id"] for each in collector.resources if "model_endpoints.model" not in each
+    }
+    assert instance == one["replica"]
+    with triton.InferenceServerClient(f"127.0.0.1:{traced.grpc_port}") as client:
+        client.get_server_metadata(headers={"x-request-id": "a-call"})
+    [call] = wait_for_lines(traced, 1, request_id="a-call")
+    assert (call["verb"], call["transport"], call["status"]) == ("ServerMetadata", "grpc", 200)
+    assert TEXT["text"] not in traced.output()
+    assert "sk-secret" not in traced.output()
 
 
 def test_the_gateway_hands_the_trace_on(traced, collector):

@@ -24,9 +24,9 @@ class Writer:
         self.made.append(line)
 
 
-def line_of(request, trace_id=trace_of_client):
+def line_of(request, trace_id=trace_of_client, *, model="sentiment", replica="a1b2"):
     writer = Writer()
-    AccessLog(writer, "sentiment", "a1b2", trace_id)(request)
+    AccessLog(writer, model, replica, trace_id)(request)
     [line] = writer.made
     assert b"\n" not in line
     return json.loads(line)

@@ -17,7 +17,7 @@ from serve_app.protocols import CALLS, model_application
 from serve_app.replica import hand_over
 from serve_app.replica.hand_over import HandOver
 from serve_app.replica.metrics import MOST_KEYS, ModelMetrics
-from serve_app.replica.refusals import Refusals, verb_of
+from serve_app.replica.own_answers import OwnAnswers, verb_of
 from serve_app.replica.tallies import Counter, Gauge, Histogram
 from tests.harness.builders import run, until
 from tests.unit import fake_model
@@ -183,15 +183,15 @@ def test_the_protocol_of_a_refusal_is_that_of_its_path(path, verb):
 
 def test_the_gateway_counts_what_it_refuses_itself_without_the_names_that_clients_invent(monkeypatch):
     monkeypatch.setattr(hand_over, "metrics", FakeRay())
-    gateway, refusals = Gateway(), Refusals()
-    app = gateway_application(gateway.index, gateway.relay, refused=refusals.note)
+    gateway, own = Gateway(), OwnAnswers()
+    app = gateway_application(gateway.index, gateway.relay, own=own)
     with TestClient(app) as client:
         assert client.post("/predict", json={"model": "a", "text": "x"}).status_code == 200
         client.post("/predict", json={"model": "nobody", "text": "x"})
         client.post("/v2/models/nobody/infer", json={})
         client.post("/v2/models/b/predict", json={"text": "x"})
         client.get("/nothing/here")
-    assert refusals.counter.tally.values == {
+    assert own.counter.tally.values == {
         ("predict", "404", "unknown_model"): 1,
         ("infer", "404", "unknown_model"): 1,
         ("predict", "503", "model_not_ready"): 1,
