@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,9 @@ from serve_app.http.errors import ModelNotReadyError
 
 # States older than this are refreshed in the background; the request that finds them stale does not wait.
 FRESH_SECONDS: Final = 1.0
+# A request for an unknown model, or for one without a replica, waits for a new report unless the last one is
+# so recent. So clients that ask in vain cost the controller five calls a second at most.
+REFUSED_SECONDS: Final = 0.2
 # Serve's controller may be away, with the head of the cluster. Then the last known states hold.
 REFRESH_SECONDS: Final = 3.0
 
@@ -142,7 +146,7 @@ class ModelIndex:
         """`fetch_applications` may block; it runs in a thread."""
         self._fetch_applications = fetch_applications
         self._states: dict[str, ModelState] = {}
-        self._refreshed = -FRESH_SECONDS
+        self._refreshed = -math.inf
         self._refreshing: asyncio.Task[bool] | None = None
 
     async def resolve(self, name: str, *, or_recovers: bool = False) -> ModelState:
@@ -160,8 +164,8 @@ class ModelIndex:
         """Return the state of the model `name`, whether it answers or not; raise UnknownModelError."""
         self._refresh_if_stale()
         state = self._states.get(name)
-        if state is None or not state.answers:
-            # A request is never refused because of a stale state.
+        if (state is None or not state.answers) and self._age() > REFUSED_SECONDS:
+            # A request is never refused because of a state that is older.
             await self._refresh_or_keep()
             state = self._states.get(name)
         if state is None:
@@ -210,8 +214,12 @@ class ModelIndex:
                 raise
 
     def _refresh_if_stale(self) -> None:
-        if self._refreshing is None and time.monotonic() - self._refreshed > FRESH_SECONDS:
+        if self._refreshing is None and self._age() > FRESH_SECONDS:
             self._refreshing = asyncio.create_task(self._fetch())
+
+    def _age(self) -> float:
+        """Return how many seconds ago Serve has reported."""
+        return time.monotonic() - self._refreshed
 
     async def _fetch(self) -> bool:
         """Replace the states; return whether Serve answered."""

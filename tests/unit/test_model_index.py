@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 
 import pytest
 from ray.serve._private.common import DeploymentStatusTrigger, ReplicaState
@@ -164,24 +165,26 @@ def test_a_fresh_report_is_not_asked_for_again():
 
 
 @pytest.mark.usefixtures("never_stale")
-def test_a_model_that_has_just_come_is_found_at_once():
+def test_a_model_that_has_just_come_is_found_in_the_next_report():
     async def scenario():
         serve = FakeServe()
         index = ModelIndex(serve)
         await index.refresh()
         serve.applications["new"] = application()
+        await asyncio.sleep(index_module.REFUSED_SECONDS)
         return (await index.resolve("new")).name
 
     assert run(scenario()) == "new"
 
 
 @pytest.mark.usefixtures("never_stale")
-def test_a_model_that_has_just_become_ready_is_found_at_once():
+def test_a_model_that_has_just_become_ready_is_found_in_the_next_report():
     async def scenario():
         serve = FakeServe(a=application("DEPLOYING", 0))
         index = ModelIndex(serve)
         await index.refresh()
         serve.applications["a"] = application()
+        await asyncio.sleep(index_module.REFUSED_SECONDS)
         return (await index.resolve("a")).status
 
     assert run(scenario()) == "RUNNING"
@@ -201,6 +204,21 @@ def test_a_stale_report_is_renewed_without_keeping_the_request_waiting():
         return old.status, index._states["a"].status
 
     assert run(scenario()) == ("RUNNING", "UNHEALTHY")
+
+
+@pytest.mark.usefixtures("never_stale")
+@pytest.mark.parametrize("serve", [FakeServe(), FakeServe(a=application("DEPLOYING", 0))])
+def test_requests_in_vain_do_not_ask_serve_one_by_one(serve):
+    async def scenario():
+        index = ModelIndex(serve)
+        for number in range(100):
+            for name in ("a", f"nobody-{number}"):
+                with pytest.raises((UnknownModelError, ModelNotReadyError)):
+                    await index.resolve(name)
+
+    began = time.monotonic()
+    run(scenario())
+    assert 1 <= serve.calls <= 2 + (time.monotonic() - began) / index_module.REFUSED_SECONDS
 
 
 def test_requests_at_the_same_time_share_one_question():
