@@ -47,7 +47,7 @@ ACCESS_VARIABLE: Final = "MODEL_ENDPOINTS_ACCESS"
 # Environment variable of Ray's processes: the file, FIFO or terminal for access and payload logs.
 LINES_VARIABLE: Final = "MODEL_ENDPOINTS_LINES"
 
-# Environment variable of Ray's processes: with 1, replicas write a line for each request.
+# Environment variable of Ray's processes: with 1, replicas and the gateway write a line for each request.
 ACCESS_LOG_VARIABLE: Final = "MODEL_ENDPOINTS_ACCESS_LOG"
 
 # Environment variable of Ray's processes: with 1, clients are told what the models that they may ask have

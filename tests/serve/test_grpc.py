@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.http as triton_http
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from serve_app.gateway.public_reason import NOT_LOADED
 from tests.serve.service import GOOD, SAMPLES
@@ -49,6 +49,24 @@ def test_parameters_and_optional_outputs(client):
     result = infer(client, "sentiment", TEXTS, outputs=outputs, parameters={"top_k": 2})
     assert [text.count(b"label") for text in result.as_numpy("top")] == [2, 2]
     assert "only with the parameter top_k" in status_of(client, outputs=outputs)[1]
+
+
+@pytest.mark.parametrize(("datatype", "error"), [("FP16", 1e-3), ("BF16", 4e-3)])
+def test_vectors_come_in_half_the_bytes_to_unmodified_clients(service, client, datatype, error):
+    exact = infer(client, "minilm", TEXTS).as_numpy("embedding")
+    tensor = triton_http.InferInput("text", [len(TEXTS)], "BYTES")
+    tensor.set_data_from_numpy(np.array(TEXTS, dtype=object))
+    parameters = {"output_datatype": datatype}
+    over_http = triton_http.InferenceServerClient(f"127.0.0.1:{service.port}")
+    for result in (
+        infer(client, "minilm", TEXTS, parameters=parameters),
+        over_http.infer("minilm", [tensor], parameters=parameters),
+    ):
+        halves = result.as_numpy("embedding")
+        assert (halves.shape, halves.dtype) == ((2, 384), triton_to_np_dtype(datatype))
+        assert halves.nbytes == exact.nbytes / 2
+        assert halves.astype(np.float32) == pytest.approx(exact, rel=error, abs=1e-6)
+    assert "FP32, FP16, BF16" in status_of(client, parameters={"output_datatype": "FP64"})[1]
 
 
 def test_a_large_message_and_a_compressed_one_are_answered(client):
