@@ -97,12 +97,11 @@ class AttentionStep:
             self.masks[key] = _added(seen, self.cache)
         return self.masks[key]
 
-    def vectors_of(self, layer: int) -> torch.Tensor:
-        """Return where in the cache a layer stores its rows' keys and values: the numbers of vectors."""
+    def first_vectors(self) -> torch.Tensor:
+        """Return where in the cache the first layer stores the rows' keys and values: numbers of vectors."""
         if self.vectors is None:
             self.vectors = _first_vectors(self.cache, self.places, self.positions)
-        kinds, heads, capacity = self.cache.shape[2:5]
-        return self.vectors + layer * kinds * heads * capacity
+        return self.vectors
 
 
 def _attend(
@@ -123,18 +122,16 @@ def _attend(
         raise UnsupportedAttentionError(f"{type(module).__name__} has an attention that is not known here")
     step.layers += 1
     step.windows.add(sliding_window or 0)
-    _, heads, tokens, width = query.shape
-    groups = key.shape[1]
     layer = Layer(
         module.layer_idx,
         step.cache[:, module.layer_idx],
         sliding_window or 0,
-        scaling if scaling is not None else width**-0.5,
+        scaling if scaling is not None else query.shape[-1] ** -0.5,
         softcap or 0.0,
     )
-    # (tokens, heads of keys, heads of queries for each, width)
-    queries = query[0].transpose(0, 1).reshape(tokens, groups, heads // groups, width)
-    keys_values = torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
+    queries, keys_values = _by_tokens(query, key, value)
+    if not step.pieces:
+        return _as_transformers(_attend_rows(layer, queries, keys_values, step)), None
     rows = step.places.shape[0]
     parts = [_attend_rows(layer, queries[:rows], keys_values[:rows], step)] if rows else []
     begin = rows
@@ -142,8 +139,7 @@ def _attend(
         end = begin + piece.end - piece.begin
         parts.append(_attend_piece(layer, queries[begin:end], keys_values[begin:end], step, piece))
         begin = end
-    attended = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return attended.reshape(1, tokens, heads, width), None
+    return _as_transformers(torch.cat(parts)), None
 
 
 def _no_mask(*arguments: Any, **options: Any) -> None:
@@ -155,6 +151,26 @@ def _no_mask(*arguments: Any, **options: Any) -> None:
 masked_windows: Final[set[int]] = set()
 AttentionInterface.register(NAME, _attend)
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
+
+
+# In a traced graph, a size that a compiled function asks for costs nothing; others are tensors.
+@compiled
+def _by_tokens(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (tokens, heads of keys, heads of queries for each, width) and (tokens, 2, heads of keys, width).
+
+    What transformers gives is (1, heads, tokens, width) each.
+    """
+    groups = key.shape[1]
+    queries = query[0].transpose(0, 1).unflatten(1, [groups, query.shape[1] // groups])
+    return queries, torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
+
+
+@compiled
+def _as_transformers(attended: torch.Tensor) -> torch.Tensor:
+    """Return (1, tokens, heads, width)."""
+    return attended.flatten(1, 2).unsqueeze(0)
 
 
 @compiled
@@ -214,10 +230,11 @@ def _weighted(
 
 @compiled
 def _store(
-    all_layers: torch.Tensor, vectors: torch.Tensor, keys_values: torch.Tensor, layer: int
+    all_layers: torch.Tensor, first_vectors: torch.Tensor, keys_values: torch.Tensor, layer: int
 ) -> torch.Tensor:
-    """Store keys and values, (rows, 2, groups, width), as these vectors; return the layer's part."""
-    width = all_layers.shape[-1]
+    """Store keys and values, (rows, 2, groups, width); return the layer's part of the cache."""
+    _, _, kinds, heads, capacity, width = all_layers.shape
+    vectors = first_vectors + layer * kinds * heads * capacity
     all_layers.view(-1, width).index_copy_(0, vectors, keys_values.reshape(-1, width))
     return all_layers.select(1, layer)
 
@@ -284,7 +301,7 @@ def _attend_rows(
 ) -> torch.Tensor:
     """Store the keys and values of the rows, and return what they attend to; shapes as above."""
     places, positions, (window, scale, cap) = step.places, step.positions, layer.way
-    cache = _store(step.cache, step.vectors_of(layer.number), keys_values, layer.number)
+    cache = _store(step.cache, step.first_vectors(), keys_values, layer.number)
     mask = step.mask(window)
     attended = _attend_together(queries, cache, places, step.first, step.alone, mask, scale, cap)
     return _attend_alone(attended, queries, cache, places, positions, step.alone, window, scale, cap)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-Function = TypeVar("Function", bound=Callable[..., torch.Tensor])
+Function = TypeVar("Function", bound=Callable[..., torch.Tensor | tuple[torch.Tensor, ...]])
 
 
 def compiled(function: Function) -> Function:
