@@ -6,6 +6,9 @@
 
 The layers are those of transformers, which let a function take the place of their attention
 (transformers.AttentionInterface). All rows and pieces of a step are one sequence for them, (1, tokens).
+
+What depends on numbers of rows, pieces or tokens is in compiled functions, so that one traced graph of the
+model has it for every step. Sizes are asked for there, too: in a traced graph others would be tensors.
 """
 
 from dataclasses import dataclass, field
@@ -25,42 +28,15 @@ class UnsupportedAttentionError(Exception):
     """The layer needs an attention that this module does not have."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Part of a prompt: tokens from `begin` to `end` of the sequence in `place`."""
-
-    place: int
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What attention needs of a layer: its number, its part of the cache, and how it attends.
-
-    `cache` is (places, 2, heads, capacity, width). A `window` of 0 is none, and a `cap` of 0 leaves the
-    scores as they are.
-    """
-
-    number: int
-    cache: torch.Tensor
-    window: int
-    scale: float
-    cap: float
-
-    @property
-    def way(self) -> tuple[int, float, float]:
-        return self.window, self.scale, self.cap
-
-
 @dataclass
 class AttentionStep:
-    """What the layers of one step need; the tokens of `rows` come first, then those of the pieces.
+    """What the layers of one step need; the tokens of the rows come first, then those of the pieces.
 
     `cache` is (places, layers, 2, heads, capacity, width). `places` and `positions` have one number for each
     row, in the order of the places. Rows attend together in the places from `first` on: in as many of them,
     and up to as many tokens, as `span` has rows and columns; its values are never read. `alone` has the
-    numbers of rows that attend alone.
+    numbers of rows that attend alone. `pieces` is (pieces, 3), in the processor's memory: a place, and from
+    which of its tokens to which a piece goes.
     """
 
     cache: torch.Tensor
@@ -69,33 +45,23 @@ class AttentionStep:
     first: torch.Tensor
     span: torch.Tensor
     alone: torch.Tensor
-    pieces: tuple[Piece, ...] = ()
+    pieces: torch.Tensor
     # How many layers have attended, and in which windows.
     layers: int = 0
     windows: set[int] = field(default_factory=set)
     # What is the same in all layers, or in those of the same window.
-    masks: dict[tuple[int, Piece | None], torch.Tensor] = field(default_factory=dict)
+    masks: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     vectors: torch.Tensor | None = None
 
-    def mask(self, window: int) -> torch.Tensor:
-        """Return what to add to the scores of each place of the range, (range, 1, 1, longest)."""
-        key = window, None
-        if key not in self.masks:
-            seen = _seen(self.span, self.first, self.places, self.positions, window)
-            self.masks[key] = _added(seen, self.cache)
-        return self.masks[key]
+    def masks_of(self, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what to add to the scores: of the range of places, and of all pieces; `window` 0 is none.
 
-    def mask_of(self, piece: Piece, window: int) -> torch.Tensor:
-        """Return what to add to the scores of each token of a piece, (tokens, end of the piece)."""
-        key = window, piece
-        if key not in self.masks:
-            positions = torch.arange(piece.begin, piece.end, device=self.cache.device)[:, None]
-            columns = torch.arange(piece.end, device=self.cache.device)[None]
-            seen = columns <= positions
-            if window:
-                seen &= columns > positions - window
-            self.masks[key] = _added(seen, self.cache)
-        return self.masks[key]
+        The former is (range, 1, 1, longest). The latter has (tokens, end) of each piece, one after another.
+        """
+        if window not in self.masks:
+            rows = _mask_of_rows(self.cache, self.span, self.first, self.places, self.positions, window)
+            self.masks[window] = rows, _mask_of_pieces(self.cache, self.pieces, window)
+        return self.masks[window]
 
     def first_vectors(self) -> torch.Tensor:
         """Return where in the cache the first layer stores the rows' keys and values: numbers of vectors."""
@@ -120,26 +86,29 @@ def _attend(
     """Return (1, tokens, heads, width) for a query of (1, heads, tokens, width), as transformers calls it."""
     if step is None or others.get("s_aux") is not None or others.get("position_bias") is not None:
         raise UnsupportedAttentionError(f"{type(module).__name__} has an attention that is not known here")
+    window = sliding_window or 0
     step.layers += 1
-    step.windows.add(sliding_window or 0)
-    layer = Layer(
+    step.windows.add(window)
+    mask, mask_of_pieces = step.masks_of(window)
+    attended = _attend_tokens(
+        query,
+        key,
+        value,
+        step.cache,
+        step.first_vectors(),
+        step.places,
+        step.positions,
+        step.first,
+        step.alone,
+        mask,
+        step.pieces,
+        mask_of_pieces,
         module.layer_idx,
-        step.cache[:, module.layer_idx],
-        sliding_window or 0,
+        window,
         scaling if scaling is not None else query.shape[-1] ** -0.5,
         softcap or 0.0,
     )
-    queries, keys_values = _by_tokens(query, key, value)
-    if not step.pieces:
-        return _as_transformers(_attend_rows(layer, queries, keys_values, step)), None
-    rows = step.places.shape[0]
-    parts = [_attend_rows(layer, queries[:rows], keys_values[:rows], step)] if rows else []
-    begin = rows
-    for piece in step.pieces:
-        end = begin + piece.end - piece.begin
-        parts.append(_attend_piece(layer, queries[begin:end], keys_values[begin:end], step, piece))
-        begin = end
-    return _as_transformers(torch.cat(parts)), None
+    return attended, None
 
 
 def _no_mask(*arguments: Any, **options: Any) -> None:
@@ -153,34 +122,6 @@ AttentionInterface.register(NAME, _attend)
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
 
 
-# In a traced graph, a size that a compiled function asks for costs nothing; others are tensors.
-@compiled
-def _by_tokens(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (tokens, heads of keys, heads of queries for each, width) and (tokens, 2, heads of keys, width).
-
-    What transformers gives is (1, heads, tokens, width) each.
-    """
-    groups = key.shape[1]
-    queries = query[0].transpose(0, 1).unflatten(1, [groups, query.shape[1] // groups])
-    return queries, torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
-
-
-@compiled
-def _as_transformers(attended: torch.Tensor) -> torch.Tensor:
-    """Return (1, tokens, heads, width)."""
-    return attended.flatten(1, 2).unsqueeze(0)
-
-
-@compiled
-def _added(seen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return what leaves the scores that are seen as they are, and makes nothing of the others."""
-    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(
-        seen.logical_not(), float("-inf")
-    )
-
-
 @compiled
 def _first_vectors(cache: torch.Tensor, places: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return where the first layer stores one token of each place: (rows * 2 * heads,) numbers of vectors."""
@@ -191,13 +132,22 @@ def _first_vectors(cache: torch.Tensor, places: torch.Tensor, positions: torch.T
 
 
 @compiled
-def _seen(
-    span: torch.Tensor, first: torch.Tensor, places: torch.Tensor, positions: torch.Tensor, window: int
-) -> torch.Tensor:
-    """Return what each place of the range sees, (range, 1, 1, longest) of bool; `window` 0 is all.
+def _added(seen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return what leaves the scores that are seen as they are, and makes nothing of the others."""
+    zeros = torch.zeros(seen.shape, dtype=like.dtype, device=like.device)
+    return zeros.masked_fill(seen.logical_not(), float("-inf"))
 
-    `span` is (range, longest), of any numbers; places without a row see their first token only.
-    """
+
+@compiled
+def _mask_of_rows(
+    cache: torch.Tensor,
+    span: torch.Tensor,
+    first: torch.Tensor,
+    places: torch.Tensor,
+    positions: torch.Tensor,
+    window: int,
+) -> torch.Tensor:
+    """`span` is (range, longest), of any numbers; places without a row see their first token only."""
     last = torch.zeros(span.shape[0], dtype=torch.long, device=places.device)
     inside = (places >= first) & (places < first + span.shape[0])
     last.index_put_([(places - first)[inside]], positions[inside])
@@ -207,7 +157,21 @@ def _seen(
     seen = columns <= last
     if window > 0:
         seen = seen & (columns > last - window)
-    return seen.unsqueeze(1).unsqueeze(1)
+    return _added(seen, cache).unsqueeze(1).unsqueeze(1)
+
+
+@compiled
+def _mask_of_pieces(cache: torch.Tensor, pieces: torch.Tensor, window: int) -> torch.Tensor:
+    masks = [cache.new_zeros([0])]
+    numbers: list[list[int]] = pieces.tolist()
+    for _, begin, end in numbers:
+        positions = torch.arange(begin, end, device=cache.device).unsqueeze(1)
+        columns = torch.arange(end, device=cache.device).unsqueeze(0)
+        seen = columns <= positions
+        if window > 0:
+            seen = seen & (columns > positions - window)
+        masks.append(_added(seen, cache).reshape(-1))
+    return torch.cat(masks)
 
 
 @compiled
@@ -296,30 +260,94 @@ def _attend_alone(
     return attended
 
 
-def _attend_rows(
-    layer: Layer, queries: torch.Tensor, keys_values: torch.Tensor, step: AttentionStep
-) -> torch.Tensor:
-    """Store the keys and values of the rows, and return what they attend to; shapes as above."""
-    places, positions, (window, scale, cap) = step.places, step.positions, layer.way
-    cache = _store(step.cache, step.first_vectors(), keys_values, layer.number)
-    mask = step.mask(window)
-    attended = _attend_together(queries, cache, places, step.first, step.alone, mask, scale, cap)
-    return _attend_alone(attended, queries, cache, places, positions, step.alone, window, scale, cap)
-
-
+@compiled
 def _attend_piece(
-    layer: Layer, queries: torch.Tensor, keys_values: torch.Tensor, step: AttentionStep, piece: Piece
+    query: torch.Tensor,
+    keys_values: torch.Tensor,
+    own: torch.Tensor,
+    begin: int,
+    mask: torch.Tensor,
+    scale: float,
+    cap: float,
 ) -> torch.Tensor:
-    """Store the keys and values of a piece, and return what its tokens attend to; shapes as above."""
-    tokens, groups, each, width = queries.shape
-    own = layer.cache[piece.place]
-    own[:, :, piece.begin : piece.end] = keys_values.permute(1, 2, 0, 3)
+    """Store the keys and values of a piece in its place `own`; return what its tokens attend to.
+
+    `query` is (tokens, groups, heads of each, width), `keys_values` (tokens, 2, groups, width), `own`
+    (2, groups, capacity, width), `mask` (tokens, end of the piece).
+    """
+    tokens, groups, each, width = query.shape
+    own.narrow(2, begin, tokens).copy_(keys_values.permute(1, 2, 0, 3))
+    end = begin + tokens
     attended = _weighted(
-        queries.permute(1, 2, 0, 3).reshape(1, groups, each * tokens, width),
-        own[None, 0, :, : piece.end],
-        own[None, 1, :, : piece.end],
-        step.mask_of(piece, layer.window).repeat(each, 1),
-        layer.scale,
-        layer.cap,
+        query.permute(1, 2, 0, 3).reshape(1, groups, each * tokens, width),
+        own.select(0, 0).narrow(1, 0, end).unsqueeze(0),
+        own.select(0, 1).narrow(1, 0, end).unsqueeze(0),
+        mask.repeat(each, 1),
+        scale,
+        cap,
     )
     return attended.view(groups, each, tokens, width).permute(2, 0, 1, 3)
+
+
+@compiled
+def _attend_pieces(
+    queries: torch.Tensor,
+    keys_values: torch.Tensor,
+    cache: torch.Tensor,
+    pieces: torch.Tensor,
+    masks: torch.Tensor,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Return what the tokens of all pieces attend to; `masks` are as in AttentionStep."""
+    attended: list[torch.Tensor] = []
+    numbers: list[list[int]] = pieces.tolist()
+    token, number = 0, 0
+    for place, begin, end in numbers:
+        count = end - begin
+        mask = masks.narrow(0, number, count * end).view(count, end)
+        query, own = queries.narrow(0, token, count), keys_values.narrow(0, token, count)
+        attended.append(_attend_piece(query, own, cache[place], begin, mask, scale, cap))
+        token, number = token + count, number + count * end
+    return torch.cat(attended)
+
+
+@compiled
+def _attend_tokens(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    all_layers: torch.Tensor,
+    first_vectors: torch.Tensor,
+    places: torch.Tensor,
+    positions: torch.Tensor,
+    first: torch.Tensor,
+    alone: torch.Tensor,
+    mask: torch.Tensor,
+    pieces: torch.Tensor,
+    mask_of_pieces: torch.Tensor,
+    layer: int,
+    window: int,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Return what all tokens of a step attend to in one layer, (1, tokens, heads, width).
+
+    Query, keys and values are (1, heads, tokens, width). A `window` of 0 is none, and a `cap` of 0 leaves the
+    scores as they are; the others are those of AttentionStep.
+    """
+    groups, rows = key.shape[1], places.shape[0]
+    # (tokens, groups, heads of each, width)
+    queries = query[0].transpose(0, 1).unflatten(1, [groups, query.shape[1] // groups])
+    # (tokens, 2, groups, width)
+    keys_values = torch.stack([key[0], value[0]]).permute(2, 0, 1, 3)
+    cache = _store(all_layers, first_vectors, keys_values[:rows], layer)
+    own = queries[:rows]
+    attended = _attend_together(own, cache, places, first, alone, mask, scale, cap)
+    attended = _attend_alone(attended, own, cache, places, positions, alone, window, scale, cap)
+    if pieces.shape[0] > 0:
+        of_pieces = _attend_pieces(
+            queries[rows:], keys_values[rows:], cache, pieces, mask_of_pieces, scale, cap
+        )
+        attended = torch.cat([attended, of_pieces])
+    return attended.flatten(1, 2).unsqueeze(0)

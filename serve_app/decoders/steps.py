@@ -1,7 +1,7 @@
 """One step of a causal model for any number of sequences, each in a place of the cache.
 
-Rows of one token run through a graph that TorchScript has traced, where it can: at one row the Python of the
-layers takes as long as half of the model. A step with a piece of a prompt runs in Python.
+It runs through a graph that TorchScript has traced, where it can: at one row the Python of the layers takes
+as long as half of the model.
 """
 
 import inspect
@@ -9,11 +9,12 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, Final
 
 import torch
 
-from serve_app.decoders.attention import NAME, AttentionStep, Piece, masked_windows
+from serve_app.decoders.attention import NAME, AttentionStep, masked_windows
 from serve_app.decoders.grouping import rows_alone
 from serve_app.decoders.kv_cache import KeyValueCache, affordable_places
 from serve_app.decoders.sampling import choose
@@ -42,8 +43,8 @@ class DecoderSteps:
         taken = inspect.signature(model.forward).parameters
         if "position_ids" not in taken:
             raise UnsupportedModelError(f"{type(model).__name__} does not take the positions of its tokens")
-        self._keeps = "logits_to_keep" in taken
         self._model = model
+        self._compute = _Step(model, keeps="logits_to_keep" in taken)
         layers, heads, width = _dimensions(model)
         self.places = affordable_places(places, self.capacity * layers * 2 * heads * width, model)
         self._cache = KeyValueCache(
@@ -65,16 +66,19 @@ class DecoderSteps:
         return bytes_per_token
 
     def trace(self) -> None:
-        """Compile the steps of single tokens; they stay in Python where TorchScript cannot."""
+        """Compile the steps; they stay in Python where TorchScript cannot."""
         # Specialising for the first shapes makes nothing here faster, and takes memory.
         torch._C._jit_set_profiling_mode(False)
-        rows = [Row(place, 0, [0], chooses=True) for place in range(min(2, self.places))]
+        rows = [Row(place, 0, [0] * (1 + place), chooses=True) for place in range(min(3, self.places))]
         try:
             with torch.inference_mode(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 arguments = self._arguments(rows)
-                traced = torch.jit.trace(_Step(self._model), arguments, check_trace=False)
-                torch.testing.assert_close(traced(*arguments), self.logits(rows), rtol=1e-2, atol=1e-2)
+                traced = torch.jit.trace(self._compute, arguments, check_trace=False)
+                for few in (rows, rows[:2], rows[1:]):
+                    arguments = self._arguments(few)
+                    computed = self._compute(*arguments)
+                    torch.testing.assert_close(traced(*arguments), computed, rtol=1e-2, atol=1e-2)
                 self._traced = traced
         except Exception as error:
             logger.info("the steps of the model stay in Python: %s", " ".join(str(error).split())[:300])
@@ -92,42 +96,9 @@ class DecoderSteps:
 
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """Compute the rows, and return the logits of those that choose, (rows, vocabulary)."""
-        single = sorted((row for row in rows if len(row.tokens) == 1), key=lambda row: row.place)
-        if self._traced is not None and len(single) == len(rows) and all(row.chooses for row in rows):
-            logits: torch.Tensor = self._traced(*self._arguments(single))
-            numbers = {row.place: number for number, row in enumerate(single)}
-            order = [numbers[row.place] for row in rows]
-            return logits if order == list(range(len(rows))) else logits[order]
-        ordered = [*single, *(row for row in rows if len(row.tokens) > 1)]
-        pieces = tuple(
-            Piece(row.place, row.begin, row.begin + len(row.tokens)) for row in ordered[len(single) :]
-        )
-        # Where in the step the last token of each row is.
-        last = torch.tensor([len(row.tokens) for row in ordered]).cumsum(0) - 1
-        chosen = [int(last[ordered.index(row)]) for row in rows if row.chooses]
-        return self._computed(ordered, single, pieces, chosen)
-
-    def _computed(
-        self, ordered: Sequence[Row], single: Sequence[Row], pieces: tuple[Piece, ...], chosen: list[int]
-    ) -> torch.Tensor:
-        """Return the logits of the tokens `chosen`, by their numbers in the step."""
-        device = self._model.device
-        ids = torch.tensor([[token for row in ordered for token in row.tokens]], device=device)
-        positions = [row.begin + number for row in ordered for number in range(len(row.tokens))]
-        step = self._attention(single, pieces)
-        options: dict[str, Any] = {}
-        if self._keeps:
-            # The last one's are computed where nobody chooses; nothing is not an option.
-            options["logits_to_keep"] = torch.tensor(chosen or [ids.shape[1] - 1], device=device)
-        logits: torch.Tensor = self._model(
-            input_ids=ids,
-            position_ids=torch.tensor([positions], device=device),
-            use_cache=False,
-            step=step,
-            **options,
-        ).logits[0]
-        self._layers, self._windows = step.layers, step.windows
-        return logits if self._keeps else logits[chosen]
+        compute = self._traced or self._compute
+        logits: torch.Tensor = compute(*self._arguments(rows))
+        return logits
 
     def generated(self, continuations: Sequence[Continuation]) -> list[torch.Tensor]:
         """Return what follows each prompt when all are computed together: (tokens, 1 + vocabulary).
@@ -173,33 +144,36 @@ class DecoderSteps:
         """Give the memory of a place back, but that of its first `known` tokens."""
         self._cache.release(place, known)
 
-    def _attention(self, rows: Sequence[Row], pieces: tuple[Piece, ...] = ()) -> AttentionStep:
-        step = AttentionStep(*self._arguments(rows)[2:])
-        return replace(step, pieces=pieces)
-
     def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
-        """Return what a step of single tokens takes: ids, positions, then the tensors of AttentionStep."""
+        """Return what a step takes: ids, positions, whose logits, and the tensors of AttentionStep."""
         device = self._model.device
-        places, lengths = [row.place for row in rows], [row.begin + 1 for row in rows]
+        single = sorted((row for row in rows if len(row.tokens) == 1), key=lambda row: row.place)
+        ordered = [*single, *(row for row in rows if len(row.tokens) > 1)]
+        places, lengths = [row.place for row in single], [row.begin + 1 for row in single]
         alone = rows_alone(places, lengths)
-        together = sorted(set(range(len(rows))) - set(alone))
+        together = sorted(set(range(len(single))) - set(alone))
         first = min((places[row] for row in together), default=0)
         count = max((places[row] for row in together), default=-1) + 1 - first
         longest = max((lengths[row] for row in together), default=1)
+        last = dict(zip((row.place for row in ordered), _ends(ordered), strict=True))
+        # The last one's logits are computed where nobody chooses; nothing is not an option.
+        chosen = [last[row.place] for row in rows if row.chooses] or [max(last.values())]
+        pieces = [[row.place, row.begin, row.begin + len(row.tokens)] for row in ordered[len(single) :]]
 
         def numbers(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
 
-        positions = numbers([row.begin for row in rows])
         return (
-            numbers([row.tokens[0] for row in rows]),
-            positions,
+            numbers([token for row in ordered for token in row.tokens]),
+            numbers([row.begin + number for row in ordered for number in range(len(row.tokens))]),
+            numbers(chosen),
             self._cache.tensor,
             numbers(places),
-            positions,
+            numbers([row.begin for row in single]),
             torch.tensor(first, device=device),
             torch.empty(max(count, 0), longest, device=device),
             numbers(alone),
+            torch.tensor(pieces, dtype=torch.long).view(-1, 3),
         )
 
     def _require_attention(self, layers: int) -> None:
@@ -209,31 +183,45 @@ class DecoderSteps:
             self.step([Row(0, 0, [0, 0], chooses=True), Row(1, 0, [0], chooses=True)])
         except Exception as error:
             raise UnsupportedModelError(f"{type(self._model).__name__}: {error}") from error
-        if self._layers != layers or layers != _stated_layers(self._model.config, layers):
+        attended, windows = self._compute.attended
+        if attended != layers or layers != _stated_layers(self._model.config, layers):
             raise UnsupportedModelError(
-                f"{type(self._model).__name__}: {self._layers} of {layers} layers attend as they are told"
+                f"{type(self._model).__name__}: {attended} of {layers} layers attend as they are told"
             )
         # Some layers keep to a window, or to chunks, only by the mask.
-        if masked_windows - self._windows - {0}:
+        if masked_windows - windows - {0}:
             raise UnsupportedModelError(
                 f"{type(self._model).__name__}: its layers do not say in which windows they attend"
             )
 
 
 class _Step(torch.nn.Module):  # type: ignore[misc]
-    """A step of single tokens as a function of tensors, for TorchScript."""
+    """A step as a function of tensors, for TorchScript."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, keeps: bool) -> None:
+        """`keeps` says whether the model computes the logits of chosen tokens only, if it is asked to."""
         super().__init__()
         self.model = model
+        self._keeps = keeps
+        # How many layers have attended in the last step in Python, and in which windows.
+        self.attended: tuple[int, set[int]] = 0, set()
 
-    def forward(self, ids: torch.Tensor, positions: torch.Tensor, *attention: torch.Tensor) -> torch.Tensor:
-        """(rows,) and (rows,) in, (rows, vocabulary) out."""
+    def forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, chosen: torch.Tensor, *attention: torch.Tensor
+    ) -> torch.Tensor:
+        """(tokens,), (tokens,) and (chosen,) in, (chosen, vocabulary) out."""
         step = AttentionStep(*attention)
+        options = {"logits_to_keep": chosen} if self._keeps else {}
         logits: torch.Tensor = self.model(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, step=step
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, step=step, **options
         ).logits[0]
-        return logits
+        self.attended = step.layers, step.windows
+        return logits if self._keeps else logits[chosen]
+
+
+def _ends(rows: Sequence[Row]) -> list[int]:
+    """Return the number of each row's last token among the tokens of all rows."""
+    return [end - 1 for end in accumulate(len(row.tokens) for row in rows)]
 
 
 def _stated_layers(config: Any, default: int) -> int:
