@@ -170,4 +170,5 @@ def test_the_proof_compares_probabilities_of_starts_and_ends(models):
     proof = models["words"].description["proof"]
     assert proof["step"] == "float32, own layers, mixed lengths"
     assert proof["texts"] == 18
-    assert 0 < proof["greatest_difference"] < 1e-3
+    # On some processors both compute the same bits.
+    assert 0 <= proof["greatest_difference"] < 1e-3
