@@ -23,6 +23,8 @@ from tests.serve.service import GOOD, manifest
 NAMESPACE = "here"
 # Ray reports every 10 seconds, and a rate needs two reports.
 SECONDS = 90
+# No other test has an endpoint of this name, whose requests would count too.
+GENERATES = "storyteller"
 # Long enough for the next request to find most of it computed.
 CAUSAL = {"text": "the goal was " * 8, "parameters": {"max_new_tokens": 8, "ignore_eos": True}}
 # Of one replica; see docs/metrics.md.
@@ -84,15 +86,15 @@ def prometheus(chart, ports, tmp_path_factory):
 def asked(service, tmp_path_factory):
     """Load on a model that generates and on one that does not, and some requests that are refused."""
     folder = tiny_models.write(Task.TEXT_GENERATION, tmp_path_factory.mktemp("causal") / "causal")
-    service.write("causal.yaml", manifest("causal", f"file://{folder}", "text-generation"))
-    service.wait_ready("causal")
+    service.write("causal.yaml", manifest(GENERATES, f"file://{folder}", "text-generation"))
+    service.wait_ready(GENERATES)
     with (
         load_on(service.url("/v2/models/sentiment/predict"), GOOD) as plain,
-        load_on(service.url("/v2/models/causal/predict"), CAUSAL, clients=1) as causal,
+        load_on(service.url(f"/v2/models/{GENERATES}/predict"), CAUSAL, clients=1) as causal,
     ):
         yield
     service.remove("causal.yaml")
-    service.wait_for("its removal", lambda: "causal" not in service.models())
+    service.wait_for("its removal", lambda: GENERATES not in service.models())
     assert plain.failures == causal.failures == []
 
 
@@ -121,14 +123,17 @@ def test_every_expression_of_dashboard_and_alerts_has_data(service, prometheus, 
 
 def test_what_is_counted_is_what_clients_have_sent(service, prometheus, asked):
     def counted():
-        query = 'ray_model_endpoints_requests_total{application="minilm", protocol="embed", status="200"}'
-        return sum(float(series["value"][1]) for series in prometheus.query(query))
+        labels = f'application="{GENERATES}", protocol="generate", status="200"'
+        series = prometheus.query(f"ray_model_endpoints_requests_total{{{labels}}}")
+        return sum(float(each["value"][1]) for each in series)
 
     for _ in range(7):
-        assert service.http.post("/v2/models/minilm/embed", json={"inputs": "a text"}).status_code == 200
+        answer = service.http.post(f"/v2/models/{GENERATES}/generate", json={"text_input": "a text"})
+        assert answer.status_code == 200
     service.wait_for("the count", lambda: counted() == 7, SECONDS)
-    times = prometheus.value('ray_model_endpoints_request_seconds_count{application="minilm"}')
-    largest = prometheus.value('ray_model_endpoints_request_seconds_bucket{application="minilm", le="+Inf"}')
+    seconds = "ray_model_endpoints_request_seconds"
+    times = prometheus.value(f'{seconds}_count{{application="{GENERATES}"}}')
+    largest = prometheus.value(f'{seconds}_bucket{{application="{GENERATES}", le="+Inf"}}')
     assert times == largest >= 7
 
 
@@ -141,7 +146,7 @@ def test_series_have_an_end(service, ports, asked, record_property):
         application = re.search(r'application="([^"]*)"', line)
         name = application[1] if application else ""
         found[name, line.startswith("ray_model_endpoints_")] += 1
-    for name in ("sentiment", "causal"):
+    for name in ("sentiment", GENERATES):
         record_property(f"series of {name}: ours, Ray's", f"{found[name, True]}, {found[name, False]}")
         assert 50 < found[name, True] <= MOST_SERIES
     [frontends] = [_text(ports["haproxy-metrics"], scope="frontend")]

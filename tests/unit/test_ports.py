@@ -19,3 +19,15 @@ def test_a_port_that_is_taken_is_passed_over(monkeypatch):
         monkeypatch.setattr(ports, "_PORTS", range(port, port + 1))
         with pytest.raises(OSError, match=f"^all ports from {port} to {port} are taken$"):
             ports.free_port()
+
+
+def test_services_have_ranges_of_their_own_until_they_end(monkeypatch):
+    monkeypatch.setattr(ports, "_RANGES", ports._RANGES[:2])
+    with ports.range_of_its_own() as one:
+        with ports.range_of_its_own() as other:
+            assert not set(one) & set(other)
+            assert len(one) == len(other) == 999
+            with pytest.raises(OSError, match="^all 2 ranges of ports from 40000 on are taken$"):
+                ports.range_of_its_own().__enter__()
+        with ports.range_of_its_own() as third:
+            assert third == other

@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from endpoint_operator.api.profiles import LocalMachine
-from endpoint_operator.local.ports import free_port, require_free
+from endpoint_operator.local.ports import free_port, range_of_its_own, require_free
 from endpoint_operator.local.replica_lines import printed_lines
 from endpoint_operator.local.room import logical_cpus
 from endpoint_operator.local.serve_client import RayUnavailableError, ServeClient
@@ -111,8 +111,8 @@ def require_ray() -> None:
 def started_ray(machine: LocalMachine, host: str, port: int, grpc_port: int) -> Iterator[ServeClient]:
     """Start Ray and Serve on this machine; when the block ends, drain the replicas and stop everything."""
     token = secrets.token_hex(32)
-    with printed_lines() as lines:
-        environment = {LINES_VARIABLE: str(lines)} | os.environ | _environment(token)
+    with printed_lines() as lines, _grpc_ports_of_replicas() as ports:
+        environment = {LINES_VARIABLE: str(lines)} | ports | os.environ | _environment(token)
         process = subprocess.Popen(
             [sys.executable, "-m", "endpoint_operator.local.ray_process"],
             stdin=subprocess.PIPE,
@@ -223,6 +223,24 @@ def _environment(token: str) -> dict[str, str]:
     authentication = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     kept = {name: os.environ.get(name, value) for name, value in flags.items()}
     return kept | _proxy_exceptions() | authentication
+
+
+@contextmanager
+def _grpc_ports_of_replicas() -> Iterator[dict[str, str]]:
+    """Return the variables that give replicas ports for gRPC which no other service on this machine has.
+
+    Ray 2.60 means to start gRPC servers without SO_REUSEPORT, but gives gRPC "0" for a number, which it
+    ignores (ray/serve/_private/grpc_util.py). So the replicas of two Rays would share ports unnoticed.
+    """
+    with ExitStack() as stack:
+        try:
+            ports = stack.enter_context(range_of_its_own())
+        except OSError as error:
+            raise RayUnavailableError(f"no ports for the replicas' gRPC servers: {error}") from error
+        yield {
+            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports[0]),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports[-1]),
+        }
 
 
 def _proxy_exceptions() -> dict[str, str]:
