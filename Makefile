@@ -23,13 +23,13 @@ models: $(SYNCED) ## Build the sample models into models/build
 run: models ## Serve the sample models on this machine, at port 8000
 	@$(BIN)/modelendpoint run --models models/build manifests/samples
 
-# Tests of the API server and of the chart wait more than they compute, so three run at a time. Those of folders compute, and none
-# measures a time, as some of the others do.
+# Tests of the API server and of the chart wait more than they compute, so three run at a time. Those of folders and units compute.
+# Those of services share one and measure times, so they run one by one.
 test: models ## Run all tests that need no cluster, or those of TESTS
 	@if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi; \
 	$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal tests/api tests/chart; waiting=$$?; \
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/folders; folders=$$?; \
-	$(BIN)/python -m pytest tests/unit tests/serve tests/test_layout.py && exit $$((waiting + folders))
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/folders tests/unit tests/test_layout.py; computing=$$?; \
+	$(BIN)/python -m pytest tests/serve && exit $$((waiting + computing))
 
 bench: models ## Measure ours beside other servers, in an hour; ARGS=--quick in 5 minutes
 	@$(BIN)/python -m bench $(ARGS)
