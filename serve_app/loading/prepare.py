@@ -39,7 +39,8 @@ from serve_app.text import words
 
 # From this number of parameters on, a model answers fewer texts.
 _LARGE: Final = 100_000_000
-# Above it, there is no float32 model to compare a shorter dtype with: it would take more than 4 GiB.
+# Above it, there is no float32 model to compare a shorter dtype with: it would take more than 4 GiB. The
+# model is loaded in the shorter dtype only, and must answer the same alone and in batches.
 _TOO_LARGE: Final = 2**30
 # Serve sends this logger's records to the replica's log.
 logger = logging.getLogger("ray.serve")
@@ -74,6 +75,8 @@ class Proof:
     step: Step
     reasons: tuple[str, ...]
     difference: Difference
+    # The dtype of transformers' model whose answers were the right ones.
+    compared_with: str
     # Of the comparison, without loading; 0 if another replica has proved the model.
     seconds: float = 0.0
 
@@ -83,6 +86,7 @@ class Proof:
         return {
             "step": str(self.step),
             "because": list(self.reasons),
+            "compared_with": self.compared_with,
             "texts": self.difference.texts,
             "greatest_difference": self.difference.greatest,
         }
@@ -119,7 +123,7 @@ def _from_document(document: dict[str, Any] | None) -> Proof | None:
         return None
     stated, difference = document["step"], Difference(**document["difference"])
     step = Step(**{**stated, "layers": Layers(stated["layers"])})
-    return Proof(step, tuple(document["reasons"]), difference)
+    return Proof(step, tuple(document["reasons"]), difference, document["compared_with"])
 
 
 class _Prover:
@@ -134,6 +138,7 @@ class _Prover:
         too_large = self._parameters > _TOO_LARGE and wanted not in (FLOAT32, INT8)
         # Without, the right answers are those of the wanted dtype alone.
         self._has_float32 = not (too_large or quantized)
+        self._compared_with = FLOAT32 if self._has_float32 else wanted
         # transformers' own model, until its layers are replaced.
         self._plain: TransformersModel | None = None
         # Whether texts of different lengths in a batch change each other's answers, in transformers' layers.
@@ -175,10 +180,9 @@ class _Prover:
         return model
 
     def _right_answers(self) -> tuple[Rehearsal, list[torch.Tensor]]:
-        """Return the answers of transformers' own float32 model to each text alone."""
+        """Return the answers of transformers' own model to each text alone, in float32 if it has room."""
         with self._loading():
-            dtype = FLOAT32 if self._has_float32 else self._wanted
-            self._plain = load(self._task.auto_class, self._folder, dtype, task=self._task.task)
+            self._plain = load(self._task.auto_class, self._folder, self._compared_with, task=self._task.task)
             self._task.use(self._plain)
         try:
             self._task.check_model()
@@ -186,7 +190,7 @@ class _Prover:
                 self._task, self._plain.model, fewer=self._parameters > _LARGE or not self._task.compared
             )
             expected = rehearsal.within_limit()
-            rule = self._task.changed(exact=dtype == FLOAT32)
+            rule = self._task.changed(exact=self._compared_with == FLOAT32)
             self._mixes = bool(rehearsal.short_batch(expected, rule).changed)
         except ModelLoadError:
             raise
@@ -222,7 +226,7 @@ class _Prover:
         else:
             together = rehearsal.mixed_batches(expected, rule)
             if not together.changed:
-                return Proof(step, tuple(self._reasons), alone.with_greatest_of(together))
+                return self._proof(step, alone.with_greatest_of(together))
             self._note(step, together, " in a batch")
             if step.layers is Layers.STEPS:
                 # Steps have texts of any lengths.
@@ -231,14 +235,17 @@ class _Prover:
         self._task.use(replace(model, equal_lengths=True, token_limit=step.max_tokens))
         together = rehearsal.equal_batches(expected, rule)
         if not together.changed:
-            return Proof(step, tuple(self._reasons), alone.with_greatest_of(together))
+            return self._proof(step, alone.with_greatest_of(together))
         self._note(step, together, " in a batch")
         return None
+
+    def _proof(self, step: Step, difference: Difference) -> Proof:
+        return Proof(step, tuple(self._reasons), difference, self._compared_with)
 
     def _note(self, step: Step, difference: Difference, where: str) -> None:
         self._reasons.append(
             f"{step}: {difference.changed} of {difference.texts} answers differ{where} from those that "
-            f"transformers' float32 model gives alone, by up to {difference.greatest:.2g}"
+            f"transformers' {self._compared_with} model gives alone, by up to {difference.greatest:.2g}"
         )
 
     @contextmanager

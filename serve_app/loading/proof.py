@@ -29,11 +29,13 @@ CHECK_TEXTS: Final = (
 # Rounding in float32, as a part of the greatest number of an answer, or of 1.
 _ROUNDING: Final = 1e-3
 # What a shorter dtype may change: a probability; the only one of a head, by which texts are ranked; a
-# vector's direction; a token's label that was almost another.
+# vector's direction; a token's label that was almost another; as a part of the best answer's score, that of
+# an answer that was almost the best.
 _PROBABILITY: Final = 0.1
 _RANKING: Final = 0.02
 _LEAST_COSINE: Final = 0.99
 _CLOSE_CALL: Final = 0.1
+_ALMOST: Final = 0.5
 
 Changed = Callable[[torch.Tensor, torch.Tensor], bool]
 
@@ -94,6 +96,27 @@ def token_label_changed(expected: torch.Tensor, got: torch.Tensor) -> bool:
     chosen = got.argmax(-1, keepdim=True)
     margins = expected.max(-1, keepdim=True).values - expected.gather(-1, chosen)
     return bool((margins > _CLOSE_CALL).any()) or bool(got.isnan().any())
+
+
+def answer_changed(expected: torch.Tensor, got: torch.Tensor, *, longest: int) -> bool:
+    """Of the probabilities of starts and ends, (2, tokens), of answers of up to `longest` tokens.
+
+    Another span is the answer, and was not almost that already; or the score of the answer has moved far, or
+    that of there being none, for which the first token stands.
+    """
+    right, found = _span_scores(expected, longest), _span_scores(got, longest)
+    best, chosen = float(right.max()), float(right.flatten()[found.argmax()])
+    other_answer = best - chosen > _CLOSE_CALL or chosen < _ALMOST * best
+    # A comparison with NaN is false.
+    same_score = abs(float(found.max()) - best) <= _PROBABILITY
+    same_without = _greatest(expected[:, 0].prod(), got[:, 0].prod()) <= _PROBABILITY
+    return other_answer or not (same_score and same_without)
+
+
+def _span_scores(probabilities: torch.Tensor, longest: int) -> torch.Tensor:
+    """Return the score of each span by its first and its last token: (tokens, tokens)."""
+    start, end = torch.nn.functional.pad(probabilities[:, 1:], (1, 0))
+    return torch.outer(start, end).triu().tril(longest - 1)
 
 
 def direction_changed(expected: torch.Tensor, got: torch.Tensor) -> bool:

@@ -67,7 +67,7 @@ class PretrainedTask(TaskModel):
         self.load_extras(self._folder)
 
     def drop(self) -> None:
-        """Let go of the model."""
+        """Let go of the model; a task that keeps it in something else lets go of that too."""
         self.__dict__.pop("_pretrained", None)
 
     def load_extras(self, folder: Path) -> None:

@@ -4,6 +4,7 @@ transformers 5 has no pipeline for it. The algorithm is that of the pipeline in 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -21,6 +22,7 @@ from serve_app.engine.base import (
     Progress,
     TextPair,
 )
+from serve_app.loading.proof import Changed, answer_changed, rounding_changed
 from serve_app.parameters import QuestionAnsweringParameters
 from serve_app.tasks.parts.spans import MASKED, NO_NULL_SCORE, best_spans
 from serve_app.tasks.parts.windows import Size, Splitter, Window, question_first
@@ -47,6 +49,10 @@ class QuestionAnswering(PretrainedTask):
         if not self._pretrained.hf_tokenizer.is_fast:
             raise ModelLoadError(f"{folder} has no tokenizer.json, which {self.task} needs")
         self._splitter = Splitter(self._pretrained)
+
+    def drop(self) -> None:
+        super().drop()
+        self.__dict__.pop("_splitter", None)
 
     @property
     def warmup_text(self) -> TextPair:
@@ -78,6 +84,10 @@ class QuestionAnswering(PretrainedTask):
         output = self._pretrained.run(self._pretrained.collate(batch))
         logits = torch.stack([output.start_logits, output.end_logits], dim=1).float().cpu()
         return [row[:, : encoded.length] for row, encoded in zip(logits, batch, strict=True)]
+
+    def changed(self, *, exact: bool) -> Changed:
+        longest = QuestionAnsweringParameters().max_answer_len
+        return rounding_changed if exact else partial(answer_changed, longest=longest)
 
     def proof_answers(self, batch: Sequence[EncodedSequence]) -> list[torch.Tensor]:
         """Return the probabilities of starts and ends, (2, tokens) for each sequence."""

@@ -31,6 +31,10 @@ class TokenClassification(PretrainedTask):
             model=self._pretrained.model, tokenizer=self._pretrained.hf_tokenizer
         )
 
+    def drop(self) -> None:
+        super().drop()
+        self.__dict__.pop("_pipeline", None)
+
     @property
     def description(self) -> Mapping[str, Any]:
         return {**super().description, "labels": self._labels}

@@ -1,6 +1,6 @@
 """The proof of a model: which answers count as changed, which step is taken, and what is kept of it."""
 
-import logging
+import weakref
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from serve_app.contract import Task
 from serve_app.engine.base import ModelLoadError
 from serve_app.loading import prepare
 from serve_app.loading.proof import (
+    answer_changed,
     compare,
     direction_changed,
     generation_changed,
@@ -55,6 +56,54 @@ NAN = float("nan")
 )
 def test_an_answer_has_changed(rule, expected, got, changed):
     assert rule(torch.tensor(expected), torch.tensor(got)) is changed
+
+
+def peaks(tokens, *ends):
+    """Return probabilities of starts and ends, (2, tokens), with these at (token, of a start, of an end)."""
+    rows = torch.zeros(2, tokens)
+    for at, start, end in ends:
+        rows[0, at], rows[1, at] = start, end
+    return rows
+
+
+ANSWERS = {
+    "the same": (peaks(9, (3, 0.9, 0.9)), peaks(9, (3, 0.95, 0.95)), False),
+    # Its start alone is the most likely one, but of no answer: the end is elsewhere, or in front of it.
+    "a start without an end": (
+        peaks(9, (3, 0.40, 0.8), (6, 0.39, 0.05)),
+        peaks(9, (3, 0.39, 0.8), (6, 0.40, 0.05)),
+        False,
+    ),
+    "a close call": (
+        peaks(9, (3, 0.5, 0.5), (6, 0.49, 0.49)),
+        peaks(9, (3, 0.49, 0.49), (6, 0.5, 0.5)),
+        False,
+    ),
+    "another answer": (peaks(9, (3, 0.7, 0.7), (6, 0.3, 0.3)), peaks(9, (3, 0.4, 0.4), (6, 0.6, 0.6)), True),
+    "another answer of a low score": (
+        peaks(9, (3, 0.2, 0.2), (6, 0.1, 0.1)),
+        peaks(9, (3, 0.1, 0.1), (6, 0.2, 0.2)),
+        True,
+    ),
+    "another score": (peaks(9, (3, 0.9, 0.9)), peaks(9, (3, 0.8, 0.8)), True),
+    "no answer has become likely": (
+        peaks(9, (0, 0.1, 0.1), (3, 0.2, 0.2)),
+        peaks(9, (0, 0.4, 0.4), (3, 0.2, 0.2)),
+        True,
+    ),
+    "too long an answer": (
+        peaks(30, (2, 0.5, 0.0), (28, 0.0, 0.5), (9, 0.3, 0.3)),
+        peaks(30, (2, 0.2, 0.0), (28, 0.0, 0.2), (9, 0.3, 0.3)),
+        False,
+    ),
+    "NaN": (peaks(9, (3, 0.9, 0.9)), peaks(9, (3, NAN, NAN)), True),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_an_answer_to_a_question_has_changed_if_its_text_or_its_score_has(case):
+    expected, got, changed = ANSWERS[case]
+    assert answer_changed(expected, got, longest=15) is changed
 
 
 def test_generated_texts_are_compared_up_to_the_first_other_token():
@@ -179,18 +228,56 @@ def test_a_model_that_fails_on_each_text_is_refused_with_its_own_words(tmp_path,
         task_class(CLASSIFY)(folder, "float32")
 
 
-def test_a_model_that_is_too_large_for_float32_is_compared_with_itself(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(prepare, "_TOO_LARGE", 10)
-    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
-    folder = architectures.write("modernbert", CLASSIFY, tmp_path / "model")
-    dtypes = []
+@pytest.fixture
+def loads(monkeypatch):
+    """What is loaded: the dtype, a weak reference to the model, and the dtypes in memory at that time."""
+    found = []
     load = prepare.load
 
-    def seen(auto_class, at, dtype, **options):
-        dtypes.append(dtype)
-        return load(auto_class, at, dtype, **options)
+    def seen(auto_class, folder, dtype, **options):
+        others = [each for each, model, _ in found if model() is not None]
+        loaded = load(auto_class, folder, dtype, **options)
+        found.append((dtype, weakref.ref(loaded.model), others))
+        return loaded
 
     monkeypatch.setattr(prepare, "load", seen)
-    description = task_class(CLASSIFY)(folder, "bfloat16").description
-    assert description["dtype"] == "bfloat16"
-    assert dtypes == ["bfloat16"]
+    return found
+
+
+@pytest.mark.parametrize("asked", ["bfloat16", "float16", "auto"])
+def test_a_large_model_is_loaded_in_the_shorter_dtype_alone(asked, tmp_path, monkeypatch, loads):
+    """`auto` stands for bfloat16 on accelerators, and on some processors."""
+    wanted = "bfloat16" if asked == "auto" else asked
+    monkeypatch.setattr(prepare, "resolve_dtype", lambda *arguments, **options: wanted)
+    monkeypatch.setattr(prepare, "_TOO_LARGE", 10)
+    folder = architectures.write("modernbert", CLASSIFY, tmp_path / "model")
+    description = task_class(CLASSIFY)(folder, asked).description
+    assert [dtype for dtype, *_ in loads] == [wanted]
+    assert description["dtype"] == wanted
+    assert description["proof"]["compared_with"] == wanted
+
+
+def test_a_large_model_with_infinite_numbers_is_refused_without_float32(tmp_path, monkeypatch, loads):
+    monkeypatch.setattr(prepare, "_TOO_LARGE", 10)
+    folder = tiny_models.write(CLASSIFY, tmp_path / "model")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    torch.nn.init.constant_(model.classifier.bias, 1e6)
+    model.save_pretrained(folder)
+    with pytest.raises(ModelLoadError, match="NotFiniteError"):
+        task_class(CLASSIFY)(folder, "float16")
+    assert [dtype for dtype, *_ in loads] == ["float16"]
+
+
+@pytest.mark.parametrize("task", tiny_models.MAKERS)
+def test_a_model_is_let_go_before_another_one_is_loaded(task, tmp_path, monkeypatch, loads):
+    folder = tiny_models.write(task, tmp_path / "model")
+
+    def failing(model):
+        raise RuntimeError("no kernels")
+
+    # Steps fail, so that each dtype is loaded more than once.
+    monkeypatch.setattr(prepare, "use_kernels", failing)
+    description = task_class(task)(folder, "bfloat16").description
+    assert description["proof"]["compared_with"] == "float32"
+    assert [dtype for dtype, *_ in loads][:3] == ["float32", "bfloat16", "bfloat16"]
+    assert [others for *_, others in loads] == [[] for _ in loads]

@@ -13,6 +13,7 @@ from serve_app.parameters import parse_parameters
 from serve_app.tasks import task_class
 from serve_app.tasks.parts.spans import best_spans
 from tests.folders import architectures, asking, pipeline_answers, readers, translators
+from tests.serve import tiny_models
 
 ANSWER = Task.QUESTION_ANSWERING
 GOLDEN = json.loads(pipeline_answers.FILE.read_text(encoding="utf-8"))
@@ -159,8 +160,6 @@ def test_a_tokenizer_without_places_of_tokens_is_refused(tmp_path):
 
 
 def test_a_model_without_a_head_for_answers_is_refused(tmp_path):
-    from tests.serve import tiny_models
-
     folder = tiny_models.write(Task.TEXT_CLASSIFICATION, tmp_path / "model")
     with pytest.raises(ModelLoadError, match="its weights lack qa_outputs"):
         task_class(ANSWER)(folder, "float32")
@@ -170,5 +169,17 @@ def test_the_proof_compares_probabilities_of_starts_and_ends(models):
     proof = models["words"].description["proof"]
     assert proof["step"] == "float32, own layers, mixed lengths"
     assert proof["texts"] == 18
-    # On some processors both compute the same bits.
+    # On some processors, both kinds of layers round alike.
     assert 0 <= proof["greatest_difference"] < 1e-3
+
+
+def test_half_a_dtype_is_kept_if_only_what_nobody_sees_differs(tmp_path):
+    """Of two starts that are about as likely, either may be the higher one while the answer stays."""
+    folder = tiny_models.write(ANSWER, tmp_path / "model")
+    description = task_class(ANSWER)(folder, "bfloat16").description
+    assert description["dtype"] == "bfloat16", description["proof"]["because"]
+    exact = task_class(ANSWER)(folder, "float32")
+    pairs = [TextPair(QUESTION, LONG), TextPair("good ?", "the goal was bad")]
+    short = answered(task_class(ANSWER)(folder, "bfloat16"), pairs)
+    for got, wanted in zip(short, answered(exact, pairs), strict=True):
+        assert got["score"] == pytest.approx(wanted["score"], abs=0.1)
