@@ -19,11 +19,12 @@ import torch
 
 from serve_app.contract import Dtype, Task
 from serve_app.encoders.shared_weights import own_folder
+from serve_app.loading.sources.hub import HUB_FILES
 
 _LIBRARIES: Final = ("torch", "transformers", "tokenizers", "safetensors")
 # Of a large file, the digest has its size, its time, its beginning and its end.
 _SAMPLE: Final = 64 * 1024
-_SUFFIXES: Final = (".safetensors", ".json", ".txt", ".model", ".spm", ".codes")
+_SUFFIXES: Final = tuple(pattern.removeprefix("*") for pattern in HUB_FILES)
 
 
 def digest_of(folder: Path, task: Task, dtype: Dtype, device: torch.device) -> str:

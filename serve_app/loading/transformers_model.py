@@ -5,6 +5,7 @@ becomes one sentence in a ModelLoadError.
 """
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -181,7 +182,7 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Transforme
     torch.set_num_threads(1)
     device = this_device()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = _load_tokenizer(folder)
         model, info = auto_class.from_pretrained(
             folder,
             dtype=torch_dtype(dtype),
@@ -200,6 +201,20 @@ def load(auto_class: Any, folder: Path, dtype: str, *, task: Task) -> Transforme
     model.config.return_dict = True
     _set_padding(model, tokenizer, task)
     return TransformersModel(model, Tokenizer(tokenizer), device, dtype, threads)
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of transformers; raise ImportError if it needs a package that is not there."""
+    with warnings.catch_warnings():
+        # That of Marian recommends a package which it never calls.
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    # That of BERTweet leaves emojis as they are, which the model was not trained with.
+    if getattr(tokenizer, "normalization", False) and getattr(tokenizer, "demojizer", "") is None:
+        raise ImportError(
+            f"{type(tokenizer).__name__} writes emojis as words by the package emoji, which is not installed"
+        )
+    return tokenizer
 
 
 def _set_padding(model: Any, tokenizer: Any, task: Task) -> None:

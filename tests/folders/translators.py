@@ -141,3 +141,4 @@ _TOKENIZERS = {
     "marian of one pair": _marian,
     "t5": _t5,
 }
+KINDS = tuple(_TOKENIZERS)
