@@ -29,11 +29,18 @@ def shortened(text: str) -> str:
 
 
 def words(error: BaseException) -> str:
-    """Return the exception's own message in one line, after its class unless that is one of our own."""
+    """Return the exception's own message in one line, after its class unless that is one of our own.
+
+    At most LONGEST_CAUSE characters.
+    """
     name, sentence = type(error).__name__, " ".join(str(error).split())
     if name in _SELF_EXPLAINING:
-        return sentence
-    return f"{name}: {sentence}" if sentence else name
+        return _bounded(sentence)
+    return _bounded(f"{name}: {sentence}" if sentence else name)
+
+
+def _bounded(cause: str) -> str:
+    return cause if len(cause) <= LONGEST_CAUSE else f"{cause[: LONGEST_CAUSE - 1]}…"
 
 
 def application_cause(deployment_messages: Iterable[str], application_message: str) -> str:
@@ -57,7 +64,7 @@ def cause_of(message: str) -> str:
             name, sentence = found.groups()
             cause = sentence if name in _SELF_EXPLAINING else f"{name}: {sentence}"
             break
-    return cause if len(cause) <= LONGEST_CAUSE else f"{cause[: LONGEST_CAUSE - 1]}…"
+    return _bounded(cause)
 
 
 def first_few(names: Iterable[str]) -> str:

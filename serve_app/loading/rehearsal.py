@@ -16,6 +16,9 @@ _FEWER_TEXTS: Final = (6, 1)
 # How much may be computed for one text: about 2 s of one core. Shorter texts then stand for the longest.
 _MOST_OPERATIONS: Final = 1e11
 _SHORTEST_LONG: Final = 128
+# Some models state no limit. Attention may need memory by the square of the length: 12 heads of 2048 tokens
+# have 200 MB of float32 numbers.
+_LONGEST: Final = 2048
 # By how many tokens the limit that a model states may be wrong, because its first position is not 0.
 _FEWER_TOKENS: Final = (1, 2, 4, 8)
 _PAIRS: Final = 4
@@ -63,7 +66,7 @@ class Rehearsal:
         self._task = task
         self._short, self._long = _FEWER_TEXTS if fewer else _TEXTS
         affordable = int(_MOST_OPERATIONS / (2 * max(1, _computing_parameters(model))))
-        self._long_tokens = min(task.max_tokens, max(_SHORTEST_LONG, affordable))
+        self._long_tokens = min(task.max_tokens, _LONGEST, max(_SHORTEST_LONG, affordable))
         # How many tokens the model takes if that is fewer than it states.
         self.max_tokens: int | None = None
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.text import LONGEST_CAUSE, cause_of
+from serve_app.text import LONGEST_CAUSE, cause_of, words
 
 FAILED_TO_START = """\
 The deployment failed to start 3 times in a row. This may be due to a problem with its constructor or \
@@ -112,3 +112,8 @@ def test_a_cause_is_one_line_of_bounded_length(message):
 
 def test_a_long_cause_ends_with_a_mark():
     assert cause_of("ValueError: " + "x" * 1000).endswith("x…")
+
+
+def test_the_words_of_an_error_are_bounded_too():
+    assert words(ValueError("no\n such thing")) == "ValueError: no such thing"
+    assert words(RuntimeError("x" * 10_000)) == f"RuntimeError: {'x' * (LONGEST_CAUSE - 15)}…"
