@@ -5,6 +5,7 @@ without a replica, and requests in which HAProxy finds no model, come here.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -48,6 +49,7 @@ from serve_app.protocols.versions import version_routes
 from serve_app.replica.own_answers import OwnAnswers, note_body, noting
 from serve_app.replica.telemetry import Telemetry
 from serve_app.rpc.service import InferenceMethods
+from serve_app.text import quoted
 
 
 @serve.deployment(name=GATEWAY_DEPLOYMENT, **DEPLOYMENT_OPTIONS)
@@ -264,7 +266,18 @@ def _model_in(body: bytes) -> str:
         raise InvalidInputError(
             'model: give the name of a model, as in {"model": "sentiment", "text": "…"}', member="model"
         )
+    if body.count(b'"model"') > 1:
+        _require_one_name(body)
     return name
+
+
+def _require_one_name(body: bytes) -> None:
+    """Raise InvalidInputError if the JSON object has several `model`s: HAProxy would take the first one."""
+    members: list[tuple[str, Any]] = json.loads(body, object_pairs_hook=list)
+    names = [value for name, value in members if name == "model"]
+    if any(name != names[0] for name in names):
+        listed = " and ".join(map(quoted, names[:2]))
+        raise InvalidInputError(f"model: got {listed}; name one model", member="model")
 
 
 def _json(document: Any) -> Response:

@@ -65,6 +65,14 @@ def test_what_the_folder_states_is_obeyed(stated, task, tmp_path):
     assert made_by_us(folder, task) == made_by_transformers(folder, task)
 
 
+def test_a_length_that_the_folder_states_is_obeyed(tmp_path):
+    """Summaries of some models have a length that is not the default."""
+    folder = folder_with(tmp_path, REWRITE, max_length=90, eos_token_id=None)
+    made = made_by_us(folder, REWRITE)
+    assert made == made_by_transformers(folder, REWRITE)
+    assert max(len(text.split()) for text in made) > 64
+
+
 @pytest.mark.parametrize("task", [GENERATE, REWRITE])
 def test_a_request_goes_before_the_folder(task, tmp_path):
     folder = folder_with(tmp_path, task, max_new_tokens=9, repetition_penalty=1.8, do_sample=True)
@@ -121,6 +129,20 @@ def test_as_many_tokens_as_the_decoder_numbers_are_generated(asked, tmp_path):
     model.save_pretrained(tmp_path)
     tiny_models.tokenizer().save_pretrained(tmp_path)
     assert len(asking.predictions(task_class(REWRITE)(tmp_path, "float32"), REWRITE, ["paris"], **asked)) == 1
+
+
+@pytest.mark.parametrize("task", [GENERATE, REWRITE])
+def test_what_may_be_generated_counts_in_a_batch(task, tmp_path):
+    """By the request, by the folder, and for each beam."""
+    folder = folder_with(tmp_path, task, max_new_tokens=9, num_beams=3)
+    model = task_class(task)(folder, "float32")
+
+    def counted(**given):
+        [sequence] = model.encode("paris", parse_parameters(task, given), InputLimit(20, truncate=True))
+        return sequence.tokens - sequence.length
+
+    assert counted() == 27
+    assert counted(max_new_tokens=5) == 15
 
 
 def test_a_prompt_that_is_too_long_loses_its_beginning(tmp_path):

@@ -209,3 +209,23 @@ def test_errors_of_chats_have_openai_s_shape_at_the_gateway_too(client):
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_model")
     answer = client.post("/v1/chat/completions", json={})
     assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid_request_error")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{"model": "a", "text": "x", "model": "b"}', 422),
+        ('{"model": "b", "text": "x", "model": "a"}', 422),
+        ('{"model": 1, "text": "x", "model": "a"}', 422),
+        ('{"model": "a", "text": "x", "model": "a"}', 200),
+        ('{"model": "a", "text": "\\"model\\" b", "parameters": {"model": "b"}}', 200),
+    ],
+)
+@pytest.mark.parametrize("blanks", [0, 20_000])
+def test_a_body_names_one_model(client, body, status, blanks):
+    """HAProxy reads the first name of a body, and a parser of JSON the last."""
+    answer = client.post("/predict", content=body.replace("{", "{" + " " * blanks, 1))
+    assert answer.status_code == status
+    if status == 422:
+        require_error(answer, 422)
+        assert "name one model" in answer.json()["error"]

@@ -90,6 +90,11 @@ def test_a_package_uri_cannot_name_a_folder_outside_the_package(package):
     ("uri", "sentence"),
     [
         ("file:///nope/model", "file:///nope/model: there is no folder /nope/model"),
+        (
+            "file:///My%20Models/x",
+            "file:///My%20Models/x: there is no folder /My%20Models/x; %20 is not decoded: give the folder a "
+            "name or a link without blanks",
+        ),
         ("pvc://claim/model", "pvc://claim/model: there is no folder /volumes/claim/model"),
         (
             "package://nope_inside/a",

@@ -37,7 +37,11 @@ def fetch(uri: str, revision: str = "", token_secret: str = "") -> Path:
         if rules:
             require_inside(uri, folder, rules)
     if not folder.is_dir():
-        raise SourceError(f"{uri}: there is no folder {folder}")
+        # Some programs write a blank like that.
+        hint = (
+            "; %20 is not decoded: give the folder a name or a link without blanks" if "%20" in rest else ""
+        )
+        raise SourceError(f"{uri}: there is no folder {folder}{hint}")
     return folder
 
 
