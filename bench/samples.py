@@ -3,8 +3,9 @@
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.environments import cache_folder
 
@@ -41,6 +42,11 @@ def distilbert() -> BenchModel:
 def ranker() -> BenchModel:
     """Return the ranker of MiniLM's size, which is made when it is not there."""
     return _made("ranker", RANKING, _make_ranker)
+
+
+def encoder(name: str) -> BenchModel:
+    """Return a classifier of one of the sizes in ENCODERS, which is made when it is not there."""
+    return _made(name, CLASSIFICATION, partial(_make_encoder, name))
 
 
 def nothing() -> BenchModel:
@@ -101,19 +107,45 @@ def _make_ranker(folder: Path) -> None:
     AutoTokenizer.from_pretrained(BUILT / "minilm").save_pretrained(folder)
 
 
-def _write(folder: Path, sizes: dict[str, int]) -> None:
+# Types of transformers, with what the models' own configurations say; the defaults of ModernBERT and MPNet
+# are the sizes of -base. All layers are there, and only the vocabulary is that of the sample.
+ENCODERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "modernbert-base": ("modernbert", {}),
+    "deberta-v3-base": (
+        "deberta-v2",
+        {
+            **{"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+            **{"intermediate_size": 3072, "type_vocab_size": 0, "max_position_embeddings": MAX_TOKENS},
+            **{"relative_attention": True, "max_relative_positions": -1, "position_buckets": 256},
+            **{"pos_att_type": ["p2c", "c2p"], "share_att_key": True, "norm_rel_ebd": "layer_norm"},
+            "position_biased_input": False,
+        },
+    ),
+    "mpnet-base": ("mpnet", {"max_position_embeddings": MAX_TOKENS + 2}),
+}
+
+
+def _make_encoder(name: str, folder: Path) -> None:
     import torch
-    from transformers import (
-        AutoTokenizer,
-        DistilBertConfig,
-        DistilBertForSequenceClassification,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    tokenizer = _tokenizer()
+    kind, sizes = ENCODERS[name]
+    ids = {f"{each}_token_id": getattr(tokenizer, f"{each}_token_id") for each in ("pad", "cls", "sep")}
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), num_labels=2, **ids, **sizes)
+    torch.manual_seed(SEED)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _tokenizer() -> Any:
+    """Return the tokenizer of the sample sentiment, without its limit."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     words = AutoTokenizer.from_pretrained(BUILT / "sentiment").backend_tokenizer
     words.no_truncation()
     words.no_padding()
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=words,
         cls_token="[CLS]",
         sep_token="[SEP]",
@@ -123,6 +155,13 @@ def _write(folder: Path, sizes: dict[str, int]) -> None:
         model_max_length=MAX_TOKENS,
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def _write(folder: Path, sizes: dict[str, int]) -> None:
+    import torch
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    tokenizer = _tokenizer()
     config = DistilBertConfig(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
