@@ -140,6 +140,25 @@ def test_layers_that_answer_differently_give_way_to_transformers_own(tmp_path, m
         assert got["score"] == pytest.approx(float(wanted.max()), abs=1e-4)
 
 
+def test_layers_that_are_wrong_only_far_behind_in_a_text_give_way(tmp_path, monkeypatch):
+    """As positions are that a shorter dtype has rounded; short texts do not show it."""
+    sizes = {"max_position_embeddings": 256, "num_labels": 3}
+    model = transformers.BertForSequenceClassification(architectures.config_of("bert", **sizes))
+    architectures.spread(model)
+    model.save_pretrained(tmp_path)
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.model_max_length = 256
+    tokenizer.save_pretrained(tmp_path)
+
+    def spoiled(model, own=prepare.unpad):
+        own(model)
+        model.bert.embeddings.position_embeddings.weight.data[200:].neg_()
+
+    monkeypatch.setattr(prepare, "unpad", spoiled)
+    proof = task_class(CLASSIFY)(tmp_path, "float32").description["proof"]
+    assert proof["because"][0].startswith("float32, own layers, mixed lengths: 2 of 18 answers differ")
+
+
 def test_layers_that_fail_give_way_and_the_reason_is_the_exceptions(tmp_path, monkeypatch):
     folder = tiny_models.write(CLASSIFY, tmp_path / "model")
 

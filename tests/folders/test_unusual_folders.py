@@ -65,6 +65,19 @@ def test_a_decoder_of_bart_generates_alike_alone_and_in_batches(tmp_path):
         assert [each["generated_text"] for each in got] == right
 
 
+def test_a_bert_that_was_trained_as_a_decoder_generates(tmp_path):
+    torch.manual_seed(7)
+    config = architectures.config_of("bert", is_decoder=True, bos_token_id=2, eos_token_id=3)
+    model = transformers.BertLMHeadModel(config)
+    architectures.spread(model)
+    model.save_pretrained(tmp_path)
+    tiny_models.tokenizer().save_pretrained(tmp_path)
+    right = asking.right_answers(architectures.auto_class(GENERATE), GENERATE, tmp_path)
+    served = task_class(GENERATE)(tmp_path, "float32")
+    got = asking.predictions(served, GENERATE, max_new_tokens=asking.NEW_TOKENS)
+    assert [each["generated_text"] for each in got] == right
+
+
 @pytest.mark.parametrize("task", [GENERATE, CLASSIFY])
 def test_an_adapter_without_a_base_or_beside_one_is_refused(task, tmp_path):
     folder = tmp_path / "alone"

@@ -251,6 +251,14 @@ def test_the_model_describes_itself(client, path):
     }
 
 
+def test_the_metadata_name_the_commit_that_is_served():
+    """Where the revision is a branch or none, replicas may serve different commits."""
+    engine = fake_model.service().engine
+    engine.commit = "0123456789abcdef"
+    with TestClient(model_application(engine)) as client:
+        assert client.get("").json()["parameters"]["commit"] == "0123456789abcdef"
+
+
 @pytest.mark.parametrize("path", ["/ready", "/ready/"])
 def test_a_loaded_model_is_ready(client, path):
     assert client.get(path).json() == {"name": "sentiment", "ready": True}
