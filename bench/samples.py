@@ -132,6 +132,7 @@ def _make_encoder(name: str, folder: Path) -> None:
     tokenizer = _tokenizer()
     kind, sizes = ENCODERS[name]
     ids = {f"{each}_token_id": getattr(tokenizer, f"{each}_token_id") for each in ("pad", "cls", "sep")}
+    ids |= {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), num_labels=2, **ids, **sizes)
     torch.manual_seed(SEED)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
