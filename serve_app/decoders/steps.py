@@ -75,7 +75,7 @@ class DecoderSteps:
                 warnings.simplefilter("ignore")
                 arguments = self._arguments(rows)
                 traced = torch.jit.trace(self._compute, arguments, check_trace=False)
-                for few in (rows, rows[:2], rows[1:]):
+                for few in (rows, rows[:1], rows[-1:]):
                     arguments = self._arguments(few)
                     computed = self._compute(*arguments)
                     torch.testing.assert_close(traced(*arguments), computed, rtol=1e-2, atol=1e-2)
