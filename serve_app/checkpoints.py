@@ -7,6 +7,7 @@ starts like the first one, and the operator has the Serve config sent again, bec
 
 import logging
 import pickle
+from contextlib import suppress
 from typing import Final
 
 import ray
@@ -60,4 +61,6 @@ def _reason(checkpoint: bytes | None) -> str:
 def _end_replicas() -> None:
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["namespace"] == SERVE_NAMESPACE and actor["name"].startswith(REPLICA_ID_FULL_ID_STR_PREFIX):
-            ray.kill(ray.get_actor(actor["name"], namespace=SERVE_NAMESPACE))
+            # It may have ended since it was listed.
+            with suppress(ValueError):
+                ray.kill(ray.get_actor(actor["name"], namespace=SERVE_NAMESPACE))

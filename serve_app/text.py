@@ -14,6 +14,7 @@ LONGEST_CAUSE: Final = 400
 _EXCEPTION_LINE: Final = re.compile(
     r"^\s*(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (.+)$"
 )
+_TORCHSCRIPT: Final = "Traceback of TorchScript"
 # Our own errors whose sentence says it all, so that the name of the class is left out.
 _SELF_EXPLAINING: Final = frozenset({"SourceError", "ModelLoadError", "ModelFailedError", "StuckModelError"})
 
@@ -31,9 +32,13 @@ def shortened(text: str) -> str:
 def words(error: BaseException) -> str:
     """Return the exception's own message in one line, after its class unless that is one of our own.
 
-    At most LONGEST_CAUSE characters.
+    At most LONGEST_CAUSE characters. Of a message of TorchScript, which is a traceback, the last line.
     """
-    name, sentence = type(error).__name__, " ".join(str(error).split())
+    message = str(error)
+    if _TORCHSCRIPT in message:
+        message = message.strip().splitlines()[-1]
+    name = type(error).__name__
+    sentence = " ".join(message.split()).removeprefix(f"{name}: ")
     if name in _SELF_EXPLAINING:
         return _bounded(sentence)
     return _bounded(f"{name}: {sentence}" if sentence else name)

@@ -20,6 +20,7 @@ from serve_app.decoders.kv_cache import KeyValueCache, affordable_places
 from serve_app.decoders.sampling import choose
 from serve_app.engine.continuous.choice import Choice, Row
 from serve_app.engine.continuous.continuation import Continuation
+from serve_app.text import words
 
 # No endpoint has more sequences in a batch; places that were never used take no memory.
 MOST_PLACES: Final = 256
@@ -81,7 +82,7 @@ class DecoderSteps:
                     torch.testing.assert_close(traced(*arguments), computed, rtol=1e-2, atol=1e-2)
                 self._traced = traced
         except Exception as error:
-            logger.info("the steps of the model stay in Python: %s", " ".join(str(error).split())[:300])
+            logger.info("the steps of the model stay in Python: %s", words(error))
 
     def step(self, rows: Sequence[Row]) -> list[Choice | None]:
         """Compute the rows, and return the chosen token of each that chooses one.
@@ -101,10 +102,14 @@ class DecoderSteps:
         return logits
 
     def generated(self, continuations: Sequence[Continuation]) -> list[torch.Tensor]:
-        """Return what follows each prompt when all are computed together: (tokens, 1 + vocabulary).
+        """Return what follows each prompt when as many as there are places are computed together.
 
-        Each token is followed by the logits that it was chosen by, before any penalty.
+        It is (tokens, 1 + vocabulary): each token, and the logits that it was chosen by, before any penalty.
         """
+        groups = [continuations[at : at + self.places] for at in range(0, len(continuations), self.places)]
+        return [each for group in groups for each in self._generated_together(group)]
+
+    def _generated_together(self, continuations: Sequence[Continuation]) -> list[torch.Tensor]:
         ids = [list(each.prompt) for each in continuations]
         found: list[list[torch.Tensor]] = [[] for _ in continuations]
         computed = [0] * len(ids)
@@ -180,7 +185,8 @@ class DecoderSteps:
         """Raise UnsupportedModelError unless each layer calls the function of attention.py as it should."""
         masked_windows.clear()
         try:
-            self.step([Row(0, 0, [0, 0], chooses=True), Row(1, 0, [0], chooses=True)])
+            rows = [Row(0, 0, [0, 0], chooses=True), Row(1, 0, [0], chooses=True)]
+            self.step(rows[: self.places])
         except Exception as error:
             raise UnsupportedModelError(f"{type(self._model).__name__}: {error}") from error
         attended, windows = self._compute.attended

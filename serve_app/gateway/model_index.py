@@ -18,7 +18,7 @@ from serve_app.http.errors import ModelNotReadyError
 # States older than this are refreshed in the background; the request that finds them stale does not wait.
 FRESH_SECONDS: Final = 1.0
 # A request for an unknown model, or for one without a replica, waits for a new report unless the last one is
-# so recent. So clients that ask in vain cost the controller five calls a second at most.
+# so recent. So clients that ask in vain cost the controller five calls a second of each gateway at most.
 REFUSED_SECONDS: Final = 0.2
 # Serve's controller may be away, with the head of the cluster. Then the last known states hold.
 REFRESH_SECONDS: Final = 3.0
@@ -146,7 +146,7 @@ class ModelIndex:
         """`fetch_applications` may block; it runs in a thread."""
         self._fetch_applications = fetch_applications
         self._states: dict[str, ModelState] = {}
-        self._refreshed = -math.inf
+        self._refreshed = self._attempted = -math.inf
         self._refreshing: asyncio.Task[bool] | None = None
 
     async def resolve(self, name: str, *, or_recovers: bool = False) -> ModelState:
@@ -164,7 +164,7 @@ class ModelIndex:
         """Return the state of the model `name`, whether it answers or not; raise UnknownModelError."""
         self._refresh_if_stale()
         state = self._states.get(name)
-        if (state is None or not state.answers) and self._age() > REFUSED_SECONDS:
+        if (state is None or not state.answers) and self._seconds_since_attempt() > REFUSED_SECONDS:
             # A request is never refused because of a state that is older.
             await self._refresh_or_keep()
             state = self._states.get(name)
@@ -214,12 +214,12 @@ class ModelIndex:
                 raise
 
     def _refresh_if_stale(self) -> None:
-        if self._refreshing is None and self._age() > FRESH_SECONDS:
+        if self._refreshing is None and time.monotonic() - self._refreshed > FRESH_SECONDS:
             self._refreshing = asyncio.create_task(self._fetch())
 
-    def _age(self) -> float:
-        """Return how many seconds ago Serve has reported."""
-        return time.monotonic() - self._refreshed
+    def _seconds_since_attempt(self) -> float:
+        """Return how many seconds ago Serve has reported, or failed to."""
+        return time.monotonic() - self._attempted
 
     async def _fetch(self) -> bool:
         """Replace the states; return whether Serve answered."""
@@ -233,3 +233,6 @@ class ModelIndex:
             return True
         finally:
             self._refreshing = None
+            # Before the first report, nobody can be told that there is no such model.
+            if self._refreshed > -math.inf:
+                self._attempted = time.monotonic()

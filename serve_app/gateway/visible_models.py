@@ -59,7 +59,7 @@ class VisibleModels:
 def _caller(policy: Policy, headers: Mapping[str, str], model: str = "") -> str:
     """Return who asks, noted in the record for logs; raise UnauthorizedError for a client that is refused."""
     record = current_record()
-    if record is not None:
+    if record is not None and model:
         record.model = shortened(model)
     caller = policy.caller_of(headers)
     if record is not None:

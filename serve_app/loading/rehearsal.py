@@ -8,7 +8,7 @@ import torch
 from serve_app.contract import Task
 from serve_app.engine.base import EncodedSequence
 from serve_app.loading.proof import CHECK_TEXTS, Changed, Difference, compare
-from serve_app.loading.transformers_model import TransformersModel
+from serve_app.loading.transformers_model import NO_LIMIT, TransformersModel
 
 # How many short texts, and how many of full length; fewer for a large model.
 _TEXTS: Final = (len(CHECK_TEXTS), 2)
@@ -66,7 +66,8 @@ class Rehearsal:
         self._task = task
         self._short, self._long = _FEWER_TEXTS if fewer else _TEXTS
         affordable = int(_MOST_OPERATIONS / (2 * max(1, _computing_parameters(model))))
-        self._long_tokens = min(task.max_tokens, _LONGEST, max(_SHORTEST_LONG, affordable))
+        longest = _LONGEST if task.max_tokens >= NO_LIMIT else task.max_tokens
+        self._long_tokens = min(longest, max(_SHORTEST_LONG, affordable))
         # How many tokens the model takes if that is fewer than it states.
         self.max_tokens: int | None = None
 

@@ -31,7 +31,7 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 # Tokenizers of models without a fixed context report a length of this order of magnitude.
-_NO_LIMIT: Final = 10**9
+NO_LIMIT: Final = 10**9
 
 # Arguments of a model's forward that are lists with one number for each token.
 _PER_TOKEN: Final = ("token_type_ids", "attention_mask")
@@ -74,7 +74,7 @@ class TransformersModel:
             getattr(self.hf_tokenizer, "model_max_length", None),
         ]
         # Some say -1 where there is no limit.
-        return min(int(limit) for limit in (*stated, _NO_LIMIT) if limit and limit > 0)
+        return min(int(limit) for limit in (*stated, NO_LIMIT) if limit and limit > 0)
 
     @property
     def _positions(self) -> int | None:
@@ -97,12 +97,12 @@ class TransformersModel:
             return int(self.model.get_input_embeddings().num_embeddings)
         except (AttributeError, NotImplementedError):
             # Models of characters hash them.
-            return _NO_LIMIT
+            return NO_LIMIT
 
     @cached_property
     def _segments(self) -> int:
         """The number of values that token_type_ids may have."""
-        return int(getattr(self.model.config, "type_vocab_size", None) or _NO_LIMIT)
+        return int(getattr(self.model.config, "type_vocab_size", None) or NO_LIMIT)
 
     @property
     def description(self) -> dict[str, Any]:

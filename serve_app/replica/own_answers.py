@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from typing import Final
 
 from starlette.requests import Request
@@ -60,7 +61,8 @@ class OwnAnswers:
         if (record := current_record()) is not None:
             record.status, record.code = error.status, error.code
         if self._hand_over is None:
-            self._hand_over = asyncio.create_task(HandOver([self.counter.tally]).run())
+            # Without the context of this request, whose record would be kept as long as the task.
+            self._hand_over = asyncio.create_task(HandOver([self.counter.tally]).run(), context=Context())
 
     def watched(self, app: ASGIApp) -> ASGIApp:
         """Return `app`, whose requests are told to the observers if there are any."""

@@ -43,6 +43,10 @@ class TextGeneration(GeneratingTask):
         self.steps = self._pretrained.steps
         self._continuations = Continuations(self._pretrained, self._stop_texts) if self.steps else None
 
+    def drop(self) -> None:
+        super().drop()
+        self.steps, self._continuations = None, None
+
     def check_model(self) -> None:
         """Refuse a model in which a later token changes what is said of the earlier ones."""
         model = self._pretrained.model

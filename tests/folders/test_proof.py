@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from serve_app.contract import Task
+from serve_app.decoders.kv_cache import KeyValueCache
 from serve_app.engine.base import ModelLoadError
 from serve_app.loading import prepare
 from serve_app.loading.proof import (
@@ -260,6 +261,8 @@ def loads(monkeypatch):
         return loaded
 
     monkeypatch.setattr(prepare, "load", seen)
+    # pytest keeps each record, and with its error the frames that hold a model.
+    monkeypatch.setattr(prepare.logger, "disabled", True)
     return found
 
 
@@ -300,3 +303,24 @@ def test_a_model_is_let_go_before_another_one_is_loaded(task, tmp_path, monkeypa
     assert description["proof"]["compared_with"] == "float32"
     assert [dtype for dtype, *_ in loads][:3] == ["float32", "bfloat16", "bfloat16"]
     assert [others for *_, others in loads] == [[] for _ in loads]
+
+
+def test_a_model_in_steps_is_let_go_with_its_cache_before_another_one_is_loaded(tmp_path, monkeypatch, loads):
+    caches = weakref.WeakSet()
+    make = KeyValueCache.__init__
+
+    def made(cache, *arguments):
+        make(cache, *arguments)
+        caches.add(cache)
+
+    def spoiled(steps, continuations):
+        assert list(caches) == [steps._cache]
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(KeyValueCache, "__init__", made)
+    monkeypatch.setattr("serve_app.decoders.steps.DecoderSteps.generated", spoiled)
+    folder = architectures.write("llama", Task.TEXT_GENERATION, tmp_path / "model")
+    description = task_class(Task.TEXT_GENERATION)(folder, "bfloat16").description
+    assert description["batching"] == "whole batches"
+    assert [others for *_, others in loads] == [[] for _ in loads]
+    assert not caches

@@ -256,6 +256,16 @@ def test_in_half_a_dtype_the_tokens_are_those_of_the_half_model(tmp_path):
         assert got[0] == wanted[0]
 
 
+@pytest.mark.parametrize("places", [1, 2, 4])
+def test_a_device_with_few_places_computes_in_steps_too(places, tmp_path, monkeypatch):
+    monkeypatch.setattr("serve_app.decoders.steps.affordable_places", lambda *arguments: places)
+    clear = clear_model("llama")
+    model = served(clear, tmp_path / "model")
+    assert model.description["batching"] == "continuous"
+    assert model.steps.places == places
+    assert asked(model, together, clear.prompts[:5]) == clear.answers[:5]
+
+
 def short_proof(monkeypatch):
     monkeypatch.setattr("serve_app.loading.rehearsal._MOST_OPERATIONS", 0)
     monkeypatch.setattr("serve_app.loading.rehearsal._SHORTEST_LONG", 64)

@@ -173,7 +173,7 @@ def test_a_model_that_the_service_does_not_know_is_told(service):
     code, _, complaint = service(200, REPORT, "c")
     assert code == 1
     assert complaint.startswith("http://127.0.0.1:")
-    assert complaint.endswith(" knows no use of a ModelEndpoint 'c'\n")
+    assert complaint.endswith(" knows of no use of a ModelEndpoint 'c'\n")
 
 
 def test_a_service_of_a_cluster_does_not_tell_and_the_way_to_it_is_said(service):

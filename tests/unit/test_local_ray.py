@@ -114,3 +114,12 @@ def test_an_interrupt_of_the_shutdown_ends_everything_too(endless):
         interrupted()
     assert len(ours) == 2
     assert not any(process.is_running() for process in ours)
+
+
+@pytest.mark.parametrize("name", local_ray._GRPC_PORTS)
+def test_bounds_of_ports_that_the_user_sets_are_not_mixed_with_ours(name, monkeypatch):
+    with local_ray._grpc_ports_of_replicas() as ours:
+        assert [*ours] == [*local_ray._GRPC_PORTS]
+    monkeypatch.setenv(name, "45000")
+    with local_ray._grpc_ports_of_replicas() as ours:
+        assert ours == {}

@@ -315,3 +315,18 @@ def test_a_request_that_a_stopping_replica_may_have_is_not_in_vain(stopping, rai
 def test_a_request_for_a_model_that_is_gone_is_in_vain():
     with pytest.raises(UnknownModelError):
         run(ModelIndex(FakeServe()).check_waiting("a"))
+
+
+def test_requests_in_vain_cost_few_calls_of_a_serve_that_does_not_answer():
+    async def scenario():
+        serve = FakeServe(a=application())
+        index = ModelIndex(serve)
+        await index.refresh()
+        serve.error = RuntimeError("the controller is away")
+        before, began = serve.calls, time.monotonic()
+        for _ in range(50):
+            with pytest.raises(UnknownModelError):
+                await index.resolve("no")
+        assert serve.calls - before <= 1 + (time.monotonic() - began) / index_module.REFUSED_SECONDS
+
+    run(scenario())

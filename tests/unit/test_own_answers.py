@@ -249,3 +249,9 @@ def test_a_call_is_a_span_with_the_status_of_grpc(gateway):
     spans.observer.request(line_record(gateway))
     assert spans.request.name == "inference.GRPCInferenceService/ServerMetadata"
     assert spans.request.attributes["rpc.response.status_code"] == "OK"
+
+
+def test_a_request_with_a_wrong_key_has_the_model_that_its_path_names(client, gateway):
+    headers = {"authorization": "Bearer wrong"}
+    assert client.post("/v2/models/a/predict", json={"text": "x"}, headers=headers).status_code == 401
+    assert logged(gateway)["model"] == "a"

@@ -117,3 +117,15 @@ def test_a_long_cause_ends_with_a_mark():
 def test_the_words_of_an_error_are_bounded_too():
     assert words(ValueError("no\n such thing")) == "ValueError: no such thing"
     assert words(RuntimeError("x" * 10_000)) == f"RuntimeError: {'x' * (LONGEST_CAUSE - 15)}…"
+
+
+def test_the_words_of_an_error_in_a_compiled_function_are_its_last_line():
+    message = (
+        "The following operation failed in the TorchScript interpreter.\n"
+        "Traceback of TorchScript (most recent call last):\n"
+        '  File "attention.py", line 235, in _attend\n'
+        "    own = cache.narrow(0, 5, 3)\n"
+        "          ~~~~~~~~~~~~ <--- HERE\n"
+        "RuntimeError: start (5) + length (3) exceeds dimension size (2).\n"
+    )
+    assert words(RuntimeError(message)) == "RuntimeError: start (5) + length (3) exceeds dimension size (2)."

@@ -90,14 +90,14 @@ def usage(
     elif context or namespace or ray_service:
         raise fail("--url: asks a service; leave --context, --namespace and --ray-service out")
     else:
-        rows, has_no = service_rows(url), f"{url} knows no use of a ModelEndpoint"
+        rows, has_no = service_rows(url), f"{url} knows of no use of a ModelEndpoint"
     shown = [row for row in rows if not names or row.name in names]
     if output is Output.JSON:
         typer.echo(json.dumps({"endpoints": [row.to_json() for row in shown]}, ensure_ascii=False))
     elif shown:
         Display(Console()).show_rows(HEADER, [row.cells for row in shown])
     elif not names:
-        messages.say(f"{has_no}s")
+        messages.say(has_no)
     missing = sorted(set(names or ()) - {row.name for row in rows})
     for name in missing:
         messages.complain(f"{has_no} {name!r}")

@@ -44,6 +44,8 @@ _SERVE_FLAGS: Final[Mapping[str, str]] = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     FORK_WORKERS_VARIABLE: ForkWorkers.MODELS.value,
 }
+# Between which ports the gRPC servers of replicas are, the last one included.
+_GRPC_PORTS: Final = ("RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT")
 # Further settings for a local machine.
 _LOCAL_FLAGS: Final[Mapping[str, str]] = {
     # By default, Ray's workers have the lowest priority. All threads of a model then wait for the one that
@@ -231,16 +233,17 @@ def _grpc_ports_of_replicas() -> Iterator[dict[str, str]]:
 
     Ray 2.60 means to start gRPC servers without SO_REUSEPORT, but gives gRPC "0" for a number, which it
     ignores (ray/serve/_private/grpc_util.py). So the replicas of two Rays would share ports unnoticed.
+    A user who sets one of the variables sees to that.
     """
+    if os.environ.keys() & set(_GRPC_PORTS):
+        yield {}
+        return
     with ExitStack() as stack:
         try:
             ports = stack.enter_context(range_of_its_own())
         except OSError as error:
             raise RayUnavailableError(f"no ports for the replicas' gRPC servers: {error}") from error
-        yield {
-            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports[0]),
-            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports[-1]),
-        }
+        yield dict(zip(_GRPC_PORTS, (str(ports[0]), str(ports[-1])), strict=True))
 
 
 def _proxy_exceptions() -> dict[str, str]:
