@@ -26,12 +26,13 @@ from bench.claims import Claim, ColdStart, check
 from bench.generation import claims as generation_claims
 from bench.generation import rows as generation_rows
 from bench.generation.measuring import GenerationBench
+from bench.generation.servers import PEER_GENERATORS
 from bench.generation.table import table as generation_table
 from bench.measuring import Bench
 from bench.picture import draw
-from bench.rows import FLOAT32, FULL, QUICK, Row, ratio
+from bench.rows import FLOAT32, FULL, IN_PROCESS, QUICK, Row, ratio
 from bench.samples import CHAT
-from bench.servers import Machine
+from bench.servers import ARTICLE, OURS, PEER_SERVERS, Machine
 from endpoint_operator.local.ray import detect_machine
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -74,8 +75,10 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one model, short texts, under five minutes")
-    parser.add_argument("--only", nargs="*", default=[], help="servers: ours, in-process, article, …")
-    parser.add_argument("--models", nargs="*", default=[], help="models: " + ", ".join([*FULL, CHAT]))
+    generators = (each.server for each in PEER_GENERATORS)
+    servers = (each.name for each in (OURS, ARTICLE, *PEER_SERVERS, *generators))
+    parser.add_argument("--only", nargs="*", default=[], choices=[*dict.fromkeys((*servers, IN_PROCESS))])
+    parser.add_argument("--models", nargs="*", default=[], choices=[*FULL, CHAT])
     return parser.parse_args()
 
 
