@@ -137,8 +137,7 @@ class _Prover:
         self._parameters = count_parameters(folder)
         too_large = self._parameters > _TOO_LARGE and wanted not in (FLOAT32, INT8)
         # Without, the right answers are those of the wanted dtype alone.
-        self._has_float32 = not (too_large or quantized)
-        self._compared_with = FLOAT32 if self._has_float32 else wanted
+        self._compared_with = wanted if too_large or quantized else FLOAT32
         # transformers' own model, until its layers are replaced.
         self._plain: TransformersModel | None = None
         # Whether texts of different lengths in a batch change each other's answers, in transformers' layers.
@@ -205,7 +204,7 @@ class _Prover:
         own = replaceable and self._task.own_layers and can_unpad(self._plain.model)
         steps = self._task.in_steps and not self._quantized
         dtypes = [self._wanted]
-        if self._wanted != FLOAT32 and self._has_float32:
+        if self._wanted != self._compared_with:
             dtypes.append(FLOAT32)
         for dtype in dtypes:
             onednn = replaceable and dtype != INT8 and has_kernels(torch_dtype(dtype))

@@ -6,7 +6,6 @@ A cluster has it in the statuses. A service without a cluster is asked itself, a
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from endpoint_operator.api.status import Usage, parse_status
+from endpoint_operator.api.usage import with_minutes
 from endpoint_operator.cli.display import Display
 from endpoint_operator.cli.inputs import (
     Context,
@@ -126,22 +126,7 @@ def _summed(model: ModelUsage) -> Usage | None:
     minutes = model.minutes
     if not minutes:
         return None
-    compute = round(sum(minute.compute_seconds for minute in minutes), 3)
-    alive = round(sum(minute.replica_seconds for minute in minutes), 3)
-    return Usage(
-        requests=sum(minute.requests for minute in minutes),
-        input_tokens=sum(minute.input_tokens for minute in minutes),
-        output_tokens=sum(minute.output_tokens for minute in minutes),
-        compute_seconds=compute,
-        replica_seconds=alive,
-        idle_share=round(max(0.0, 1 - compute / alive), 4) if alive else None,
-        since=_time(min(minute.begin for minute in minutes)),
-        until=_time(max(minute.begin for minute in minutes) + MINUTE_SECONDS),
-    )
-
-
-def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return with_minutes(Usage(), minutes, max(minute.begin for minute in minutes) + MINUTE_SECONDS)
 
 
 def _row(manifest: Mapping[str, Any]) -> UsageRow:

@@ -6,12 +6,12 @@ time. So neither a restart nor another operator adds one again: a write fails if
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 from zlib import crc32
 
 from endpoint_operator.api.status import Usage
-from endpoint_operator.controller.decide.rollout import from_time, to_time
+from endpoint_operator.api.usage import with_minutes
+from endpoint_operator.controller.decide.rollout import from_time
 from endpoint_operator.controller.observed.endpoint import ObservedEndpoint
 from endpoint_operator.controller.observed.usage import Rate, UsageView, rate_of
 from serve_app.contract import MINUTE_SECONDS, UsageMinute
@@ -54,23 +54,10 @@ def is_due(name: str, now: int, endpoints: int) -> bool:
 
 def added(before: Usage, minutes: Sequence[UsageMinute], rate: Rate | None, until: int) -> Usage:
     """Return `before` and `minutes`, of which there is one at least; all before `until` are in it then."""
-    compute = before.compute_seconds + sum(minute.compute_seconds for minute in minutes)
     seconds = sum(minute.replica_seconds for minute in minutes)
-    alive = before.replica_seconds + seconds
-    first = min(minute.begin for minute in minutes)
-    return Usage(
-        requests=before.requests + sum(minute.requests for minute in minutes),
-        input_tokens=before.input_tokens + sum(minute.input_tokens for minute in minutes),
-        output_tokens=before.output_tokens + sum(minute.output_tokens for minute in minutes),
-        compute_seconds=round(compute, 3),
-        replica_seconds=round(alive, 3),
-        # The last seconds of a replica that was killed are not known, but a batch of them may be.
-        idle_share=round(max(0.0, 1 - compute / alive), 4) if alive else None,
-        memory_share=round(rate.memory_share, 4) if rate else before.memory_share,
-        cost=_cost(before.cost, seconds, rate),
-        since=before.since or _to_text(first),
-        until=_to_text(until),
-    )
+    share = round(rate.memory_share, 4) if rate else before.memory_share
+    cost = _cost(before.cost, seconds, rate)
+    return with_minutes(before, minutes, until).model_copy(update={"memory_share": share, "cost": cost})
 
 
 def _cost(before: float | None, seconds: float, rate: Rate | None) -> float | None:
@@ -90,7 +77,3 @@ def _begin(endpoint: ObservedEndpoint, stored: Usage | None) -> float:
         return from_time(stored.until).timestamp()
     created = from_time(endpoint.created).timestamp()
     return -(-created // MINUTE_SECONDS) * MINUTE_SECONDS
-
-
-def _to_text(seconds: int) -> str:
-    return to_time(datetime.fromtimestamp(seconds, UTC))
