@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.__main__ import QUIET, describe
+from bench.alone import run_alone
 from bench.rows import FLOAT32
 from bench.samples import ENCODERS, encoder
 from bench.servers import Machine
@@ -83,16 +83,9 @@ def main() -> None:
 
 def _in_process(name: str, rounds: int, machine: Machine) -> list[Measured]:
     """Measure in a process of its own, with the threads of a replica; raise RuntimeError if it fails."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "bench.encoders", "--alone", name, "--rounds", str(rounds)],
-        env=os.environ | {"OMP_NUM_THREADS": str(machine.cores), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode:
-        raise RuntimeError(f"{name} failed: {finished.stderr.strip()[-500:]}")
-    return [Measured(**row) for row in json.loads(finished.stdout)]
+    variables = {"OMP_NUM_THREADS": str(machine.cores), "CUDA_VISIBLE_DEVICES": ""}
+    arguments = ("--alone", name, "--rounds", str(rounds))
+    return [Measured(**row) for row in run_alone("bench.encoders", *arguments, variables=variables)]
 
 
 def measure(name: str, rounds: int) -> list[Measured]:

@@ -6,15 +6,14 @@ Each window of texts is what a server with that many clients could see at once.
 
 import itertools
 import json
-import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from bench.alone import run_alone
 from bench.servers import Job, environment
 from bench.texts import sorted_batches
 from endpoint_operator.load.timing import percentile
@@ -43,17 +42,8 @@ class Speed:
 def measure(job: Job, loops: Sequence[Loop], texts: Sequence[str]) -> list[Speed]:
     """Run the loops, one after the other, in a process of their own."""
     document = {"loops": [asdict(loop) for loop in loops], "texts": list(texts)}
-    finished = subprocess.run(
-        [sys.executable, "-m", "bench.in_process"],
-        input=json.dumps(document),
-        env=os.environ | environment(job, port=0),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode:
-        raise RuntimeError(f"the loop failed: {finished.stderr.strip()[-500:]}")
-    return [Speed(**speed) for speed in json.loads(finished.stdout)]
+    speeds = run_alone("bench.in_process", variables=environment(job, port=0), document=document)
+    return [Speed(**speed) for speed in speeds]
 
 
 def _run(model: Any, loop: Loop, texts: Sequence[str]) -> Speed:

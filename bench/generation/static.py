@@ -7,12 +7,12 @@ output. What model comes from the environment, as for the peers.
 import itertools
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from bench.alone import run_alone
 from bench.generation.prompts import SHORT, make_prompts
 from bench.generation.rows import GenerationRow
 from bench.generation.servers import TOKENS
@@ -25,21 +25,13 @@ LAYERS: Final = ("", ONEDNN)
 
 def measure(job: Job, batches: Sequence[int], seconds: float) -> list[GenerationRow]:
     """Generate in batches of each size for so long, with transformers' linear layers and with ours."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "bench.generation.static"],
-        input=json.dumps({"batches": list(batches), "seconds": seconds}),
-        env=os.environ | environment(job, port=0),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode:
-        raise RuntimeError(f"the loop failed: {finished.stderr.strip()[-500:]}")
+    document = {"batches": list(batches), "seconds": seconds}
+    rows = run_alone("bench.generation.static", variables=environment(job, port=0), document=document)
     return [
         GenerationRow(
             IN_PROCESS, job.dtype, batch, batch * TOKENS / each, each / TOKENS * 1000, variant=layers
         )
-        for layers, batch, each in json.loads(finished.stdout)
+        for layers, batch, each in rows
     ]
 
 
