@@ -118,10 +118,15 @@ def _infinity(engine: str) -> Callable[[Job, int, Path, Console], Sequence[str]]
     """Return the command of infinity-emb with an engine, and what its documentation says for each."""
 
     def command(job: Job, port: int, folder: Path, console: Console) -> Sequence[str]:
-        tool = python_of(PEERS / "infinity.txt", console).with_name("infinity_emb")
-        model = job.model.folder if engine == "torch" else _exported(job, folder, console)
+        tool = str(python_of(PEERS / "infinity.txt", console).with_name("infinity_emb"))
+        begin, model = [tool], str(job.model.folder)
+        if engine != "torch":
+            # optimum-onnx finds a file by its name only, and infinity gives it the path: here they are one.
+            # What infinity optimizes it keeps in the hub's cache, by the folder's name.
+            where = f"--chdir={_exported(job, folder, console)}"
+            begin, model = ["env", where, f"HF_HUB_CACHE={folder / 'hub'}", tool], "."
         return [
-            str(tool), "v2", "--model-id", str(model), "--served-model-name", job.model.name,
+            *begin, "v2", "--model-id", model, "--served-model-name", job.model.name,
             "--engine", engine, "--device", job.machine.device, "--dtype", job.dtype,
             "--no-bettertransformer", "--batch-size", str(MAX_BATCH), "--log-level", "error",
             "--host", "127.0.0.1", "--port", str(port),
@@ -135,7 +140,9 @@ def _exported(job: Job, folder: Path, console: Console) -> Path:
     target = folder / "onnx"
     tool = python_of(PEERS / "infinity.txt", console).with_name("optimum-cli")
     task = "text-classification" if job.model.task == RANKING else "feature-extraction"
-    command = [str(tool), "export", "onnx", "--model", str(job.model.folder), "--task", task, str(target)]
+    # infinity does not know the outputs of sentence-transformers' models, which a folder may be.
+    options = ["--library", "transformers", "--task", task]
+    command = [str(tool), "export", "onnx", "--model", str(job.model.folder), *options, str(target)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return target
 

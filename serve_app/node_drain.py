@@ -10,6 +10,7 @@ stay until the deadline. So a node without replicas and without connections is e
 """
 
 import os
+import socket
 import sys
 import time
 from typing import Final
@@ -21,9 +22,11 @@ from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 _PAUSE_SECONDS: Final = 0.5
 _CALL_SECONDS: Final = 5.0
-# Another head is there within a minute, on a slow machine a little more. None comes to a Ray cluster that is
-# removed as a whole.
+# Another head answers within a minute, on a slow machine a little later.
 _HEAD_PATIENCE_SECONDS: Final = 90.0
+# Its pod has an address long before that, a few seconds after the last one has ended. A Ray cluster that is
+# removed as a whole gets none.
+_NO_HEAD_SECONDS: Final = 30.0
 # So long Serve's own proxy stays without work before it ends, and this adds a little.
 _QUIET_SECONDS: Final = 20.0
 
@@ -40,15 +43,19 @@ def main() -> None:
 def drain(seconds: float) -> None:
     """Tell Ray that this node goes, and return when it has gone or is empty, or after so many seconds.
 
-    While Ray's head is away nobody can move replicas. They answer here until it is back or given up.
+    While Ray's head is away nobody can move replicas. They answer here until it is back or given up, which is
+    sooner where no pod takes its place and no client is connected.
     """
-    heard = worked = time.monotonic()
+    heard = located = worked = time.monotonic()
     deadline = heard + seconds
     told = False
-    while time.monotonic() < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
-        if not told or _has_replicas() or _has_connections():
-            worked = time.monotonic()
-        elif time.monotonic() - worked > _QUIET_SECONDS:
+    while (now := time.monotonic()) < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
+        connected = _has_connections()
+        if connected or not told or _has_replicas():
+            worked = now
+        if connected or _has_address(os.environ["RAY_ADDRESS"]):
+            located = now
+        if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
         try:
             gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
@@ -62,6 +69,18 @@ def drain(seconds: float) -> None:
         except Exception as error:
             print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
         time.sleep(_PAUSE_SECONDS)
+
+
+def _has_address(head: str) -> bool:
+    """Return whether the name in `head`, a host and a port, has an address; True if that is not known.
+
+    KubeRay's Service of the head has the address of its pod from the pod's first to its last moment.
+    """
+    try:
+        socket.getaddrinfo(head.rpartition(":")[0], None)
+    except socket.gaierror as error:
+        return error.errno not in (socket.EAI_NONAME, socket.EAI_NODATA)
+    return True
 
 
 def _node_of(gcs: GcsClient, pod: str) -> str | None:

@@ -31,8 +31,11 @@ class Load:
             self.failures.append(f"{response.status_code} {response.text[:200]}")
 
 
-def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: Load, pause: float) -> None:
-    with httpx.Client(timeout=PATIENCE_SECONDS) as client:
+def _send_until(
+    stop: threading.Event, url: str, body: Mapping[str, Any], load: Load, pause: float, *, connect: bool
+) -> None:
+    limits = httpx.Limits(max_keepalive_connections=0 if connect else None)
+    with httpx.Client(timeout=PATIENCE_SECONDS, limits=limits) as client:
         while not stop.wait(pause):
             started = time.monotonic()
             try:
@@ -42,15 +45,23 @@ def _send_until(stop: threading.Event, url: str, body: Mapping[str, Any], load: 
 
 
 @contextmanager
-def load_on(url: str, body: Mapping[str, Any], clients: int = 2, pause: float = 0.02) -> Iterator[Load]:
+def load_on(
+    url: str, body: Mapping[str, Any], clients: int = 2, pause: float = 0.02, connecting: int = 0
+) -> Iterator[Load]:
     """Send `body` to `url` from several clients, closed loop, until the end of the block.
 
-    The pause after each answer leaves models that load meanwhile some of a small machine's processor.
+    `connecting` of the clients open a connection for each request, the others keep one. The pause after each
+    answer leaves models that load meanwhile some of a small machine's processor.
     """
     stop, load = threading.Event(), Load()
     threads = [
-        threading.Thread(target=_send_until, args=(stop, url, body, load, pause), daemon=True)
-        for _ in range(clients)
+        threading.Thread(
+            target=_send_until,
+            args=(stop, url, body, load, pause),
+            kwargs={"connect": client < connecting},
+            daemon=True,
+        )
+        for client in range(clients)
     ]
     for thread in threads:
         thread.start()

@@ -93,8 +93,7 @@ def up() -> Cluster:
         _create(ours, engine, engine_started=started)
     kubectl = Kubectl(ours)
     set_accelerators(kubectl, _gpu_nodes(kubectl), ACCELERATORS)
-    for project in (serve_image(), operator_image(), head_store_image()):
-        _load(ours, engine, project.name, project.archive)
+    # First, because it starts while images are built and loaded.
     chart = kuberay.published_chart(Helm(ours), engine)
     if chart is not None:
         kuberay.install_chart(Helm(ours), chart)
@@ -102,6 +101,9 @@ def up() -> Cluster:
         image, archive = kuberay.operator_image()
         _load(ours, engine, image, archive)
         kuberay.install_module(kubectl, image)
+    for project in (serve_image(), operator_image(), head_store_image()):
+        _load(ours, engine, project.name, project.archive)
+    kuberay.wait_for_operator(kubectl)
     provide_volumes(kubectl, ours.volumes)
     provide_torch(kubectl, "default")
     link_programs(ours.program_links)

@@ -56,11 +56,11 @@ def published_chart(helm: Helm, engine: Engine) -> Chart | None:
 
 
 def install_chart(helm: Helm, chart: Chart) -> None:
-    """Install or upgrade KubeRay's chart, and wait until its operator runs."""
+    """Install or upgrade KubeRay's chart."""
     with step(f"KubeRay {version()}"):
         helm(
             *("upgrade", "--install", "kuberay-operator", *chart),
-            *(f"--namespace={NAMESPACE}", "--create-namespace", "--wait", "--timeout=180s"),
+            *(f"--namespace={NAMESPACE}", "--create-namespace"),
         )
 
 
@@ -105,15 +105,19 @@ def manifests(image: str) -> list[dict[str, Any]]:
 
 
 def install_module(kubectl: Kubectl, image: str) -> None:
-    """Install or upgrade KubeRay from its Go module, and wait until its operator runs."""
+    """Install or upgrade KubeRay from its Go module."""
     with step(f"KubeRay {version()}"):
         text = yaml.safe_dump_all(manifests(image))
         # Its definitions are too large for the annotation that a client-side apply writes.
         kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", manifest=text)
+
+
+def wait_for_operator(kubectl: Kubectl) -> None:
+    """Wait until KubeRay's operator runs in the version that was installed last."""
+    with step("KubeRay's operator"):
         kubectl(
             *("rollout", "status", "deployment/kuberay-operator"),
-            f"--namespace={NAMESPACE}",
-            "--timeout=120s",
+            *(f"--namespace={NAMESPACE}", "--timeout=180s"),
         )
 
 

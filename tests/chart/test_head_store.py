@@ -158,3 +158,15 @@ def test_a_worker_is_drained_within_the_time_that_its_pod_has(options, seconds):
     assert pod["terminationGracePeriodSeconds"] == seconds
     command = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
     assert command == ["model-endpoints-drain", str(seconds - 5)]
+
+
+def test_a_worker_leaves_the_service_only_when_its_proxy_is_refused_or_late_several_times():
+    """KubeRay has a probe of its own where there is none, and takes a worker out after one late answer."""
+    config = cluster()
+    for group in config["workerGroupSpecs"]:
+        [container] = group["template"]["spec"]["containers"]
+        probe = container["readinessProbe"]
+        assert probe["httpGet"] == {"path": "/-/healthz", "port": 8000}
+        assert (probe["timeoutSeconds"], probe["failureThreshold"]) == (5, 3)
+    [head] = config["headGroupSpec"]["template"]["spec"]["containers"]
+    assert "readinessProbe" not in head

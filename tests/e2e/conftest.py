@@ -32,6 +32,7 @@ ORDER = (
     "test_security",
     "test_keys",
     "test_logs",
+    "test_scale_down",
     "test_helm",
     "test_upgrade",
     "test_availability",

@@ -56,10 +56,6 @@ class Release:
             *(f"--namespace={self.namespace}", *options),
         )
 
-    def roll_back(self):
-        """Run `helm rollback` to the revision before."""
-        self._helm("rollback", "models", f"--namespace={self.namespace}")
-
     def uninstall(self):
         """Run `helm uninstall`, if it is installed."""
         self._helm("uninstall", "models", f"--namespace={self.namespace}", "--wait", "--ignore-not-found")
@@ -116,8 +112,9 @@ class Release:
         return response.json() if response.status_code == 200 else None
 
     @contextmanager
-    def load(self, name, clients=2, pause=0.05):
-        with load_on(f"{self.http.base_url}/v2/models/{name}/predict", GOOD, clients, pause) as load:
+    def load(self, name, clients=2, pause=0.05, connecting=0):
+        url = f"{self.http.base_url}/v2/models/{name}/predict"
+        with load_on(url, GOOD, clients, pause, connecting) as load:
             yield load
 
     def serve_config(self):

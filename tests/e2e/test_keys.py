@@ -127,7 +127,7 @@ def test_limits_are_told_and_hold_for_each_key(release, teams):
 
 
 def test_no_key_is_written_anywhere(release, teams):
-    """In no log, event, status or object but the Secret."""
+    """In no log, trace, event, status or object but the Secret."""
     texts = [
         release.kubectl("get", "events,modelendpoints,rayservices,configmaps", "--output=yaml"),
         *(
@@ -136,4 +136,6 @@ def test_no_key_is_written_anywhere(release, teams):
         ),
     ]
     assert sum(map(len, texts)) > 10_000
+    # Pods print their spans.
+    assert any('"trace_id": ' in text for text in texts)
     assert [key for key in (A, NEW, B) if any(key in text for text in texts)] == []

@@ -12,7 +12,9 @@ def lines_of(release):
     lines = []
     for pod in release.pods(node_type="worker"):
         text = release.kubectl("logs", pod["metadata"]["name"], "--container=ray-worker")
-        lines += [json.loads(line) for line in text.splitlines() if REQUEST_ID in line]
+        # A span is printed over several lines.
+        found = [line for line in text.splitlines() if REQUEST_ID in line and line.startswith("{")]
+        lines += map(json.loads, found)
     return lines
 
 

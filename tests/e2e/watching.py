@@ -58,7 +58,10 @@ def undisturbed(release, names, note, may_be=("True",)):
     """Send `names` more than 10 requests a second; none may fail, and Ready must stay one of `may_be`."""
     watch = Watch(release, names, may_be)
     with ExitStack() as stack:
-        loads = [stack.enter_context(release.load(name, clients=2, pause=0.25)) for name in names]
+        # A Service without endpoints refuses new connections, and those that are kept do not notice.
+        loads = [
+            stack.enter_context(release.load(name, clients=2, pause=0.25, connecting=1)) for name in names
+        ]
         watch.start()
         stack.callback(watch.join, 30)
         stack.callback(watch.done.set)

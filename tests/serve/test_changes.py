@@ -119,14 +119,14 @@ def test_overload_is_answered_and_passes(service, tiny):
     assert service.http.post("/v2/models/slow/predict", json=body).status_code == 200
     (pid,) = service.replica_pids("slow")
     for path, request in (("/v2/models/slow/predict", body), ("/predict", {"model": "slow", **body})):
-        with load_on(service.url(path), request, clients=200, pause=0) as load:
-            time.sleep(6)
+        with load_on(service.url(path), request, clients=100, pause=0) as load:
+            time.sleep(4)
         assert load.failures == []
         assert set(load.statuses) == {200, 429}
         assert load.without_retry_after == 0
     after_first = psutil.Process(pid).memory_info().rss
-    with load_on(service.url("/v2/models/slow/predict"), body, clients=200, pause=0):
-        time.sleep(6)
+    with load_on(service.url("/v2/models/slow/predict"), body, clients=100, pause=0):
+        time.sleep(4)
     assert psutil.Process(pid).memory_info().rss < after_first * 1.1
     assert service.replica_pids("slow") == [pid]
     assert service.http.post("/v2/models/slow/predict", json=body).status_code == 200

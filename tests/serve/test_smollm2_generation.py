@@ -13,7 +13,7 @@ from serve_app.tasks import task_class
 from tests.serve.service import MODELS
 
 FOLDER = MODELS / "smollm2"
-NEW_TOKENS = 64
+NEW_TOKENS = 40
 # Of the two likeliest tokens. What is closer, may be the other one on another machine.
 CLOSE = 1e-3
 

@@ -174,6 +174,24 @@ def test_a_process_that_has_just_started_does_not_unsay_that_nothing_is_known(wo
     assert world.condition("a") == ("True", "Serving")
 
 
+def test_a_process_that_has_just_started_takes_kuberay_s_word_for_no_model_that_has_stopped(world):
+    """After a drained node took Ray's head and the operator, KubeRay says for a while that all is deployed."""
+    world.answer()
+    world.reconcile()
+    world.restart()
+    world.dashboard, world.dashboard_awaited = None, True
+    world.follow(a=application("DEPLOYING"))
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
+    world.follow(a=application("DEPLOY_FAILED"))
+    world.reconcile()
+    assert world.condition("a") == ("False", "DeployFailed")
+    world.dashboard_awaited = False
+    world.follow(a=application("DEPLOYING"))
+    world.reconcile()
+    assert world.condition("a") == ("False", "Deploying")
+
+
 def test_numbers_of_replicas_stay_until_a_new_process_knows_better(world):
     world.answer(a=details("RUNNING", ready=2))
     world.reconcile()

@@ -52,11 +52,14 @@ def clock(monkeypatch):
 def drained(clock, monkeypatch):
     """A function that drains under a head, and returns that head and how long it took."""
 
-    def run(seconds, replicas_until=1e9, connections_until=0, **state):
+    def run(seconds, replicas_until=1e9, connections_until=0, no_address=(0, 0), **state):
         head = Head(clock, **state)
         monkeypatch.setattr(node_drain, "GcsClient", lambda address: head)
         monkeypatch.setattr(node_drain, "_has_replicas", lambda: clock.now < replicas_until)
         monkeypatch.setattr(node_drain, "_has_connections", lambda: clock.now < connections_until)
+        monkeypatch.setattr(
+            node_drain, "_has_address", lambda head: not no_address[0] <= clock.now < no_address[1]
+        )
         node_drain.drain(seconds)
         return head, clock.now
 
@@ -86,6 +89,33 @@ def test_it_gives_up_where_no_head_comes(drained, capsys):
     assert 90 <= took < 92
     assert head.told == []
     assert "Ray's head does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("connections_until", "ends"), [(0, 40), (30, 60), (200, 90)])
+def test_where_no_pod_of_a_head_follows_it_waits_for_clients_only(drained, connections_until, ends):
+    """As in a Ray cluster that is removed as a whole."""
+    _, took = drained(300, away=(0, 1000), no_address=(10, 1000), connections_until=connections_until)
+    assert ends <= took < ends + 3
+
+
+def test_a_head_whose_pod_is_there_is_waited_for_until_it_answers(drained):
+    head, took = drained(300, away=(0, 80), no_address=(10, 35), node_leaves=85)
+    assert 85 <= took < 87
+    assert len(head.told) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_there"),
+    [(socket.EAI_NONAME, False), (socket.EAI_NODATA, False), (socket.EAI_AGAIN, True), (None, True)],
+)
+def test_a_name_that_cannot_be_looked_up_may_have_an_address(monkeypatch, error, is_there):
+    def look_up(host, port):
+        assert host == "head.example"
+        if error is not None:
+            raise socket.gaierror(error, "")
+
+    monkeypatch.setattr(node_drain.socket, "getaddrinfo", look_up)
+    assert node_drain._has_address("head.example:6379") is is_there
 
 
 def test_a_refusal_is_said_and_requests_are_answered_until_the_deadline(drained, capsys):

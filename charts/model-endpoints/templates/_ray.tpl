@@ -285,6 +285,12 @@ spec:
       env:
         {{- include "model-endpoints.rayEnv" . | nindent 8 }}
       {{- if eq .component "worker" }}
+      {{- /* KubeRay's own takes a worker out of the Service after one answer in 2 seconds that is late, and its shells use processor time. */}}
+      readinessProbe:
+        httpGet: {path: /-/healthz, port: 8000}
+        periodSeconds: 2
+        timeoutSeconds: 5
+        failureThreshold: 3
       lifecycle:
         {{- /* A little less than the pod has, so that what is left over is ended by the command and not by the kubelet. */}}
         preStop: {exec: {command: [model-endpoints-drain, {{ sub (int64 (default .context.Values.drain.seconds .own.terminationGracePeriodSeconds)) 5 | quote }}]}}

@@ -7,7 +7,7 @@ from endpoint_operator.api.status import Reason
 from endpoint_operator.controller.decide.selection import SelectedVersion
 from endpoint_operator.controller.decide.upgrade import FAILURES
 from endpoint_operator.controller.observed.messages import failure_cause, unschedulable_message
-from endpoint_operator.controller.observed.ray_view import RayView, answers
+from endpoint_operator.controller.observed.ray_view import PARTLY_ANSWERING, RayView, answers
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
 from serve_app.contract import GATEWAY_APPLICATION
 
@@ -43,6 +43,8 @@ class Input:
     was_deployed: bool = False
     # It has run since Ray has had it.
     has_run: bool = False
+    # It answered when another process looked, and this one has not heard Ray itself yet.
+    answered: bool = False
     # An upgrade is in progress, and the active cluster answers with this entry meanwhile.
     serves_on_active: bool = False
     # A replica has been unschedulable for longer than an autoscaler takes to add a node.
@@ -54,6 +56,9 @@ class Input:
         entry, report = self.selected.entry, self.report
         if not self.deployed or entry is None or report is None:
             return False
+        # A head that is back deploys everything anew for KubeRay, though all replicas have gone on.
+        if self.answered and report.replicas is None and report.status in PARTLY_ANSWERING:
+            return self.has_run
         return answers(report, entry, has_run=self.has_run)
 
 
