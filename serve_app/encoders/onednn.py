@@ -1,7 +1,8 @@
 """Linear layers that call oneDNN's kernels.
 
-In float32, torch's own layer calls another library and was slower wherever it was measured. The kernels are
-faster still with prepacked weights: a copy of the weights in the order in which the kernels read them.
+In float32, torch's own layer calls another library. On AMD it was slower wherever it was measured; on
+Intel it is as fast, and faster for a single token (docs/benchmarks.md). oneDNN's kernels gain by
+prepacked weights: a copy of the weights in the order in which the kernels read them.
 
 torch has no public names for these operators. Its compiler calls them in frozen models
 (torch/_inductor/fx_passes/mkldnn_fusion.py). `from_prepacked` calls what compiled models call

@@ -175,7 +175,7 @@ def test_a_process_that_has_just_started_does_not_unsay_that_nothing_is_known(wo
 
 
 def test_a_process_that_has_just_started_takes_kuberay_s_word_for_no_model_that_has_stopped(world):
-    """After a drained node took Ray's head and the operator, KubeRay says for a while that all is deployed."""
+    """When one node took head and operator, KubeRay says for a while that all is being deployed."""
     world.answer()
     world.reconcile()
     world.restart()
