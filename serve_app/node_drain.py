@@ -24,15 +24,16 @@ _PAUSE_SECONDS: Final = 0.5
 _CALL_SECONDS: Final = 5.0
 # Another head answers within a minute, on a slow machine a little later.
 _HEAD_PATIENCE_SECONDS: Final = 90.0
-# Its pod has an address long before that, a few seconds after the last one has ended. A Ray cluster that is
-# removed as a whole gets none.
-_NO_HEAD_SECONDS: Final = 30.0
+# The next head's pod has an address as soon as it has a node, long before it answers, and DNS may take 30
+# seconds more to say so. A Ray cluster that is removed as a whole has none.
+_NO_HEAD_SECONDS: Final = 45.0
 # So long Serve's own proxy stays without work before it ends, and this adds a little.
 _QUIET_SECONDS: Final = 20.0
 
 # Ray names the process of a replica like this.
 _REPLICA: Final = "ray::ServeReplica"
-_SERVE_PORT: Final = 8000
+# Of HTTP and of gRPC.
+_SERVE_PORTS: Final = frozenset({8000, 9000})
 
 
 def main() -> None:
@@ -53,8 +54,6 @@ def drain(seconds: float) -> None:
         connected = _has_connections()
         if connected or not told or _has_replicas():
             worked = now
-        if connected or _has_address(os.environ["RAY_ADDRESS"]):
-            located = now
         if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
         try:
@@ -65,16 +64,18 @@ def drain(seconds: float) -> None:
             if not told:
                 _announce(gcs, node, deadline - time.monotonic())
                 told = True
-            heard = time.monotonic()
+            heard = located = time.monotonic()
         except Exception as error:
             print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
+            if connected or _has_address(os.environ["RAY_ADDRESS"]):
+                located = time.monotonic()
         time.sleep(_PAUSE_SECONDS)
 
 
 def _has_address(head: str) -> bool:
     """Return whether the name in `head`, a host and a port, has an address; True if that is not known.
 
-    KubeRay's Service of the head has the address of its pod from the pod's first to its last moment.
+    KubeRay's headless Service has the address of the head's pod for as long as that has one, ready or not.
     """
     try:
         socket.getaddrinfo(head.rpartition(":")[0], None)
@@ -101,11 +102,11 @@ def _has_replicas() -> bool:
 
 
 def _has_connections() -> bool:
-    """Return whether a client is connected to the port of requests."""
+    """Return whether a client is connected to a port of requests."""
     return any(
         connection.status == psutil.CONN_ESTABLISHED
         and connection.laddr
-        and connection.laddr.port == _SERVE_PORT
+        and connection.laddr.port in _SERVE_PORTS
         for connection in psutil.net_connections("tcp")
     )
 

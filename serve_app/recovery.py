@@ -15,6 +15,7 @@ from typing import Final
 from ray.serve._private import controller
 
 from serve_app.checkpoints import drop_unreadable
+from serve_app.rebuilds import remember_deployments
 
 # Ray itself gives up a replica that has not answered by then: RAY_SERVE_SLOW_STARTUP_WARNING_S is 30.
 RECOVERY_SECONDS: Final = 45.0
@@ -25,9 +26,10 @@ logger = logging.getLogger("ray.serve")
 
 
 def prepare() -> None:
-    """Drop checkpoints that cannot be read, and wait longer for the replicas that run; never raises."""
+    """Drop checkpoints that cannot be read, wait longer for replicas, and remember them; never raises."""
     drop_unreadable()
     wait_for_replicas()
+    remember_deployments()
 
 
 def wait_for_replicas() -> None:

@@ -120,8 +120,8 @@ def _options() -> Options:
     arguments = parser.parse_args()
     if arguments.minutes < 1:
         parser.error(f"--minutes: got {arguments.minutes}, must be at least 1")
-    if round(arguments.rate * LOAD_SECONDS) < 1:
-        parser.error(f"--rate: got {arguments.rate}, must be enough for one request a minute")
+    if round(arguments.rate * LEAVING_SHARE * LOAD_SECONDS) < 1:
+        parser.error(f"--rate: got {arguments.rate}, must be enough for one client a minute that leaves")
     return Options(arguments.minutes, arguments.rate, arguments.dtype)
 
 

@@ -93,7 +93,7 @@ def up() -> Cluster:
         _create(ours, engine, engine_started=started)
     kubectl = Kubectl(ours)
     set_accelerators(kubectl, _gpu_nodes(kubectl), ACCELERATORS)
-    # First, because it starts while images are built and loaded.
+    # KubeRay starts while the other images are built and loaded.
     chart = kuberay.published_chart(Helm(ours), engine)
     if chart is not None:
         kuberay.install_chart(Helm(ours), chart)

@@ -167,6 +167,6 @@ def test_a_worker_leaves_the_service_only_when_its_proxy_is_refused_or_late_seve
         [container] = group["template"]["spec"]["containers"]
         probe = container["readinessProbe"]
         assert probe["httpGet"] == {"path": "/-/healthz", "port": 8000}
-        assert (probe["timeoutSeconds"], probe["failureThreshold"]) == (5, 3)
+        assert (probe["periodSeconds"], probe["timeoutSeconds"], probe["failureThreshold"]) == (2, 5, 3)
     [head] = config["headGroupSpec"]["template"]["spec"]["containers"]
     assert "readinessProbe" not in head

@@ -27,12 +27,12 @@ WAIT_SECONDS = 300
 ORDER = (
     "test_cluster",
     "test_models",
-    "test_monitoring",
     "test_gpu",
+    "test_monitoring",
+    "test_scale_down",
     "test_security",
     "test_keys",
     "test_logs",
-    "test_scale_down",
     "test_helm",
     "test_upgrade",
     "test_availability",
@@ -153,6 +153,12 @@ def steady(release):
     release.apply(endpoint("steady"))
     release.wait_ready("steady")
     return "steady"
+
+
+@pytest.fixture(scope="session")
+def accelerator_workers():
+    """Names of the pods that test_gpu.py has made, for test_scale_down.py."""
+    return []
 
 
 @pytest.fixture

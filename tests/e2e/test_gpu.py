@@ -19,7 +19,7 @@ def no_accelerators(kubectl):
     set_accelerators(kubectl, [name], 2)
 
 
-def test_a_gpu_endpoint_waits_for_its_node_and_runs_there(release, no_accelerators):
+def test_a_gpu_endpoint_waits_for_its_node_and_runs_there(release, no_accelerators, accelerator_workers):
     node, give_back = no_accelerators
     assert release.pods(group="gpu") == []
     release.apply(endpoint("on-gpu", resources={"profile": "gpu", "count": 1}))
@@ -39,6 +39,7 @@ def test_a_gpu_endpoint_waits_for_its_node_and_runs_there(release, no_accelerato
     release.wait_ready("on-gpu", seconds=300)
     assert release.answers("on-gpu")["label"] == "POSITIVE"
     [worker] = release.pods(group="gpu")
+    accelerator_workers.append(worker["metadata"]["name"])
     assert worker["spec"]["nodeName"] == node
     [replica] = replicas_of(release, "on-gpu")
     assert replica["node_ip"] == worker["status"]["podIP"]

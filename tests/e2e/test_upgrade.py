@@ -99,6 +99,7 @@ def test_an_upgrade_is_held_by_the_one_model_that_is_missing_and_goes_on_without
         with long_requests() as long:
             install({"image": {"tag": other_tag}, "profiles": two_workers()})
             is_promoted(release, watch, note)
+        assert watch.blocked.keys() == {"topic"}
         # KubeRay gives up the cluster that held, and prepares another one.
         assert len(watch.clusters) == 2
         assert held not in watch.clusters

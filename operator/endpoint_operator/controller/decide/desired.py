@@ -245,7 +245,9 @@ def _input(endpoint: ObservedEndpoint, selected: SelectedVersion, situation: Sit
         report=view.applications.get(endpoint.name),
         deployed=situation.is_deployed(endpoint, entry),
         has_run=_has_run(endpoint, entry),
-        answered=view.dashboard_awaited and endpoint.stored_reason == Reason.SERVING,
+        answered=view.dashboard_awaited
+        and not view.is_upgrading
+        and endpoint.stored_reason == Reason.SERVING,
         was_deployed=was_with_ray(endpoint.status.rollout, entry),
         serves_on_active=serves_on_active(endpoint, entry, view),
         out_of_patience=situation.has_waited_long_for_a_node(endpoint, entry),

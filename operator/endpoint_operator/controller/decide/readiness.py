@@ -7,7 +7,7 @@ from endpoint_operator.api.status import Reason
 from endpoint_operator.controller.decide.selection import SelectedVersion
 from endpoint_operator.controller.decide.upgrade import FAILURES
 from endpoint_operator.controller.observed.messages import failure_cause, unschedulable_message
-from endpoint_operator.controller.observed.ray_view import PARTLY_ANSWERING, RayView, answers
+from endpoint_operator.controller.observed.ray_view import RayView, answers
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
 from serve_app.contract import GATEWAY_APPLICATION
 
@@ -56,8 +56,8 @@ class Input:
         entry, report = self.selected.entry, self.report
         if not self.deployed or entry is None or report is None:
             return False
-        # A head that is back deploys everything anew for KubeRay, though all replicas have gone on.
-        if self.answered and report.replicas is None and report.status in PARTLY_ANSWERING:
+        # A head that is back calls everything so until it has asked the replicas, which have gone on.
+        if self.answered and report.replicas is None and report.status == "DEPLOYING":
             return self.has_run
         return answers(report, entry, has_run=self.has_run)
 

@@ -9,12 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any
 
 from endpoint_operator.controller.observed.rayservice import ApplicationReport, RayService
-
-# States of an application some of whose replicas may answer.
-PARTLY_ANSWERING: Final = frozenset({"DEPLOYING", "UNHEALTHY"})
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def answers(report: ApplicationReport, entry: str, *, has_run: bool) -> bool:
         return report.status == "RUNNING"
     if report.status == "RUNNING":
         return report.replicas.ready > 0 or _may_have_no_replica(entry)
-    return report.status in PARTLY_ANSWERING and has_run and report.replicas.ready > 0
+    return report.status in ("DEPLOYING", "UNHEALTHY") and has_run and report.replicas.ready > 0
 
 
 def _may_have_no_replica(entry: str) -> bool:
