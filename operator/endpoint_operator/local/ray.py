@@ -42,6 +42,7 @@ _SERVE_FLAGS: Final[Mapping[str, str]] = {
     # Answers through the gateway may be as large as others; by default, up to 4 MiB.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "serve_app.recovery.prepare",
     FORK_WORKERS_VARIABLE: ForkWorkers.MODELS.value,
 }
 # Between which ports the gRPC servers of replicas are, the last one included.
