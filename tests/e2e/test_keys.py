@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.e2e.release import GOOD, endpoint
+from tests.serve.test_clients import asked
 
 A, NEW, B = "sk-team-a-secret", "sk-team-a-new-secret", "sk-team-b-secret"
 MODELS = {"of-a": ["team-a"], "of-b": ["team-b"], "of-all": []}
@@ -124,6 +125,18 @@ def test_limits_are_told_and_hold_for_each_key(release, teams):
     assert all(1 <= int(answer.headers["retry-after"]) <= 2 for answer in refused)
     assert refused[0].headers["x-ratelimit-limit-requests"] == "30"
     assert status(release, "of-all", NEW) == 200
+
+
+def test_the_client_of_openai_waits_for_its_turn_by_itself(release, teams):
+    limits = {"perKey": {"requestsPerMinute": 12}}
+    model = {"uri": "file:///models/minilm", "task": "feature-extraction"}
+    release.apply(endpoint("limited", model=model, limits=limits))
+    release.wait_ready("limited")
+    got = asked("clients.txt", "ask_with_key.py", str(release.http.base_url), NEW, "limited")
+    assert got["vectors"] == 14
+    # Twelve come at once, and then one in five seconds.
+    assert 5 < got["seconds"] < 60
+    release.delete("limited")
 
 
 def is_traced(release, model):
