@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.small_world import BROKEN, DEADLINES, World, application, details
+from tests.unit.small_world import BROKEN, DEADLINES, World, application, cluster_status, details
 
 
 def test_all_that_runs_is_ready(world):
@@ -180,6 +180,9 @@ def test_a_process_that_has_just_started_takes_kuberay_s_word_for_no_model_that_
     world.reconcile()
     world.restart()
     world.dashboard, world.dashboard_awaited = None, True
+    world.service["status"]["activeServiceStatus"] = cluster_status("one", {})
+    world.reconcile()
+    assert world.condition("a") == ("True", "Serving")
     world.follow(a=application("DEPLOYING"))
     world.reconcile()
     assert world.condition("a") == ("True", "Serving")

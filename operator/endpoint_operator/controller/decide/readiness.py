@@ -54,12 +54,11 @@ class Input:
     def answers(self) -> bool:
         """Whether the entry that was selected answers requests."""
         entry, report = self.selected.entry, self.report
-        if not self.deployed or entry is None or report is None:
+        if not self.deployed or entry is None:
             return False
-        # A head that is back calls everything so until it has asked the replicas, which have gone on.
-        if self.answered and report.replicas is None and report.status == "DEPLOYING":
+        if self.answered and _is_of_a_head_that_starts(report):
             return self.has_run
-        return answers(report, entry, has_run=self.has_run)
+        return report is not None and answers(report, entry, has_run=self.has_run)
 
 
 @dataclass(frozen=True)
@@ -155,11 +154,19 @@ def _application_state(given: Input) -> State:
             "A new Ray cluster is being prepared. This version is deployed there only, and answers once that "
             "cluster takes over.",
         )
-    if report is None:
-        return State(Reason.APPLICATION_MISSING, "Ray does not report the application.")
     if given.answers:
         return _behind_its_service(service)
+    if report is None:
+        return State(Reason.APPLICATION_MISSING, "Ray does not report the application.")
     return _not_answering(given, report)
+
+
+def _is_of_a_head_that_starts(report: ApplicationReport | None) -> bool:
+    """Whether KubeRay says what it says of each application while Ray's head starts: nothing, then DEPLOYING.
+
+    The replicas go on meanwhile, and the head asks each of them before it says RUNNING.
+    """
+    return report is None or (report.replicas is None and report.status == "DEPLOYING")
 
 
 def _behind_its_service(service: RayService, more: str = "") -> State:
