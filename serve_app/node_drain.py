@@ -21,8 +21,6 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 _PAUSE_SECONDS: Final = 0.5
-# Between two calls that are not answered.
-_AWAY_PAUSE_SECONDS: Final = 2.0
 _CALL_SECONDS: Final = 5.0
 # Another head answers within a minute, on a slow machine a little later.
 _HEAD_PATIENCE_SECONDS: Final = 90.0
@@ -59,7 +57,6 @@ def drain(seconds: float) -> None:
         if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
         try:
-            _knock(os.environ["RAY_ADDRESS"])
             gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
             node = _node_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
             if node is None:
@@ -70,24 +67,21 @@ def drain(seconds: float) -> None:
             heard = located = time.monotonic()
         except Exception as error:
             print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
-            if connected or not _says_no_address(error):
+            if connected or _has_address(os.environ["RAY_ADDRESS"]):
                 located = time.monotonic()
-            time.sleep(_AWAY_PAUSE_SECONDS)
         time.sleep(_PAUSE_SECONDS)
 
 
-def _knock(address: str) -> None:
-    """Connect to a host and port once; raise OSError. Ray's own client would try for a minute first."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), _CALL_SECONDS).close()
-
-
-def _says_no_address(error: Exception) -> bool:
-    """Return whether the name of the head's Service has no address; False if nobody can look it up.
+def _has_address(head: str) -> bool:
+    """Return whether the name in `head`, a host and a port, has an address; True if that is not known.
 
     KubeRay's headless Service has the address of the head's pod for as long as that has one, ready or not.
     """
-    return isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+    try:
+        socket.getaddrinfo(head.rpartition(":")[0], None)
+    except socket.gaierror as error:
+        return error.errno not in (socket.EAI_NONAME, socket.EAI_NODATA)
+    return True
 
 
 def _node_of(gcs: GcsClient, pod: str) -> str | None:
