@@ -57,13 +57,9 @@ def drain(seconds: float) -> None:
         if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
         try:
-            gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
-            node = _node_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
-            if node is None:
+            if not _tell(deadline - now, told=told):
                 return
-            if not told:
-                _announce(gcs, node, deadline - time.monotonic())
-                told = True
+            told = True
             heard = located = time.monotonic()
         except Exception as error:
             print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
@@ -72,13 +68,28 @@ def drain(seconds: float) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
+def _tell(seconds: float, *, told: bool) -> bool:
+    """Tell Ray's head, unless it was `told`, that this node goes; return whether it knows this node still.
+
+    Raises LookupError if it does not know this node yet, as when it has just come back.
+    """
+    gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
+    node = _node_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
+    if told:
+        return node is not None
+    if node is None:
+        raise LookupError("it does not know this node yet")
+    _announce(gcs, node, seconds)
+    return True
+
+
 def _has_address(head: str) -> bool:
     """Return whether the name in `head`, a host and a port, has an address; True if that is not known.
 
     KubeRay's headless Service has the address of the head's pod for as long as that has one, ready or not.
     """
     try:
-        socket.getaddrinfo(head.rpartition(":")[0], None)
+        socket.getaddrinfo(head.rpartition(":")[0].strip("[]"), None)
     except socket.gaierror as error:
         return error.errno not in (socket.EAI_NONAME, socket.EAI_NODATA)
     return True

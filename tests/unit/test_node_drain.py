@@ -14,15 +14,16 @@ NODE = bytes(range(28))
 
 
 class Head:
-    """Ray's head: it knows the node for so many seconds, and is away between two moments."""
+    """Ray's head: it knows the node between two moments, and is away between two others."""
 
-    def __init__(self, clock, node_leaves=1e9, away=(0, 0), accepts=True):
-        self.clock, self.node_leaves, self.away, self.accepts = clock, node_leaves, away, accepts
+    def __init__(self, clock, node_comes=0, node_leaves=1e9, away=(0, 0), accepts=True):
+        self.clock, self.away, self.accepts = clock, away, accepts
+        self.node_comes, self.node_leaves = node_comes, node_leaves
         self.told = []
 
     def get_all_node_info(self, timeout):
         self._answer()
-        state = ALIVE if self.clock.now < self.node_leaves else DEAD
+        state = ALIVE if self.node_comes <= self.clock.now < self.node_leaves else DEAD
         other = SimpleNamespace(instance_id="another-pod", state=ALIVE)
         return {b"other": other, NODE: SimpleNamespace(instance_id="this-pod", state=state)}
 
@@ -82,6 +83,12 @@ def test_it_waits_for_another_head_and_tells_that_one(drained):
     head, took = drained(100, away=(0, 40), node_leaves=60)
     assert 60 <= took < 62
     assert head.told[0] == (NODE.hex(), 1_100_000)
+
+
+def test_a_head_that_does_not_know_the_node_yet_is_told_when_it_does(drained):
+    head, took = drained(100, node_comes=20, node_leaves=60)
+    assert 60 <= took < 62
+    assert len(head.told) == 1
 
 
 def test_it_gives_up_where_no_head_comes(drained, capsys):
