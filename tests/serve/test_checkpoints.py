@@ -1,16 +1,12 @@
 """A controller of Serve that finds a checkpoint which it cannot read."""
 
-import os
-import subprocess
-import sys
-
 from serve_app.checkpoints import KEYS
+from tests.serve.prepared_controller import lines_of
 
 SECONDS = 240
 # The one that is read last, and one of the others; each takes ten seconds.
 UNREADABLE = (KEYS[0], KEYS[2])
 
-# In a process of its own, because the controller reads the setting when Ray starts.
 SCRIPT = """
 import sys, time
 import ray
@@ -44,18 +40,5 @@ for key in sys.argv[1:]:
 
 
 def test_it_starts_without_and_takes_applications_again():
-    environment = {
-        **os.environ,
-        "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "serve_app.recovery.prepare",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *UNREADABLE],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    # Ray writes about tasks that it tries again to the same output.
-    own = [line for line in done.stdout.splitlines() if line.startswith("starts without")]
+    own, done = lines_of(SCRIPT, *UNREADABLE, start="starts without", seconds=SECONDS)
     assert own == [f"starts without {key}" for key in UNREADABLE], done.stderr

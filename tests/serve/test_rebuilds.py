@@ -2,8 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
+
+from tests.serve.prepared_controller import lines_of
 
 SECONDS = 180
 
@@ -23,7 +23,6 @@ def build(args):
     return Here.bind()
 """
 
-# In a process of its own, because the controller reads the setting when Ray starts.
 SCRIPT = """
 import json, sys, time
 import ray
@@ -61,23 +60,11 @@ print(json.dumps([first, built, again, until("RUNNING", "DEPLOY_FAILED")]))
 
 def test_replicas_are_known_while_an_application_is_built_anew_and_when_that_fails(tmp_path):
     (tmp_path / "slow_application.py").write_text(APPLICATION)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "serve_app.recovery.prepare",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    own, done = lines_of(SCRIPT, start="[{", seconds=SECONDS, variables={"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
-    # Ray writes about workers that end to the same output.
-    [own] = [line for line in done.stdout.splitlines() if line.startswith("[{")]
-    states = json.loads(own)
+    [line] = own
+    states = json.loads(line)
     assert [state["status"] for state in states] == ["RUNNING", "DEPLOYING", "RUNNING", "DEPLOY_FAILED"]
     assert [state["ingress"] for state in states] == ["Here"] * 4
     assert [state["replicas"] for state in states] == [["RUNNING"]] * 4
