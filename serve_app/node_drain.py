@@ -49,38 +49,28 @@ def drain(seconds: float) -> None:
     """
     heard = located = worked = time.monotonic()
     deadline = heard + seconds
-    told = False
+    draining = False
     while (now := time.monotonic()) < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
         connected = _has_connections()
-        if connected or not told or _has_replicas():
+        if connected or not draining or _has_replicas():
             worked = now
         if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
         try:
-            if not _tell(deadline - now, told=told):
+            gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
+            nodes = _nodes_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
+            living = [node for node, lives in nodes.items() if lives]
+            if nodes and not living:
                 return
-            told = True
             heard = located = time.monotonic()
+            # Ray may still be starting, and would not notice now that it is asked to end.
+            if living:
+                draining = _is_draining(gcs, living[0], deadline - now)
         except Exception as error:
             print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
             if connected or _has_address(os.environ["RAY_ADDRESS"]):
                 located = time.monotonic()
         time.sleep(_PAUSE_SECONDS)
-
-
-def _tell(seconds: float, *, told: bool) -> bool:
-    """Tell Ray's head, unless it was `told`, that this node goes; return whether it knows this node still.
-
-    Raises LookupError if it does not know this node yet, as when it has just come back.
-    """
-    gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
-    node = _node_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
-    if told:
-        return node is not None
-    if node is None:
-        raise LookupError("it does not know this node yet")
-    _announce(gcs, node, seconds)
-    return True
 
 
 def _has_address(head: str) -> bool:
@@ -95,15 +85,28 @@ def _has_address(head: str) -> bool:
     return True
 
 
-def _node_of(gcs: GcsClient, pod: str) -> str | None:
-    """Return the hexadecimal id of the living node in the pod of this name; None if there is none."""
+def _nodes_of(gcs: GcsClient, pod: str) -> dict[str, bool]:
+    """Return whether they live, for the hexadecimal ids of the nodes in the pod of this name.
+
+    There is none before Ray has started, and then one.
+    """
     nodes = gcs.get_all_node_info(timeout=_CALL_SECONDS)
-    found = [
-        identifier.hex()
+    return {
+        identifier.hex(): info.state == GcsNodeInfo.GcsNodeState.ALIVE
         for identifier, info in nodes.items()
-        if info.instance_id == pod and info.state == GcsNodeInfo.GcsNodeState.ALIVE
-    ]
-    return found[0] if found else None
+        if info.instance_id == pod
+    }
+
+
+def _is_draining(gcs: GcsClient, node: str, seconds: float) -> bool:
+    """Return whether Ray's head knows that this node goes; if not, tell it.
+
+    It is asked each time, because it may be another head than the one that was told.
+    """
+    if node in gcs.get_draining_nodes(timeout=_CALL_SECONDS):
+        return True
+    _announce(gcs, node, seconds)
+    return False
 
 
 def _has_replicas() -> bool:
@@ -129,6 +132,8 @@ def _announce(gcs: GcsClient, node: str, seconds: float) -> None:
         DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
         "the pod is being deleted",
         int((time.time() + seconds) * 1000),
+        # Without, it waits for ever for a head that has gone meanwhile.
+        timeout=_CALL_SECONDS,
     )
     if not accepted:
         print(f"Ray does not drain this node: {reason}", file=sys.stderr)

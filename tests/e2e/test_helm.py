@@ -1,10 +1,35 @@
-"""What `helm upgrade` does to a release that serves."""
+"""What an installed release runs, and what `helm upgrade` does to one that serves."""
 
 import copy
+import hashlib
+import json
 
 import yaml
 
-from tests.e2e.release import VALUES
+from tests.e2e.release import ROOT, VALUES
+
+# Prints the digests of the Python files of a package by their names, as it is installed where this runs.
+DIGESTS = """
+import hashlib, importlib.util, json, pathlib, sys
+folder = pathlib.Path(importlib.util.find_spec(sys.argv[1]).origin).parent
+files = {str(path.relative_to(folder)): path for path in folder.rglob("*.py")}
+print(json.dumps({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}))
+"""
+
+
+def test_the_pods_run_the_code_of_this_checkout(release):
+    [head] = release.pods(node_type="head", cluster=release.cluster())
+    for package, folder, pod, container in (
+        ("serve_app", ROOT, head["metadata"]["name"], "ray-head"),
+        ("endpoint_operator", ROOT / "operator", f"deployment/{release.name}-operator", "operator"),
+    ):
+        command = ("exec", pod, f"--container={container}", "--", "python3", "-c", DIGESTS, package)
+        there = json.loads(release.kubectl(*command))
+        here = {
+            str(path.relative_to(folder / package)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (folder / package).rglob("*.py")
+        }
+        assert there == here
 
 
 def test_an_upgrade_without_force_leaves_the_serve_config_and_the_cluster_alone(release, steady):
