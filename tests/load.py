@@ -28,7 +28,11 @@ class Load:
         if response.status_code == 429:
             self.without_retry_after += "retry-after" not in response.headers
         elif response.status_code != 200:
-            self.failures.append(f"{response.status_code} {response.text[:200]}")
+            self.fail(f"{response.status_code} {response.text[:200]}")
+
+    def fail(self, cause: str) -> None:
+        # With the time, to be found in the logs of the cluster.
+        self.failures.append(f"{time.strftime('%H:%M:%S')} {cause}")
 
 
 def _send_until(
@@ -41,7 +45,7 @@ def _send_until(
             try:
                 load.count(client.post(url, json=body), time.monotonic() - started)
             except httpx.HTTPError as error:
-                load.failures.append(repr(error))
+                load.fail(repr(error))
 
 
 @contextmanager

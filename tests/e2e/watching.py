@@ -54,17 +54,16 @@ class Watch(threading.Thread):
 
 
 @contextmanager
-def undisturbed(release, names, note, may_be=("True",), connecting=1):
+def undisturbed(release, names, note, may_be=("True",)):
     """Send `names` more than 10 requests a second; none may fail, and Ready must stay one of `may_be`.
 
-    `connecting` of the two clients of each model open a connection for each request.
+    One of the two clients of each model opens a connection for each request.
     """
     watch = Watch(release, names, may_be)
     with ExitStack() as stack:
         # A Service without endpoints refuses new connections, and those that are kept do not notice.
         loads = [
-            stack.enter_context(release.load(name, clients=2, pause=0.25, connecting=connecting))
-            for name in names
+            stack.enter_context(release.load(name, clients=2, pause=0.25, connecting=1)) for name in names
         ]
         watch.start()
         stack.callback(watch.join, 30)
