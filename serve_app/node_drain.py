@@ -22,7 +22,7 @@ from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 _PAUSE_SECONDS: Final = 0.5
 _CALL_SECONDS: Final = 5.0
-# Another head answers within a minute, on a slow machine a little later.
+# Another head answers within a minute, on a slow machine a little later; Ray starts sooner.
 _HEAD_PATIENCE_SECONDS: Final = 90.0
 # The next head's pod has an address as soon as it has a node, long before it answers, and DNS may take 30
 # seconds more to say so. A Ray cluster that is removed as a whole has none.
@@ -49,10 +49,10 @@ def drain(seconds: float) -> None:
     """
     heard = located = worked = time.monotonic()
     deadline = heard + seconds
-    draining = False
+    told = False
     while (now := time.monotonic()) < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
         connected = _has_connections()
-        if connected or not draining or _has_replicas():
+        if connected or not told or _has_replicas():
             worked = now
         if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
@@ -62,12 +62,15 @@ def drain(seconds: float) -> None:
             living = [node for node, lives in nodes.items() if lives]
             if nodes and not living:
                 return
-            heard = located = time.monotonic()
-            # Ray may still be starting, and would not notice now that it is asked to end.
+            located = time.monotonic()
+            # Without any, Ray still starts. It would miss the signal that ends the pod: the first process of a
+            # container gets none before it has a handler.
             if living:
-                draining = _is_draining(gcs, living[0], deadline - now)
+                heard = located
+                _tell(gcs, living[0], deadline)
+                told = True
         except Exception as error:
-            print(f"Ray's head does not answer: {error!r}", file=sys.stderr)
+            print(f"Ray's head could not be asked to drain: {error!r}", file=sys.stderr)
             if connected or _has_address(os.environ["RAY_ADDRESS"]):
                 located = time.monotonic()
         time.sleep(_PAUSE_SECONDS)
@@ -88,7 +91,7 @@ def _has_address(head: str) -> bool:
 def _nodes_of(gcs: GcsClient, pod: str) -> dict[str, bool]:
     """Return whether they live, for the hexadecimal ids of the nodes in the pod of this name.
 
-    There is none before Ray has started, and then one.
+    There is none before Ray has started, and then one, because a worker's container is not started again.
     """
     nodes = gcs.get_all_node_info(timeout=_CALL_SECONDS)
     return {
@@ -98,15 +101,24 @@ def _nodes_of(gcs: GcsClient, pod: str) -> dict[str, bool]:
     }
 
 
-def _is_draining(gcs: GcsClient, node: str, seconds: float) -> bool:
-    """Return whether Ray's head knows that this node goes; if not, tell it.
+def _tell(gcs: GcsClient, node: str, deadline: float) -> None:
+    """Tell Ray's head that this node goes by the monotonic time `deadline`, unless it knows that.
 
     It is asked each time, because it may be another head than the one that was told.
     """
     if node in gcs.get_draining_nodes(timeout=_CALL_SECONDS):
-        return True
-    _announce(gcs, node, seconds)
-    return False
+        return
+    accepted, reason = gcs.drain_node(
+        node,
+        # Of the two reasons that Ray knows, the one that a node with work on it accepts.
+        DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
+        "the pod is being deleted",
+        int((time.time() + deadline - time.monotonic()) * 1000),
+        # Without, it waits for ever for a head that has gone meanwhile.
+        timeout=_CALL_SECONDS,
+    )
+    if not accepted:
+        print(f"Ray does not drain this node: {reason}", file=sys.stderr)
 
 
 def _has_replicas() -> bool:
@@ -123,17 +135,3 @@ def _has_connections() -> bool:
         and connection.laddr.port in _SERVE_PORTS
         for connection in psutil.net_connections("tcp")
     )
-
-
-def _announce(gcs: GcsClient, node: str, seconds: float) -> None:
-    accepted, reason = gcs.drain_node(
-        node,
-        # Of the two reasons that Ray knows, the one that a node with work on it accepts.
-        DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
-        "the pod is being deleted",
-        int((time.time() + seconds) * 1000),
-        # Without, it waits for ever for a head that has gone meanwhile.
-        timeout=_CALL_SECONDS,
-    )
-    if not accepted:
-        print(f"Ray does not drain this node: {reason}", file=sys.stderr)

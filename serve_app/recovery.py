@@ -11,23 +11,24 @@ Ray has no settings for these times alone, but calls the function that
 RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH names.
 """
 
+import inspect
 import logging
 import time
 from typing import Any, Final
 
-from ray.serve._private import controller
+from ray.serve._private import controller, deployment_state
 from ray.serve._private.deployment_state import DeploymentState
 
 from serve_app.checkpoints import drop_unreadable
 from serve_app.rebuilds import remember_deployments
 
-# A replica whose process has died is known to be gone much sooner, and so is one of a node that has.
-REPLICA_SECONDS: Final = 120.0
-# The proxies get what is known by then.
-RECOVERY_SECONDS: Final = REPLICA_SECONDS + 15.0
+# Twice what has been seen. Replicas of a process that has died are known to be gone within seconds, those of a
+# node that falls silent within about a minute.
+REPLICA_SECONDS: Final = 60.0
 
 _CONSTANT: Final = "RECOVERING_LONG_POLL_BROADCAST_TIMEOUT_S"
 _CHECK: Final = "_check_startup_replicas"
+_PARAMETERS: Final = ["self", "original_state", "stop_on_slow"]
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,13 +40,23 @@ def prepare() -> None:
     remember_deployments()
 
 
+def recovery_seconds() -> float:
+    """Seconds after which proxies get what is known: a little more than the last replica has."""
+    return max(REPLICA_SECONDS, deployment_state.SLOW_STARTUP_WARNING_S) + 15.0
+
+
 def wait_for_replicas() -> None:
     """Let the controller of this process wait so long; a Ray that is otherwise only logs it."""
-    if not (hasattr(controller, _CONSTANT) and hasattr(DeploymentState, _CHECK)):
-        logger.error("Serve's controller is of another kind, so it waits for replicas as long as it likes")
+    if hasattr(controller, _CONSTANT):
+        setattr(controller, _CONSTANT, recovery_seconds())
+    else:
+        logger.error("Serve's controller has no %s, so it waits as long as it likes", _CONSTANT)
+    check = getattr(DeploymentState, _CHECK, None)
+    if check is None or list(inspect.signature(check).parameters) != _PARAMETERS:
+        logger.error(
+            "Serve's deployments have another %s, so they give replicas as long as they like", _CHECK
+        )
         return
-    setattr(controller, _CONSTANT, RECOVERY_SECONDS)
-    check = getattr(DeploymentState, _CHECK)
 
     def patient(state: Any, original_state: Any, stop_on_slow: bool = False) -> Any:
         """Check replicas as Ray does, but call none slow that it may stop before REPLICA_SECONDS."""

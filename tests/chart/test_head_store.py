@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from ray._private import ray_constants
 
 from hack.errors import CommandError
-from tests.chart.rendering import environment, of_kind, template
+from tests.chart.rendering import environment, of_kind, ray_pods, template
 
 PATIENT = {"name": "cpu", "cpus": 1, "memory": "1Gi", "terminationGracePeriodSeconds": 300}
 REDIS = "--set=head.faultTolerance.store=redis,head.faultTolerance.redis.address="
@@ -170,3 +171,13 @@ def test_a_worker_leaves_the_service_only_when_its_proxy_is_refused_or_late_seve
         assert (probe["periodSeconds"], probe["timeoutSeconds"], probe["failureThreshold"]) == (2, 5, 3)
     [head] = config["headGroupSpec"]["template"]["spec"]["containers"]
     assert "readinessProbe" not in head
+
+
+def test_ray_drains_a_head_that_is_asked_to_end_and_no_worker_once_more():
+    """Ray's own draining takes up to half a minute of a pod that the preStop hook has emptied."""
+    variable = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+    assert hasattr(ray_constants, variable)
+    head, *workers = (environment(pod["spec"]["containers"][0]) for pod in ray_pods(template()))
+    assert variable not in head
+    assert [worker[variable] for worker in workers] == ["0"] * len(workers)
+    assert workers

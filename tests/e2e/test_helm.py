@@ -8,28 +8,29 @@ import yaml
 
 from tests.e2e.release import ROOT, VALUES
 
-# Prints the digests of the Python files of a package by their names, as it is installed where this runs.
+# Prints the digests of the files of a package by their names, as it is installed where this runs.
 DIGESTS = """
 import hashlib, importlib.util, json, pathlib, sys
 folder = pathlib.Path(importlib.util.find_spec(sys.argv[1]).origin).parent
-files = {str(path.relative_to(folder)): path for path in folder.rglob("*.py")}
-print(json.dumps({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}))
+files = [path for path in folder.rglob("*") if path.is_file()]
+print(json.dumps({str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}))
 """
 
 
 def test_the_pods_run_the_code_of_this_checkout(release):
     [head] = release.pods(node_type="head", cluster=release.cluster())
-    for package, folder, pod, container in (
-        ("serve_app", ROOT, head["metadata"]["name"], "ray-head"),
-        ("endpoint_operator", ROOT / "operator", f"deployment/{release.name}-operator", "operator"),
+    for folder, pod, container in (
+        (ROOT / "serve_app", head["metadata"]["name"], "ray-head"),
+        (ROOT / "operator/endpoint_operator", f"deployment/{release.name}-operator", "operator"),
     ):
-        command = ("exec", pod, f"--container={container}", "--", "python3", "-c", DIGESTS, package)
+        command = ("exec", pod, f"--container={container}", "--", "python3", "-c", DIGESTS, folder.name)
         there = json.loads(release.kubectl(*command))
         here = {
-            str(path.relative_to(folder / package)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (folder / package).rglob("*.py")
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
         }
-        assert there == here
+        assert [name for name, digest in here.items() if there.get(name) != digest] == []
 
 
 def test_an_upgrade_without_force_leaves_the_serve_config_and_the_cluster_alone(release, steady):

@@ -29,8 +29,7 @@ variables win over those of all pods, and these over the defaults.
 the lowest priority, and all threads of a model then wait for the one that another program has preempted. By default, two late
 answers to checks take a replica out of rotation, which a busy machine does to all at once. Answers through the gateway may be as
 large as others; by default, up to 4 MiB. HAProxy reads the model's name in bodies of up to 256 KiB; by default, 15. A
-controller that was started again waits longer for the replicas that run, and drops checkpoints that it cannot read. Workers
-drain before they are asked to end, and Ray would then wait for half a minute to drain once more.
+controller that was started again waits longer for the replicas that run, and drops checkpoints that it cannot read.
 What replicas log of requests goes to the container's standard output, which is that of its first process; Ray keeps that of
 replicas in files. */}}
 {{- $defaults := dict
@@ -46,7 +45,6 @@ replicas in files. */}}
   "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH" "serve_app.recovery.prepare"
   "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S" "5"
   "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S" "10"
-  "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "0"
   "RAY_SERVE_LOG_TO_STDERR" "1"
   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" "1"
   "RAY_USAGE_STATS_ENABLED" "0"
@@ -58,6 +56,10 @@ replicas in files. */}}
   "HOME" "/home/ray"
   "HF_HOME" "/cache/huggingface"
 -}}
+{{- if eq $component "worker" -}}
+{{- /* It drains before it is asked to end, and Ray would wait for half a minute to drain once more. */ -}}
+{{- $_ := set $defaults "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "0" -}}
+{{- end -}}
 {{- if eq $component "head" -}}
 {{- with .Values.head.faultTolerance }}
 {{- if and (eq .store "redis") (hasPrefix "rediss://" .redis.address) $.context.Values.caBundle.configMap -}}
