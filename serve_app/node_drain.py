@@ -63,8 +63,8 @@ def drain(seconds: float) -> None:
             if nodes and not living:
                 return
             located = time.monotonic()
-            # Without any, Ray still starts. It would miss the signal that ends the pod: the first process of a
-            # container gets none before it has a handler.
+            # Without any, Ray still starts, and would miss the signal that ends the pod: the first process of
+            # a container gets none before it has a handler.
             if living:
                 heard = located
                 _tell(gcs, living[0], deadline)

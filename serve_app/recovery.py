@@ -22,8 +22,8 @@ from ray.serve._private.deployment_state import DeploymentState
 from serve_app.checkpoints import drop_unreadable
 from serve_app.rebuilds import remember_deployments
 
-# Twice what has been seen. Replicas of a process that has died are known to be gone within seconds, those of a
-# node that falls silent within about a minute.
+# Twice what has been seen. A replica whose process has died is known to be gone within seconds, one of a node
+# that falls silent within about a minute.
 REPLICA_SECONDS: Final = 60.0
 
 _CONSTANT: Final = "RECOVERING_LONG_POLL_BROADCAST_TIMEOUT_S"
