@@ -42,7 +42,8 @@ def prepare() -> None:
 
 def recovery_seconds() -> float:
     """Seconds after which proxies get what is known: a little more than the last replica has."""
-    return max(REPLICA_SECONDS, deployment_state.SLOW_STARTUP_WARNING_S) + 15.0
+    ray_s_own = float(getattr(deployment_state, "SLOW_STARTUP_WARNING_S", 0))
+    return max(REPLICA_SECONDS, ray_s_own) + 15.0
 
 
 def wait_for_replicas() -> None:
