@@ -1,7 +1,8 @@
 """The load generator's connections, against a server that answers as the body says."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import socket
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
@@ -77,3 +78,12 @@ def test_requests_at_once_have_connections_of_their_own_up_to_the_most(most, use
 
 def test_a_server_that_is_not_there_answers_nothing():
     assert run(Connections(f"http://127.0.0.1:{free_port()}/", 1, 1).post(b"good")) == 0
+
+
+@pytest.mark.timeout(20)
+def test_a_server_that_lets_nobody_in_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        # The system accepts one more than the server asks for, and is silent to the next.
+        stack.enter_context(socket.create_connection(server.getsockname()))
+        found = Connections(f"http://127.0.0.1:{server.getsockname()[1]}/", 0.2, 1)
+        assert run(found.post(b"good")) == 0

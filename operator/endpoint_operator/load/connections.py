@@ -37,7 +37,8 @@ class Connections:
         request = b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(body), body)
         async with self._free:
             try:
-                connection = await self._connection()
+                async with asyncio.timeout(self._patience):
+                    connection = await self._connection()
             except OSError:
                 return 0
             status = await connection.exchange(request, self._patience)
