@@ -49,7 +49,7 @@ def drain(seconds: float) -> None:
     """
     heard = located = worked = time.monotonic()
     deadline = heard + seconds
-    told = False
+    told = refused = False
     while (now := time.monotonic()) < min(deadline, heard + _HEAD_PATIENCE_SECONDS):
         connected = _has_connections()
         if connected or not told or _has_replicas():
@@ -67,7 +67,7 @@ def drain(seconds: float) -> None:
             # a container gets none before it has a handler.
             if living:
                 heard = located
-                _tell(gcs, living[0], deadline)
+                refused = refused or not _tell(gcs, living[0], deadline)
                 told = True
         except Exception as error:
             print(f"Ray's head could not be asked to drain: {error!r}", file=sys.stderr)
@@ -101,13 +101,13 @@ def _nodes_of(gcs: GcsClient, pod: str) -> dict[str, bool]:
     }
 
 
-def _tell(gcs: GcsClient, node: str, deadline: float) -> None:
-    """Tell Ray's head that this node goes by the monotonic time `deadline`, unless it knows that.
+def _tell(gcs: GcsClient, node: str, deadline: float) -> bool:
+    """Tell Ray's head that this node goes by the monotonic time `deadline`; return False if it refuses.
 
-    It is asked each time, because it may be another head than the one that was told.
+    It is asked each time whether it knows that, because it may be another head than the one that was told.
     """
     if node in gcs.get_draining_nodes(timeout=_CALL_SECONDS):
-        return
+        return True
     accepted, reason = gcs.drain_node(
         node,
         # Of the two reasons that Ray knows, the one that a node with work on it accepts.
@@ -119,6 +119,7 @@ def _tell(gcs: GcsClient, node: str, deadline: float) -> None:
     )
     if not accepted:
         print(f"Ray does not drain this node: {reason}", file=sys.stderr)
+    return bool(accepted)
 
 
 def _has_replicas() -> bool:

@@ -1,12 +1,13 @@
 """What an installed release runs, and what `helm upgrade` does to one that serves."""
 
 import copy
-import hashlib
 import json
+import sys
 
 import yaml
 
-from tests.e2e.release import ROOT, VALUES
+from hack.commands import run
+from tests.e2e.release import VALUES
 
 # Prints the digests of the files of a package by their names, as it is installed where this runs.
 DIGESTS = """
@@ -19,19 +20,17 @@ print(json.dumps({str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hex
 
 def test_the_pods_run_the_code_of_this_checkout(release):
     [head] = release.pods(node_type="head", cluster=release.cluster())
-    for folder, pod, container in (
-        (ROOT / "serve_app", head["metadata"]["name"], "ray-head"),
-        (ROOT / "operator/endpoint_operator", f"deployment/{release.name}-operator", "operator"),
+    for package, pod, container in (
+        ("serve_app", head["metadata"]["name"], "ray-head"),
+        ("endpoint_operator", f"deployment/{release.name}-operator", "operator"),
     ):
-        command = ("exec", pod, f"--container={container}", "--", "python3", "-c", DIGESTS, folder.name)
-        there = json.loads(release.kubectl(*command))
-        here = {
-            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*")
-            # The .pth file is installed beside the packages.
-            if path.is_file() and path.suffix not in {".pyc", ".pth"}
-        }
-        assert [name for name, digest in here.items() if there.get(name) != digest] == []
+        script = ("-c", DIGESTS, package)
+        here = json.loads(run(sys.executable, *script))
+        there = json.loads(release.kubectl("exec", pod, f"--container={container}", "--", "python3", *script))
+        differing = [name for name, digest in here.items() if there.get(name) != digest]
+        # The .pth file is installed beside the packages.
+        assert [name for name in differing if not name.endswith((".pyc", ".pth"))] == []
+        assert "__init__.py" in here
 
 
 def test_an_upgrade_without_force_leaves_the_serve_config_and_the_cluster_alone(release, steady):

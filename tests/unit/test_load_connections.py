@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -82,8 +82,10 @@ def test_a_server_that_is_not_there_answers_nothing():
 
 @pytest.mark.timeout(20)
 def test_a_server_that_lets_nobody_in_is_not_waited_for():
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
-        # The system accepts one more than the server asks for, and is silent to the next.
-        stack.enter_context(socket.create_connection(server.getsockname()))
+    # The system accepts one more than the server asks for, and is silent to the next.
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),
+    ):
         found = Connections(f"http://127.0.0.1:{server.getsockname()[1]}/", 0.2, 1)
         assert run(found.post(b"good")) == 0

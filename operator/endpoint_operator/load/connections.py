@@ -37,8 +37,7 @@ class Connections:
         request = b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(body), body)
         async with self._free:
             try:
-                async with asyncio.timeout(self._patience):
-                    connection = await self._connection()
+                connection = await self._connection()
             except OSError:
                 return 0
             status = await connection.exchange(request, self._patience)
@@ -57,7 +56,8 @@ class Connections:
             if connection.usable:
                 return connection
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        async with asyncio.timeout(self._patience):
+            _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return connection
 
 
