@@ -11,6 +11,7 @@ from hack.cluster import kind
 from hack.cluster.helm import Helm
 from hack.cluster.kubectl import Kubectl
 from hack.cluster.simulated_gpu import GPU_LABEL, set_accelerators
+from hack.errors import KubectlError
 from tests.e2e import machine
 from tests.e2e.release import Release, endpoint
 
@@ -173,7 +174,9 @@ def pytest_runtest_makereport(item, call):
     release = item.funcargs.get("release") if hasattr(item, "funcargs") else None
     if report.failed and release is not None:
         folder = LOGS / item.name
-        release.logs(folder)
+        # The cluster may be gone when the end of the last test has failed; that is then what is reported.
+        with contextlib.suppress(KubectlError):
+            release.logs(folder)
         report.sections.append(("logs of the cluster", str(folder)))
     return report
 
