@@ -5,7 +5,8 @@
       └────> pieces of prompts ──> one operation each, causal
 
 The layers are those of transformers, which let a function take the place of their attention
-(transformers.AttentionInterface). All rows and pieces of a step are one sequence for them, (1, tokens).
+(transformers.AttentionInterface). All rows and pieces of a step are one sequence for them, (1, tokens);
+other tokens may follow, which attend to nothing.
 
 What depends on numbers of rows, pieces or tokens is in compiled functions, so that one traced graph of the
 model has it for every step. Sizes are asked for there, too: in a traced graph others would be tensors.
@@ -15,13 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from serve_app.encoders.torchscript import compiled
 
 NAME: Final = "model_endpoints_steps"
+
+# torch compiles attention of bfloat16 for each number of queries with each number of keys, and keeps it for
+# ever. So a piece is filled up to multiples of these, in its attention only.
+_QUERIES: Final = 32
+_KEYS: Final = 64
 
 
 class UnsupportedAttentionError(Exception):
@@ -56,7 +62,7 @@ class AttentionStep:
     def masks_of(self, window: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what to add to the scores: of the range of places, and of all pieces; `window` 0 is none.
 
-        The former is (range, 1, 1, longest). The latter has (tokens, end) of each piece, one after another.
+        The former is (range, 1, 1, longest). The latter has (queries, keys) of each piece, one after another.
         """
         if window not in self.masks:
             rows = _mask_of_rows(self.cache, self.span, self.first, self.places, self.positions, window)
@@ -161,12 +167,26 @@ def _mask_of_rows(
 
 
 @compiled
+def _size_of_piece(
+    cache: torch.Tensor, begin: int, end: int, queries: int = _QUERIES, keys: int = _KEYS
+) -> tuple[int, int]:
+    """Return with how many queries and keys the tokens from `begin` to `end` of a place attend."""
+    tokens = end - begin
+    if cache.dtype == torch.float32 or cache.is_cuda:
+        return tokens, end
+    filled = (end + keys - 1) // keys * keys
+    return (tokens + queries - 1) // queries * queries, min(filled, cache.size(-2))
+
+
+@compiled
 def _mask_of_pieces(cache: torch.Tensor, pieces: torch.Tensor, window: int) -> torch.Tensor:
     masks = [cache.new_zeros([0])]
     numbers: list[list[int]] = pieces.tolist()
     for _, begin, end in numbers:
-        positions = torch.arange(begin, end, device=cache.device).unsqueeze(1)
-        columns = torch.arange(end, device=cache.device).unsqueeze(0)
+        queries, keys = _size_of_piece(cache, begin, end)
+        # Those that fill the piece up see something too, and nobody sees what they get.
+        positions = torch.arange(begin, begin + queries, device=cache.device).clamp(max=end - 1).unsqueeze(1)
+        columns = torch.arange(keys, device=cache.device).unsqueeze(0)
         seen = columns <= positions
         if window > 0:
             seen = seen & (columns > positions - window)
@@ -273,20 +293,22 @@ def _attend_piece(
     """Store the keys and values of a piece in its place `own`; return what its tokens attend to.
 
     `query` is (tokens, groups, heads of each, width), `keys_values` (tokens, 2, groups, width), `own`
-    (2, groups, capacity, width), `mask` (tokens, end of the piece).
+    (2, groups, capacity, width), `mask` (queries, keys): at least as many as there are tokens.
     """
     tokens, groups, each, width = query.shape
     own.narrow(2, begin, tokens).copy_(keys_values.permute(1, 2, 0, 3))
-    end = begin + tokens
+    queries, keys = mask.shape
+    if queries > tokens:
+        query = pad(query, [0, 0, 0, 0, 0, 0, 0, queries - tokens])
     attended = _weighted(
-        query.permute(1, 2, 0, 3).reshape(1, groups, each * tokens, width),
-        own.select(0, 0).narrow(1, 0, end).unsqueeze(0),
-        own.select(0, 1).narrow(1, 0, end).unsqueeze(0),
+        query.permute(1, 2, 0, 3).reshape(1, groups, each * queries, width),
+        own.select(0, 0).narrow(1, 0, keys).unsqueeze(0),
+        own.select(0, 1).narrow(1, 0, keys).unsqueeze(0),
         mask.repeat(each, 1),
         scale,
         cap,
     )
-    return attended.view(groups, each, tokens, width).permute(2, 0, 1, 3)
+    return attended.view(groups, each, queries, width).narrow(2, 0, tokens).permute(2, 0, 1, 3)
 
 
 @compiled
@@ -305,10 +327,11 @@ def _attend_pieces(
     token, number = 0, 0
     for place, begin, end in numbers:
         count = end - begin
-        mask = masks.narrow(0, number, count * end).view(count, end)
+        rows, columns = _size_of_piece(cache, begin, end)
+        mask = masks.narrow(0, number, rows * columns).view(rows, columns)
         query, own = queries.narrow(0, token, count), keys_values.narrow(0, token, count)
         attended.append(_attend_piece(query, own, cache[place], begin, mask, scale, cap))
-        token, number = token + count, number + count * end
+        token, number = token + count, number + rows * columns
     return torch.cat(attended)
 
 
@@ -350,4 +373,8 @@ def _attend_tokens(
             queries[rows:], keys_values[rows:], cache, pieces, mask_of_pieces, scale, cap
         )
         attended = torch.cat([attended, of_pieces])
+    # Tokens that fill the step up attend to nothing.
+    missing = queries.shape[0] - attended.shape[0]
+    if missing > 0:
+        attended = pad(attended, [0, 0, 0, 0, 0, 0, 0, missing])
     return attended.flatten(1, 2).unsqueeze(0)

@@ -18,6 +18,7 @@ from serve_app.decoders.attention import NAME, AttentionStep, masked_windows
 from serve_app.decoders.grouping import rows_alone
 from serve_app.decoders.kv_cache import KeyValueCache, affordable_places
 from serve_app.decoders.sampling import choose
+from serve_app.encoders.onednn import padded_tokens
 from serve_app.engine.continuous.choice import Choice, Row
 from serve_app.engine.continuous.continuation import Continuation
 from serve_app.text import words
@@ -164,13 +165,16 @@ class DecoderSteps:
         # The last one's logits are computed where nobody chooses; nothing is not an option.
         chosen = [last[row.place] for row in rows if row.chooses] or [max(last.values())]
         pieces = [[row.place, row.begin, row.begin + len(row.tokens)] for row in ordered[len(single) :]]
+        ids = [token for row in ordered for token in row.tokens]
+        positions = [row.begin + number for row in ordered for number in range(len(row.tokens))]
+        filling = [0] * (padded_tokens(len(ids)) - len(ids)) if device.type == "cpu" else []
 
         def numbers(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
 
         return (
-            numbers([token for row in ordered for token in row.tokens]),
-            numbers([row.begin + number for row in ordered for number in range(len(row.tokens))]),
+            numbers(ids + filling),
+            numbers(positions + filling),
             numbers(chosen),
             self._cache.tensor,
             numbers(places),

@@ -26,6 +26,12 @@ _TESTED: Final = ("2.15",)
 # The weights are prepacked for this number of tokens; every other number works too.
 _TOKENS: Final = 256
 
+# Up to so many tokens, each number has kernels of its own.
+_FEW: Final = 64
+# Beyond them, so many numbers between a power of two and its double have.
+_PER_DOUBLING: Final = 16
+_LEAST_STEP: Final = 8
+
 
 class LinearGelu(torch.nn.Module):  # type: ignore[misc]
     """A linear layer and GELU in its exact form (Hendrycks and Gimpel 2016)."""
@@ -93,6 +99,18 @@ class OneDnnLinearPlus(OneDnnLayer):
             inputs, others, self.weight, self.bias, "add"
         )
         return outputs
+
+
+def padded_tokens(count: int) -> int:
+    """Return up to how many tokens to fill up `count` of them.
+
+    oneDNN compiles kernels for each number of tokens anew: milliseconds for a layer, and about a mebibyte.
+    """
+    if count <= _FEW:
+        return count
+    power_below = 1 << (count - 1).bit_length() - 1
+    step = max(_LEAST_STEP, power_below // _PER_DOUBLING)
+    return -(-count // step) * step
 
 
 def has_kernels(dtype: torch.dtype) -> bool:

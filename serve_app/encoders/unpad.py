@@ -16,12 +16,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers.activations import GELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from serve_app.encoders.onednn import LinearGelu, LinearPlus
-
-# oneDNN compiles its kernels for each number of tokens anew, so more than _LONG tokens are filled up to a
-# multiple of _STEP.
-_STEP: Final = 8
-_LONG: Final = 64
+from serve_app.encoders.onednn import LinearGelu, LinearPlus, padded_tokens
 
 # Paths of a layer's modules, by their names in `_Layer`.
 _BERT: Final = {
@@ -108,7 +103,7 @@ class _Encoder(torch.nn.Module):  # type: ignore[misc]
         unpadded = hidden_states[attention_mask_2d]
         seqlens = attention_mask_2d.sum(dim=1).tolist()
         count = len(unpadded)
-        padding_tokens = -count % _STEP if count > _LONG else 0
+        padding_tokens = padded_tokens(count) - count
         if padding_tokens:
             # As a sequence of their own they attend only to each other.
             unpadded = pad(unpadded, (0, 0, 0, padding_tokens))
