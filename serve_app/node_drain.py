@@ -57,6 +57,7 @@ def drain(seconds: float) -> None:
         if now - worked > _QUIET_SECONDS or now - located > _NO_HEAD_SECONDS:
             return
         try:
+            _knock(os.environ["RAY_ADDRESS"])
             gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
             nodes = _nodes_of(gcs, os.environ["RAY_CLOUD_INSTANCE_ID"])
             living = [node for node, lives in nodes.items() if lives]
@@ -74,6 +75,12 @@ def drain(seconds: float) -> None:
             if connected or _has_address(os.environ["RAY_ADDRESS"]):
                 located = time.monotonic()
         time.sleep(_PAUSE_SECONDS)
+
+
+def _knock(head: str) -> None:
+    """Connect to `head`, a host and a port, or raise OSError. Ray's client would try for a minute first."""
+    host, _, port = head.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _CALL_SECONDS).close()
 
 
 def _has_address(head: str) -> bool:

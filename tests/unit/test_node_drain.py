@@ -73,6 +73,7 @@ def drained(clock, monkeypatch):
     def run(seconds, replicas_until=1e9, connections_until=0, no_address=(0, 0), **state):
         head = Head(clock, **state)
         monkeypatch.setattr(node_drain, "GcsClient", lambda address: head)
+        monkeypatch.setattr(node_drain, "_knock", lambda head: None)
         monkeypatch.setattr(node_drain, "_has_replicas", lambda: clock.now < replicas_until)
         monkeypatch.setattr(node_drain, "_has_connections", lambda: clock.now < connections_until)
         monkeypatch.setattr(
@@ -169,6 +170,29 @@ def test_a_name_that_cannot_be_looked_up_may_have_an_address(monkeypatch, error,
 
     monkeypatch.setattr(node_drain.socket, "getaddrinfo", look_up)
     assert node_drain._has_address("head.example:6379") is is_there
+
+
+def test_a_knock_is_answered_or_fails_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        node_drain._knock(f"127.0.0.1:{port}")
+        node_drain._knock(f"[::ffff:127.0.0.1]:{port}")
+    with pytest.raises(ConnectionRefusedError):
+        node_drain._knock(f"127.0.0.1:{port}")
+
+
+def test_a_head_that_is_gone_is_not_asked_through_rays_client(clock, monkeypatch):
+    """It would block for a minute each time."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    monkeypatch.setattr(node_drain, "GcsClient", lambda address: asked.append(address))
+    monkeypatch.setattr(node_drain, "_has_connections", lambda: False)
+    monkeypatch.setattr(node_drain, "_has_address", lambda head: False)
+    node_drain.drain(300)
+    assert asked == []
+    assert 45 <= clock.now < 47
 
 
 @pytest.mark.parametrize(("replicas_until", "ends"), [(1e9, 100), (10, 30)])
