@@ -24,10 +24,11 @@ from serve_app.encoders.torchscript import compiled
 
 NAME: Final = "model_endpoints_steps"
 
-# torch compiles attention of bfloat16 for each number of queries with each number of keys, and keeps it for
-# ever. So a piece is filled up to multiples of these, in its attention only.
-_QUERIES: Final = 32
-_KEYS: Final = 64
+# Where a processor has AMX, torch compiles attention in half dtypes for each number of queries with each
+# number of keys, and keeps it for ever. So a piece is filled up to multiples of these, in its attention only.
+_HAS_AMX: Final = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+_QUERIES: Final = 32 if _HAS_AMX else 1
+_KEYS: Final = 64 if _HAS_AMX else 1
 
 
 class UnsupportedAttentionError(Exception):
@@ -170,12 +171,15 @@ def _mask_of_rows(
 def _size_of_piece(
     cache: torch.Tensor, begin: int, end: int, queries: int = _QUERIES, keys: int = _KEYS
 ) -> tuple[int, int]:
-    """Return with how many queries and keys the tokens from `begin` to `end` of a place attend."""
+    """Return with how many queries and keys the tokens from `begin` to `end` of a place attend.
+
+    The last two are arguments, because TorchScript knows no other numbers of this module.
+    """
     tokens = end - begin
     if cache.dtype == torch.float32 or cache.is_cuda:
         return tokens, end
-    filled = (end + keys - 1) // keys * keys
-    return (tokens + queries - 1) // queries * queries, min(filled, cache.size(-2))
+    filled_keys = (end + keys - 1) // keys * keys
+    return (tokens + queries - 1) // queries * queries, min(filled_keys, cache.size(-2))
 
 
 @compiled
@@ -298,6 +302,10 @@ def _attend_piece(
     tokens, groups, each, width = query.shape
     own.narrow(2, begin, tokens).copy_(keys_values.permute(1, 2, 0, 3))
     queries, keys = mask.shape
+    end = begin + tokens
+    if keys > end:
+        # A mask does not hide what is no number, and an earlier sequence may have left that.
+        own.narrow(2, end, keys - end).zero_()
     if queries > tokens:
         query = pad(query, [0, 0, 0, 0, 0, 0, 0, queries - tokens])
     attended = _weighted(
@@ -333,6 +341,13 @@ def _attend_pieces(
         attended.append(_attend_piece(query, own, cache[place], begin, mask, scale, cap))
         token, number = token + count, number + rows * columns
     return torch.cat(attended)
+
+
+@compiled
+def _with_fillers(attended: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Return `attended` with zeros for what fills the step up to so many tokens, and attends to nothing."""
+    missing = tokens - attended.shape[0]
+    return pad(attended, [0, 0, 0, 0, 0, 0, 0, missing]) if missing > 0 else attended
 
 
 @compiled
@@ -373,8 +388,4 @@ def _attend_tokens(
             queries[rows:], keys_values[rows:], cache, pieces, mask_of_pieces, scale, cap
         )
         attended = torch.cat([attended, of_pieces])
-    # Tokens that fill the step up attend to nothing.
-    missing = queries.shape[0] - attended.shape[0]
-    if missing > 0:
-        attended = pad(attended, [0, 0, 0, 0, 0, 0, 0, missing])
-    return attended.flatten(1, 2).unsqueeze(0)
+    return _with_fillers(attended, queries.shape[0]).flatten(1, 2).unsqueeze(0)

@@ -39,8 +39,14 @@ class UnsupportedModelError(Exception):
 class DecoderSteps:
     """Computes steps of `model`, a causal model of transformers, whose attention is replaced."""
 
-    def __init__(self, model: Any, max_tokens: int, places: int = MOST_PLACES) -> None:
-        """Raises UnsupportedModelError if the layers do not attend through the function of attention.py."""
+    def __init__(
+        self, model: Any, max_tokens: int, places: int = MOST_PLACES, *, fills: bool = False
+    ) -> None:
+        """`fills` says whether to fill steps up to the numbers of tokens that oneDNN's layers like.
+
+        Raises UnsupportedModelError if the layers do not attend through the function of attention.py.
+        """
+        self._fills = fills
         self.capacity = min(max_tokens, MOST_TOKENS, _tokens_of_one_rotation(model.config))
         taken = inspect.signature(model.forward).parameters
         if "position_ids" not in taken:
@@ -167,7 +173,8 @@ class DecoderSteps:
         pieces = [[row.place, row.begin, row.begin + len(row.tokens)] for row in ordered[len(single) :]]
         ids = [token for row in ordered for token in row.tokens]
         positions = [row.begin + number for row in ordered for number in range(len(row.tokens))]
-        filling = [0] * (padded_tokens(len(ids)) - len(ids)) if device.type == "cpu" else []
+        # Any token at any position: nobody attends to it.
+        filling = [0] * (padded_tokens(len(ids)) - len(ids)) if self._fills else []
 
         def numbers(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)

@@ -26,9 +26,10 @@ _TESTED: Final = ("2.15",)
 # The weights are prepacked for this number of tokens; every other number works too.
 _TOKENS: Final = 256
 
-# Up to so many tokens, each number has kernels of its own.
+# Up to so many tokens, each number has kernels of its own: most steps of generation are there. Beyond them, as
+# many numbers as this between a power of two and its double have, so that less than a sixteenth of the work is
+# for nothing, or less than eight tokens.
 _FEW: Final = 64
-# Beyond them, so many numbers between a power of two and its double have.
 _PER_DOUBLING: Final = 16
 _LEAST_STEP: Final = 8
 
@@ -104,7 +105,7 @@ class OneDnnLinearPlus(OneDnnLayer):
 def padded_tokens(count: int) -> int:
     """Return up to how many tokens to fill up `count` of them.
 
-    oneDNN compiles kernels for each number of tokens anew: milliseconds for a layer, and about a mebibyte.
+    oneDNN compiles kernels for each number of tokens anew: milliseconds for a layer, and up to a mebibyte.
     """
     if count <= _FEW:
         return count

@@ -62,16 +62,17 @@ def can_unpad(model: Any) -> bool:
     return model.config.model_type in _ENCODERS and not getattr(model.config, "is_decoder", False)
 
 
-def unpad(model: Any) -> None:
+def unpad(model: Any, *, fills: bool = False) -> None:
     """Make `model` run without padding: each call then needs `attention_mask_2d`, (batch, tokens) of bool.
 
-    transformers would expand an argument called `attention_mask` before it reaches the layers.
+    With `fills`, batches are filled up to the numbers of tokens that oneDNN's layers like. transformers would
+    expand an argument called `attention_mask` before it reaches the layers.
     """
     name, paths = _ENCODERS[model.config.model_type]
     encoder = getattr(model.base_model, name)
     heads = model.config.num_attention_heads
     layers = [_Layer(layer, paths, heads) for layer in encoder.layer]
-    setattr(model.base_model, name, _Encoder(layers))
+    setattr(model.base_model, name, _Encoder(layers, fills=fills))
 
 
 def script(model: Any) -> None:
@@ -94,20 +95,18 @@ def script(model: Any) -> None:
 class _Encoder(torch.nn.Module):  # type: ignore[misc]
     """Takes the place of an encoder of transformers."""
 
-    def __init__(self, layers: Sequence["_Layer"]) -> None:
+    def __init__(self, layers: Sequence["_Layer"], *, fills: bool) -> None:
         super().__init__()
         self.layers = _Layers(layers)
+        self._fills = fills
 
     def forward(self, hidden_states: torch.Tensor, *, attention_mask_2d: torch.Tensor, **options: Any) -> Any:
         """Return the last hidden states, (batch, tokens, width) like the first; padding becomes zero."""
         unpadded = hidden_states[attention_mask_2d]
         seqlens = attention_mask_2d.sum(dim=1).tolist()
         count = len(unpadded)
-        padding_tokens = padded_tokens(count) - count
-        if padding_tokens:
-            # As a sequence of their own they attend only to each other.
-            unpadded = pad(unpadded, (0, 0, 0, padding_tokens))
-            seqlens.append(padding_tokens)
+        if self._fills:
+            unpadded = pad(unpadded, (0, 0, 0, padded_tokens(count) - count))
         unpadded = self.layers(unpadded, seqlens)
         batch = torch.zeros_like(hidden_states)
         batch[attention_mask_2d] = unpadded[:count]
@@ -124,7 +123,8 @@ class _Layers(torch.nn.Module):  # type: ignore[misc]
     def forward(self, hidden_states: torch.Tensor, seqlens: list[int]) -> torch.Tensor:
         """Return the next hidden states, (tokens, width); `seqlens` has the length of each sequence.
 
-        The lengths are not cumulative, unlike those that flash attention calls cu_seqlens.
+        Tokens beyond the last sequence attend to nothing. The lengths are not cumulative, unlike those that
+        flash attention calls cu_seqlens.
         """
         for layer in self.layers:
             hidden_states = layer(hidden_states, seqlens)
@@ -165,10 +165,18 @@ def _joined(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seqlens: list[int]) -> torch.Tensor:
-    """Attend within each of the sequences; (1, heads, tokens, width) in, (tokens, heads, width) out."""
+    """Attend within each of the sequences; (1, heads, tokens, width) in, (tokens, heads, width) out.
+
+    Tokens beyond the last sequence get zeros.
+    """
+    tokens = sum(seqlens)
+    missing = query.shape[2] - tokens
+    if missing > 0:
+        query, key, value = query[:, :, :tokens], key[:, :, :tokens], value[:, :, :tokens]
     if len(seqlens) == 1:
         attended = scaled_dot_product_attention(query, key, value)
     else:
         parts = zip(query.split(seqlens, 2), key.split(seqlens, 2), value.split(seqlens, 2))  # noqa: B905
         attended = torch.cat([scaled_dot_product_attention(q, k, v) for q, k, v in parts], dim=2)
-    return attended[0].transpose(0, 1)
+    attended = attended[0].transpose(0, 1)
+    return pad(attended, [0, 0, 0, 0, 0, missing]) if missing > 0 else attended

@@ -258,15 +258,16 @@ class _Prover:
 
 def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
     own = step.layers is Layers.OWN
+    kernels = _uses_kernels(model, step)
     if own:
-        unpad(model.model)
+        unpad(model.model, fills=kernels)
         model = replace(model, unpadded=True)
     if step.dtype == INT8:
         quantize(model.model)
         model = replace(model, dtype=INT8)
+    if kernels:
+        use_kernels(model.model)
     if step.layers is not Layers.PLAIN and model.device.type == "cpu":
-        if step.dtype != INT8 and has_kernels(torch_dtype(step.dtype)):
-            use_kernels(model.model)
         share_weights(model.model)
     if model.device.type == "cpu":
         own_weights(model.model)
@@ -274,7 +275,13 @@ def _with_layers(model: TransformersModel, step: Step) -> TransformersModel:
         # Compiled layers keep the weights that they were compiled with.
         script(model.model)
     if step.layers is Layers.STEPS:
-        steps = DecoderSteps(model.model, model.max_tokens)
+        steps = DecoderSteps(model.model, model.max_tokens, fills=kernels)
         steps.trace()
         model = replace(model, steps=steps)
     return model
+
+
+def _uses_kernels(model: TransformersModel, step: Step) -> bool:
+    """Return whether the linear layers become those of oneDNN."""
+    replaced = step.layers is not Layers.PLAIN and model.device.type == "cpu" and step.dtype != INT8
+    return replaced and has_kernels(torch_dtype(step.dtype))

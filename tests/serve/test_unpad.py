@@ -70,7 +70,7 @@ def test_an_encoder_answers_as_with_padding(name, auto_class, scripted):
     model = auto_class.from_config(copy.deepcopy(CONFIGS[name])).eval()
     assert can_unpad(model)
     expected = output(model, **batch())
-    unpad(model)
+    unpad(model, fills=True)
     if scripted:
         script(model)
     assert any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()) == scripted
@@ -91,7 +91,7 @@ def test_layers_that_torchscript_does_not_understand_stay_in_python(caplog):
     model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
     for layer in model.encoder.layer:
         layer.intermediate.intermediate_act_fn = Unheard()
-    unpad(model)
+    unpad(model, fills=True)
     before = unpadded_output(model, batch())
     with caplog.at_level("INFO", logger="ray.serve"):
         script(model)
@@ -103,7 +103,7 @@ def test_layers_that_torchscript_does_not_understand_stay_in_python(caplog):
 def test_what_the_others_in_a_batch_say_makes_no_difference():
     torch.manual_seed(7)
     model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
-    unpad(model)
+    unpad(model, fills=True)
     inputs = batch()
     before = unpadded_output(model, inputs)
     inputs["input_ids"][0, 0] += 1
@@ -163,7 +163,7 @@ def test_an_unpadded_model_answers_the_same_with_onednns_kernels():
     torch.manual_seed(7)
     model = transformers.AutoModel.from_config(copy.deepcopy(CONFIGS["bert"])).eval()
     expected = output(model, **batch())
-    unpad(model)
+    unpad(model, fills=True)
     use_kernels(model)
     script(model)
     for one, other in zip(unpadded_output(model, batch()), expected, strict=True):

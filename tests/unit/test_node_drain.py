@@ -172,21 +172,37 @@ def test_a_name_that_cannot_be_looked_up_may_have_an_address(monkeypatch, error,
     assert node_drain._has_address("head.example:6379") is is_there
 
 
-def test_a_knock_is_answered_or_fails_at_once():
+@pytest.fixture
+def nobody():
+    """An address of this machine where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def test_a_knock_is_answered_or_fails_at_once(nobody):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        node_drain._knock(f"127.0.0.1:{port}")
-        node_drain._knock(f"[::ffff:127.0.0.1]:{port}")
+        node_drain._knock(f"127.0.0.1:{server.getsockname()[1]}")
     with pytest.raises(ConnectionRefusedError):
-        node_drain._knock(f"127.0.0.1:{port}")
+        node_drain._knock(nobody)
 
 
-def test_a_head_that_is_gone_is_not_asked_through_rays_client(clock, monkeypatch):
+def test_a_knock_goes_to_an_address_of_ipv6_too(monkeypatch):
+    knocked = []
+
+    def connect(address, timeout):
+        knocked.append(address)
+        return socket.socket()
+
+    monkeypatch.setattr(node_drain.socket, "create_connection", connect)
+    node_drain._knock("[fd00::1]:6379")
+    assert knocked == [("fd00::1", 6379)]
+
+
+def test_a_head_that_is_gone_is_not_asked_through_rays_client(clock, monkeypatch, nobody):
     """It would block for a minute each time."""
     asked = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
     monkeypatch.setattr(node_drain, "GcsClient", lambda address: asked.append(address))
     monkeypatch.setattr(node_drain, "_has_connections", lambda: False)
     monkeypatch.setattr(node_drain, "_has_address", lambda head: False)
