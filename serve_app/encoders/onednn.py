@@ -26,10 +26,10 @@ _TESTED: Final = ("2.15",)
 # The weights are prepacked for this number of tokens; every other number works too.
 _TOKENS: Final = 256
 
-# Up to so many tokens, each number has kernels of its own: most steps of generation are there. Beyond them, as
-# many numbers as this between a power of two and its double have, so that less than a sixteenth of the work is
-# for nothing, or less than eight tokens.
+# Up to so many tokens, each number has kernels of its own: most steps of generation are there.
 _FEW: Final = 64
+# Beyond them, so many numbers between a power of two and its double have. Less than a sixteenth of the work
+# is for nothing then, or less than eight tokens.
 _PER_DOUBLING: Final = 16
 _LEAST_STEP: Final = 8
 
