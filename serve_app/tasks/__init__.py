@@ -16,12 +16,6 @@ from serve_app.engine.base import TaskModel
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-# For how many shapes of a layer's inputs compiled kernels are kept: by oneDNN for all threads, and by torch
-# for each. One takes up to a mebibyte. With the defaults of 1,024, a replica that meets texts of all lengths
-# grows by a gibibyte. Both read this when they compile for the first time.
-for _variable, _shapes in (("ONEDNN_PRIMITIVE_CACHE_CAPACITY", 256), ("LRU_CACHE_CAPACITY", 64)):
-    os.environ.setdefault(_variable, str(_shapes))
-
 _TASKS: Final[dict[Task, str]] = {
     Task.TEXT_CLASSIFICATION: "serve_app.tasks.text_classification:TextClassification",
     Task.TOKEN_CLASSIFICATION: "serve_app.tasks.token_classification:TokenClassification",
