@@ -19,7 +19,8 @@ GREEDY = {"model": "chat", "messages": MESSAGES, "temperature": 0, "max_tokens":
 def chat(service):
     """The service with the sample that chats, in float32.
 
-    Only there is an answer the same whatever is known of its prompt: in bfloat16, a close call may go either way.
+    What is known of a prompt decides in which pieces it is computed, and then a close call may go either way
+    in bfloat16.
     """
     manifest = (SAMPLES / "chat.yaml").read_text()
     assert "dtype: bfloat16" in manifest

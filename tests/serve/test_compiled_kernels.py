@@ -27,7 +27,6 @@ CONFIG = {
 # has lengths that the other one has not, and the growth is printed that the second half brings, in MiB.
 LOAD = """
 import os, random
-import serve_app.tasks
 import torch, transformers
 from serve_app.decoders.steps import DecoderSteps
 from serve_app.encoders.onednn import use_kernels
@@ -67,7 +66,7 @@ def test_the_sizes_are_few_and_close():
 
 @pytest.mark.skipif(not has_kernels(torch.bfloat16), reason="the processor computes no bfloat16")
 def test_prompts_of_any_lengths_leave_memory_flat():
-    # Without limits, each length brought two MiB, on processors that have units for matrices.
+    # As they are, each length brings a mebibyte, on processors that have AMX.
     ended = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert float(ended.stdout) < 80
