@@ -42,7 +42,7 @@ class DecoderSteps:
     def __init__(
         self, model: Any, max_tokens: int, places: int = MOST_PLACES, *, fills: bool = False
     ) -> None:
-        """`fills` says whether to fill steps up to the numbers of tokens that oneDNN's layers like.
+        """`fills` says whether to fill steps up to few numbers of tokens, for oneDNN's layers.
 
         Raises UnsupportedModelError if the layers do not attend through the function of attention.py.
         """

@@ -65,8 +65,8 @@ def can_unpad(model: Any) -> bool:
 def unpad(model: Any, *, fills: bool = False) -> None:
     """Make `model` run without padding: each call then needs `attention_mask_2d`, (batch, tokens) of bool.
 
-    With `fills`, batches are filled up to the numbers of tokens that oneDNN's layers like. transformers would
-    expand an argument called `attention_mask` before it reaches the layers.
+    With `fills`, batches are filled up to few numbers of tokens, for oneDNN's layers. transformers would expand
+    an argument called `attention_mask` before it reaches the layers.
     """
     name, paths = _ENCODERS[model.config.model_type]
     encoder = getattr(model.base_model, name)
@@ -105,8 +105,9 @@ class _Encoder(torch.nn.Module):  # type: ignore[misc]
         unpadded = hidden_states[attention_mask_2d]
         seqlens = attention_mask_2d.sum(dim=1).tolist()
         count = len(unpadded)
-        if self._fills:
-            unpadded = pad(unpadded, (0, 0, 0, padded_tokens(count) - count))
+        filling = padded_tokens(count) - count if self._fills else 0
+        if filling:
+            unpadded = pad(unpadded, (0, 0, 0, filling))
         unpadded = self.layers(unpadded, seqlens)
         batch = torch.zeros_like(hidden_states)
         batch[attention_mask_2d] = unpadded[:count]
