@@ -65,8 +65,8 @@ def can_unpad(model: Any) -> bool:
 def unpad(model: Any, *, fills: bool = False) -> None:
     """Make `model` run without padding: each call then needs `attention_mask_2d`, (batch, tokens) of bool.
 
-    With `fills`, batches are filled up to few numbers of tokens, for oneDNN's layers. transformers would expand
-    an argument called `attention_mask` before it reaches the layers.
+    With `fills`, batches are filled up to few numbers of tokens, for oneDNN's layers. transformers would
+    expand an argument called `attention_mask` before it reaches the layers.
     """
     name, paths = _ENCODERS[model.config.model_type]
     encoder = getattr(model.base_model, name)
