@@ -128,8 +128,8 @@ def test_layers_that_answer_differently_give_way_to_transformers_own(tmp_path, m
     folder = tiny_models.write(CLASSIFY, tmp_path / "model")
     right = asking.right_answers(architectures.auto_class(CLASSIFY), CLASSIFY, folder)
 
-    def spoiled(model, own=prepare.unpad):
-        own(model)
+    def spoiled(model, *, fills, own=prepare.unpad):
+        own(model, fills=fills)
         model.bert.encoder.layers.layers[0].norm.weight.data.mul_(0.5)
 
     monkeypatch.setattr(prepare, "unpad", spoiled)
@@ -151,8 +151,8 @@ def test_layers_that_are_wrong_only_far_behind_in_a_text_give_way(tmp_path, monk
     tokenizer.model_max_length = 256
     tokenizer.save_pretrained(tmp_path)
 
-    def spoiled(model, own=prepare.unpad):
-        own(model)
+    def spoiled(model, *, fills, own=prepare.unpad):
+        own(model, fills=fills)
         model.bert.embeddings.position_embeddings.weight.data[200:].neg_()
 
     monkeypatch.setattr(prepare, "unpad", spoiled)
