@@ -74,6 +74,18 @@ class Release:
     def delete(self, name):
         self.kubectl("delete", "modelendpoint", name)
 
+    def delete_samples(self, *kept):
+        """Delete the samples that earlier tests have left: where all of Ray starts again, each would, too."""
+        names = {path.stem for path in SAMPLES.glob("*.yaml")} - {*kept}
+        self.kubectl("delete", "modelendpoint", *sorted(names), "--ignore-not-found")
+
+    def kill(self, selector, namespace=None):
+        """Kill the pods that are selected, in the namespace of the release unless another one is named."""
+        self._kubectl(
+            *("delete", "pod", f"--selector={selector}", "--grace-period=0", "--force", "--wait=false"),
+            f"--namespace={namespace or self.namespace}",
+        )
+
     def conditions(self, name):
         status = self.get("modelendpoint", name).get("status", {})
         return {condition["type"]: condition for condition in status.get("conditions", [])}

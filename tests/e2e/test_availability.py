@@ -21,9 +21,7 @@ def apart(release):
         release.install(f"--set={options}")
         release.wait_for("two workers", lambda: len(workers(release)) > 1)
         release.wait_for("one Ray cluster", lambda: len(release.get("rayclusters")["items"]) == 1)
-    # Other models would have to start again, too, on the same two processors.
-    for name in ("chat", "minilm", "random-seq2seq", "sentiment", "topic"):
-        release.kubectl("delete", "modelendpoint", name, "--ignore-not-found")
+    release.delete_samples()
     names = ("apart-1", "apart-2", "apart-3")
     release.apply(*(endpoint(name, scaling=APART) for name in names))
     release.wait_ready(*names)
@@ -97,11 +95,15 @@ def test_nodes_that_are_drained_fail_no_request(release, apart, drain, note):
 
 def test_a_worker_that_is_killed_takes_only_the_requests_inside_it(release, apart, note):
     killed = workers(release)[0]["metadata"]["name"]
-    with release.load(apart[0], clients=4) as load:
+    clients = 4
+    with release.load(apart[0], clients=clients) as load:
         time.sleep(3)
         release.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
         time.sleep(10)
         release.wait_for("all is in place", lambda: settled(release, apart))
     note("a worker killed", f"{len(load.failures)} of {load.statuses.total()} requests failed")
-    # Each client has one request under way.
-    assert len(load.failures) <= 4
+    # Each client has one request under way in the worker's proxy or in its replica. If the proxy dies first,
+    # the client asks another one at once, and may reach the replica in the moment in which that still dies.
+    answered = [failure for failure in load.failures if " 503 " in failure]
+    assert len(load.failures) - len(answered) <= clients
+    assert len(answered) <= clients

@@ -25,10 +25,11 @@ LONG_SECONDS = 20
 @pytest.fixture(scope="module")
 def models(release, steady):
     """Three endpoints that serve; two of them are samples that an earlier test may have left."""
-    for name in ("sentiment", "topic"):
-        release.apply(yaml.safe_load((SAMPLES / f"{name}.yaml").read_text()))
-    release.wait_ready("sentiment", "topic")
-    return (steady, "sentiment", "topic")
+    names = ("sentiment", "topic")
+    release.delete_samples(*names)
+    release.apply(*(yaml.safe_load((SAMPLES / f"{name}.yaml").read_text()) for name in names))
+    release.wait_ready(*names)
+    return (steady, *names)
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def long_requests(release):
     started = time.monotonic()
     assert release.answers("long", body(tried))
     tokens = min(MAX_NEW_TOKENS, int(tried * LONG_SECONDS / (time.monotonic() - started)))
-    yield lambda: load_on(f"{release.http.base_url}/v2/models/long/predict", body(tokens), clients=2)
+    yield lambda: load_on(f"{release.http.base_url}/v2/models/long/predict", body(tokens), clients=1)
     release.delete("long")
 
 

@@ -4,6 +4,9 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 
+# What the operator may take to see that Ray's head is gone: its look at the dashboard, and its patience.
+LONGEST_LIE_SECONDS = 60
+
 
 class Watch(threading.Thread):
     """Looks all the time at the endpoints and the RayService; times are seconds since it began."""
@@ -78,3 +81,43 @@ def undisturbed(release, names, note, may_be=("True",)):
     assert failures == []
     assert watch.not_ready == []
     assert watch.looks > 10
+
+
+class _Truth(threading.Thread):
+    """Looks each second whether the model answers and what its status says."""
+
+    def __init__(self, release, name):
+        super().__init__(daemon=True)
+        self.release, self.name = release, name
+        self.longest_lie = 0.0
+        self.done = threading.Event()
+
+    def run(self):
+        lie_since = None
+        while not self.done.wait(1):
+            lies = self.release.answers(self.name) is None and self.release.ready(self.name)[0] == "True"
+            lie_since = (lie_since or time.monotonic()) if lies else None
+            if lie_since:
+                self.longest_lie = max(self.longest_lie, time.monotonic() - lie_since)
+
+
+@contextmanager
+def truthful(release, name, note):
+    """Send `name` requests while something fails; it must answer again afterwards.
+
+    Its status may say Ready for LONGEST_LIE_SECONDS at most while it does not answer.
+    """
+    truth = _Truth(release, name)
+    with ExitStack() as stack:
+        load = stack.enter_context(release.load(name, clients=2))
+        truth.start()
+        stack.callback(truth.join, 30)
+        stack.callback(truth.done.set)
+        yield load
+        release.wait_for("it answers", lambda: release.answers(name), seconds=400)
+        release.wait_for("it is Ready", lambda: release.ready(name)[0] == "True", seconds=120)
+        time.sleep(3)
+    lie = f"{truth.longest_lie:.0f} s Ready in error"
+    note("requests", f"{load.statuses[200]} answers, {len(load.failures)} failed, {lie}")
+    assert release.answers(name)["label"] == "POSITIVE"
+    assert truth.longest_lie < LONGEST_LIE_SECONDS
