@@ -12,7 +12,7 @@ from hack.paths import CHART
 from tests.chart.rendering import CUSTOMISED, EVERYTHING, SCENARIOS, of_kind, ray_pods, template
 
 EXPLAINED = CHART / ".checkov.yaml"
-KUBERNETES = "1.35"
+KUBERNETES = "1.37"
 VALUES = {
     "default": [],
     "everything": EVERYTHING,

@@ -29,8 +29,8 @@ def test_everything_goes_but_the_definition_and_the_models(release, steady, kube
 
 
 def test_the_definition_goes_too_if_it_is_not_to_be_kept(release, kubectl):
-    # A worker that still starts would stay for the time that pods have to end.
-    release.install("--set=crds.keep=false,profiles[0].minWorkers=0")
+    # A pod that still starts would stay for the time that pods have to end.
+    release.install("--set=crds.keep=false,profiles[0].minWorkers=0,head.terminationGracePeriodSeconds=6")
     release.uninstall()
     # Helm takes for gone what its watch has not reported yet, so it may return before that.
     kubectl("wait", "customresourcedefinition", DEFINITION, "--for=delete", "--timeout=60s")
