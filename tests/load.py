@@ -13,6 +13,10 @@ import httpx
 PATIENCE_SECONDS = 240
 
 
+def _now() -> str:
+    return time.strftime("%H:%M:%S")
+
+
 class Load:
     """What the clients of one address have seen."""
 
@@ -21,18 +25,20 @@ class Load:
         self.failures: list[str] = []
         self.without_retry_after = 0
         self.slowest = 0.0
+        # When its answer came, to be found in the logs of the cluster, like the time of each failure.
+        self.slowest_at = ""
 
     def count(self, response: httpx.Response, seconds: float) -> None:
         self.statuses[response.status_code] += 1
-        self.slowest = max(self.slowest, seconds)
+        if seconds > self.slowest:
+            self.slowest, self.slowest_at = seconds, _now()
         if response.status_code == 429:
             self.without_retry_after += "retry-after" not in response.headers
         elif response.status_code != 200:
             self.fail(f"{response.status_code} {response.text[:200]}")
 
     def fail(self, cause: str) -> None:
-        # With the time, to be found in the logs of the cluster.
-        self.failures.append(f"{time.strftime('%H:%M:%S')} {cause}")
+        self.failures.append(f"{_now()} {cause}")
 
 
 def _send_until(

@@ -20,6 +20,8 @@ def left(release):
 
 def test_everything_goes_but_the_definition_and_the_models(release, steady, kubectl):
     assert left(release)
+    # A worker waits for clients that are connected.
+    release.http.close()
     release.uninstall()
     release.wait_for("nothing is left", lambda: not left(release))
     assert kubectl.get("customresourcedefinition", DEFINITION)["metadata"]["name"] == DEFINITION

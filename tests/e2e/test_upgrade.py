@@ -125,9 +125,11 @@ def without_topic():
 
 
 def two_workers():
-    """Return the profiles with two workers that are always there, for the tests that follow."""
+    """Return the profiles with two workers that are always there, on two nodes, for the tests that follow."""
+    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    more = {"minWorkers": 2, "maxWorkers": 4, "topologySpreadConstraints": [spread]}
     profiles = yaml.safe_load(VALUES.read_text())["profiles"]
-    return [each | {"minWorkers": 2, "maxWorkers": 4} if each["name"] == "cpu" else each for each in profiles]
+    return [each | more if each["name"] == "cpu" else each for each in profiles]
 
 
 @pytest.fixture

@@ -75,8 +75,9 @@ def undisturbed(release, names, note, may_be=("True",)):
     seconds = time.monotonic() - watch.began
     requests = sum(load.statuses.total() for load in loads)
     failures = [failure for load in loads for failure in load.failures]
-    slowest = max(load.slowest for load in loads)
-    note("requests", f"{requests}, {requests / seconds:.0f} a second, slowest {slowest:.1f} s")
+    slowest = max(loads, key=lambda load: load.slowest)
+    told = f"slowest {slowest.slowest:.1f} s, at {slowest.slowest_at}"
+    note("requests", f"{requests}, {requests / seconds:.0f} a second, {told}")
     note("failed requests", len(failures))
     assert failures == []
     assert watch.not_ready == []
