@@ -32,7 +32,7 @@ class Binary:
 
     @property
     def version(self) -> str:
-        """Version that the go.mod asks for, such as v1.35.4."""
+        """Version that the go.mod asks for, such as v1.37.0."""
         return required(self.module, self.require)
 
     @property

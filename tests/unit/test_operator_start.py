@@ -6,7 +6,7 @@ import sys
 
 
 def test_sigterm_ends_it_while_it_still_imports():
-    """With a status of its own: the first process of a container is not ended by a signal without a handler."""
+    """The first process of a container is not ended by a signal for which it has no handler."""
     command = [sys.executable, "-X", "importtime", "-m", "endpoint_operator"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         # The first module of kopf is there, and its others follow.
