@@ -168,7 +168,8 @@ def test_workers_are_spread_by_their_group_unless_a_selector_is_given():
     _, worker = ray_pods(with_profiles({"topologySpreadConstraints": [rule, given]}))
     group = {"ray.io/group": "cpu", "ray.io/node-type": "worker"}
     assert worker["spec"]["topologySpreadConstraints"] == [
-        rule | {"labelSelector": {"matchLabels": group}},
+        # An upgrade has the workers of two Ray clusters for a while.
+        rule | {"labelSelector": {"matchLabels": group}, "matchLabelKeys": ["ray.io/cluster"]},
         given,
     ]
 

@@ -18,6 +18,8 @@ FAILED_SECONDS = yaml.safe_load(IMPATIENT.read_text())["operator"]["settings"]["
 LONGEST_TO_BLOCKED = 60
 # KubeRay removes a Ray cluster some time after it has replaced it, and its state first.
 REMOVED_SECONDS = 180
+# A Ray cluster and all models start beside another one that serves, on two processors.
+PROMOTED_SECONDS = 480
 # Of a request that is under way while one cluster takes over from another.
 LONG_SECONDS = 20
 
@@ -154,7 +156,9 @@ def long_requests(release):
 
 def is_promoted(release, watch, note):
     """Check that another Ray cluster becomes the active one and that the old one goes."""
-    release.wait_for("another cluster is the active one", lambda: len(watch.clusters) > 1)
+    release.wait_for(
+        "another cluster is the active one", lambda: len(watch.clusters) > 1, seconds=PROMOTED_SECONDS
+    )
     note("promoted", f"after {time.monotonic() - watch.began:.0f} s")
     release.wait_for(
         "the old cluster is gone",

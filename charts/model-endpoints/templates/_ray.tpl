@@ -217,11 +217,15 @@ would then belong to KubeRay's field manager, and the next upgrade would be reje
 {{- end -}}
 {{- end -}}
 
-{{/* Spread of the workers of a profile. Without a selector, Kubernetes would count no pods. */}}
+{{/*
+Spread of the workers of a profile. Without a selector, Kubernetes would count no pods. Workers of another Ray cluster, which an
+upgrade prepares or removes, are not counted.
+*/}}
 {{- define "model-endpoints.spread" -}}
 {{- $constraints := list -}}
 {{- range .topologySpreadConstraints -}}
-{{- $group := dict "labelSelector" (dict "matchLabels" (dict "ray.io/group" $.name "ray.io/node-type" "worker")) -}}
+{{- $labels := dict "ray.io/group" $.name "ray.io/node-type" "worker" -}}
+{{- $group := dict "labelSelector" (dict "matchLabels" $labels) "matchLabelKeys" (list "ray.io/cluster") -}}
 {{- $constraints = append $constraints (ternary . (merge (deepCopy .) $group) (hasKey . "labelSelector")) -}}
 {{- end -}}
 {{- toYaml $constraints -}}
